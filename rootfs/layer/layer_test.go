@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -18,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/slipway-vm/slipway/rootfs/rootfstest"
 )
 
 // free is a budget without end.
@@ -26,58 +27,19 @@ type free struct{}
 func (free) Bytes(int64) error  { return nil }
 func (free) Inodes(int64) error { return nil }
 
-// entry is a tar entry; the zero type is a regular file.
-type entry struct {
-	tar.Header
-	body string
-}
+type entry = rootfstest.Entry
 
-func file(name, body string) entry {
-	return entry{tar.Header{Name: name, Mode: 0o644}, body}
-}
-
-func directory(name string, mode int64) entry {
-	return entry{tar.Header{Name: name, Typeflag: tar.TypeDir, Mode: mode}, ""}
-}
-
-func symlink(name, target string) entry {
-	return entry{tar.Header{Name: name, Typeflag: tar.TypeSymlink, Linkname: target, Mode: 0o777}, ""}
-}
-
-func hardlink(name, target string) entry {
-	return entry{tar.Header{Name: name, Typeflag: tar.TypeLink, Linkname: target}, ""}
-}
-
-func pax(e entry, records map[string]string) entry {
-	e.PAXRecords = records
-	e.Format = tar.FormatPAX
-	return e
-}
+var (
+	file      = rootfstest.File
+	directory = rootfstest.Dir
+	symlink   = rootfstest.Symlink
+	hardlink  = rootfstest.Link
+	pax       = rootfstest.PAX
+)
 
 func archive(t testing.TB, entries []entry) []byte {
 	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for _, e := range entries {
-		h := e.Header
-		h.Size = int64(len(e.body))
-		if h.ModTime.IsZero() {
-			h.ModTime = time.Unix(1_000_000_000, 0)
-		}
-		if h.Typeflag == 0 {
-			h.Typeflag = tar.TypeReg
-		}
-		if err := w.WriteHeader(&h); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(w, e.body); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+	return rootfstest.Tar(t, entries...)
 }
 
 // convert makes an image file and has the format's own checker look at it.
@@ -215,25 +177,25 @@ func TestConvert(t *testing.T) {
 		want    map[string]string // beside the root
 	}{
 		{"nothing", nil, map[string]string{}},
-		{"root", []entry{{tar.Header{Name: "./", Typeflag: tar.TypeDir, Mode: 0o1750, Uid: 5, Gid: 6}, ""}},
+		{"root", []entry{{Header: tar.Header{Name: "./", Typeflag: tar.TypeDir, Mode: 0o1750, Uid: 5, Gid: 6}}},
 			map[string]string{"": "41750 5:6"}},
 		{"kinds", []entry{
 			directory("d", 0o2775), file("d/f", "hello"), symlink("d/s", "f"), hardlink("d/h", "d/f"),
-			{tar.Header{Name: "null", Typeflag: tar.TypeChar, Mode: 0o666, Devmajor: 1, Devminor: 3}, ""},
-			{tar.Header{Name: "loop", Typeflag: tar.TypeBlock, Mode: 0o600, Devmajor: 7, Devminor: 300}, ""},
-			{tar.Header{Name: "fifo", Typeflag: tar.TypeFifo, Mode: 0o622}, ""},
+			{Header: tar.Header{Name: "null", Typeflag: tar.TypeChar, Mode: 0o666, Devmajor: 1, Devminor: 3}},
+			{Header: tar.Header{Name: "loop", Typeflag: tar.TypeBlock, Mode: 0o600, Devmajor: 7, Devminor: 300}},
+			{Header: tar.Header{Name: "fifo", Typeflag: tar.TypeFifo, Mode: 0o622}},
 		}, map[string]string{
 			"d": "42775 0:0", "d/f": `100644 0:0 "hello" links=2`, "d/h": `100644 0:0 "hello" links=2`, "d/s": "120777 0:0 -> f",
 			"null": "20666 0:0 1:3", "loop": "60600 0:0 7:300", "fifo": "10622 0:0",
 		}},
 		{"modes and owners", []entry{
-			{tar.Header{Name: "a", Mode: 0o7777, Uid: 65536, Gid: 4294967294, Format: tar.FormatPAX}, ""},
-			{tar.Header{Name: "b", Mode: 0, Uid: 3000000, Gid: 70000}, ""},
+			{Header: tar.Header{Name: "a", Mode: 0o7777, Uid: 65536, Gid: 4294967294, Format: tar.FormatPAX}},
+			{Header: tar.Header{Name: "b", Mode: 0, Uid: 3000000, Gid: 70000}},
 		}, map[string]string{"a": `107777 65536:4294967294 ""`, "b": `100000 3000000:70000 ""`}},
 		{"times", []entry{
-			{tar.Header{Name: "old", Mode: 0o600, ModTime: time.Unix(-2, 500_000_000), Format: tar.FormatPAX}, ""},
-			{tar.Header{Name: "far", Mode: 0o600, ModTime: time.Unix(1<<35, 123456789), Format: tar.FormatPAX}, ""},
-			{tar.Header{Name: "gnu", Mode: 0o600, ModTime: time.Unix(4102444800, 0), Format: tar.FormatGNU}, ""},
+			{Header: tar.Header{Name: "old", Mode: 0o600, ModTime: time.Unix(-2, 500_000_000), Format: tar.FormatPAX}},
+			{Header: tar.Header{Name: "far", Mode: 0o600, ModTime: time.Unix(1<<35, 123456789), Format: tar.FormatPAX}},
+			{Header: tar.Header{Name: "gnu", Mode: 0o600, ModTime: time.Unix(4102444800, 0), Format: tar.FormatGNU}},
 		}, map[string]string{"old": `100600 0:0 "" @-2.500000000`, "far": `100600 0:0 "" @34359738368.123456789`, "gnu": `100600 0:0 "" @4102444800.000000000`}},
 		{"names", []entry{
 			file("latin-\xe9\xff", "1"), file("new\nline", "2"), file(`back\slash`, "3"), file(long, "4"), file("x.wh.y", "5"), file(deep, "6"),
@@ -341,7 +303,7 @@ func TestConvertRefuses(t *testing.T) {
 		{"whiteout of nothing", archive(t, []entry{file("d/.wh.", "")}), "whiteout without a name"},
 		{"whiteout of the parent", archive(t, []entry{file("d/.wh...", "")}), "whiteout without a name"},
 		{"file for root", archive(t, []entry{symlink(".", "x")}), "root is not a directory"},
-		{"device numbers", archive(t, []entry{{tar.Header{Name: "d", Typeflag: tar.TypeChar, Devmajor: 1 << 20}, ""}}), "device 1048576:0"},
+		{"device numbers", archive(t, []entry{{Header: tar.Header{Name: "d", Typeflag: tar.TypeChar, Devmajor: 1 << 20}}}), "device 1048576:0"},
 		{"attribute too long", archive(t, []entry{pax(file("f", ""), map[string]string{"SCHILY.xattr.user." + strings.Repeat("a", 256): "x"})}), "extended attribute"},
 		{"attribute too large", archive(t, []entry{pax(file("f", ""), map[string]string{"SCHILY.xattr.user.a": strings.Repeat("a", 65536)})}), "extended attribute"},
 		{"truncated in a file", whole[:5000], "unexpected EOF"},
@@ -370,9 +332,9 @@ func TestConvertSizes(t *testing.T) {
 				e = pax(e, map[string]string{"SCHILY.xattr.user.a": strings.Repeat("v", attr)})
 			}
 			entries = append(entries, e)
-			s := fmt.Sprintf("100644 0:0 %q", e.body)
+			s := fmt.Sprintf("100644 0:0 %q", e.Body)
 			if n > 100 {
-				s = fmt.Sprintf("100644 0:0 %d bytes %x", n, sha256.Sum256([]byte(e.body)))
+				s = fmt.Sprintf("100644 0:0 %d bytes %x", n, sha256.Sum256([]byte(e.Body)))
 			}
 			if attr > 0 {
 				s += fmt.Sprintf(" user.a=%q", strings.Repeat("v", attr))
