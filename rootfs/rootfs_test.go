@@ -272,6 +272,51 @@ func TestOddDirectory(t *testing.T) {
 	}
 }
 
+// A directory that a layer has files in but no entry for keeps what the layers
+// below say of it.
+func TestImpliedDirectories(t *testing.T) {
+	owned := func(name string, mode int64, uid int) Entry {
+		e := PAX(Dir(name, mode), map[string]string{"SCHILY.xattr.user.a": name})
+		e.Uid = uid
+		return e
+	}
+	tests := []struct {
+		name   string
+		layers [][]Entry
+		want   map[string]string // mode and owner
+	}{
+		{"below", [][]Entry{{owned("tmp", 0o1777, 7), owned("tmp/in", 0o700, 8)}, {File("tmp/in/f", "")}, {File("tmp/g", "")}},
+			map[string]string{"tmp": "dtrwxrwxrwx 7 tmp", "tmp/in": "drwx------ 8 tmp/in"}},
+		{"above", [][]Entry{{File("d/f", "")}, {owned("d", 0o711, 1)}, {File("d/g", "")}}, map[string]string{"d": "drwx--x--x 1 d"}},
+		{"nowhere", [][]Entry{{File("d/f", "")}, {File("d/g", "")}}, map[string]string{"d": "drwxr-xr-x 0 "}},
+		{"hidden", [][]Entry{{owned("d", 0o700, 1), owned("e", 0o700, 1), owned("l", 0o700, 1)}, {File(".wh.d", ""), File("e/.wh..wh..opq", ""), Symlink("l", "e")}, {File("d/f", ""), File("e/f", "")}},
+			map[string]string{"d": "drwxr-xr-x 0 ", "e": "drwx------ 1 e"}},
+		{"a file between", [][]Entry{{owned("d", 0o700, 1)}, {File("d", "")}, {File("d/f", "")}}, map[string]string{"d": "drwxr-xr-x 0 "}},
+		{"replaced by a file", [][]Entry{{owned("d", 0o700, 1)}, {File("d/x/f", "")}, {File("d/x", "")}}, map[string]string{"d": "drwx------ 1 d"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s := open(t, t.TempDir())
+			r := mount(t, clone(t, s, unpack(t, s, Simple(t, test.layers...))))
+			for name, want := range test.want {
+				var st unix.Stat_t
+				if err := unix.Lstat(filepath.Join(r, name), &st); err != nil {
+					t.Fatal(err)
+				}
+				fi, err := os.Lstat(filepath.Join(r, name))
+				if err != nil {
+					t.Fatal(err)
+				}
+				value := make([]byte, 100)
+				n, _ := unix.Lgetxattr(filepath.Join(r, name), "user.a", value)
+				if got := fmt.Sprintf("%v %d %s", fi.Mode(), st.Uid, value[:max(n, 0)]); got != want {
+					t.Errorf("%s is %q, want %q", name, got, want)
+				}
+			}
+		})
+	}
+}
+
 func TestStacks(t *testing.T) {
 	base := []Entry{Dir("./", 0o711), File("a", "base"), File("b", "base")}
 	over := []Entry{File("a", "over")}

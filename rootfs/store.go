@@ -39,6 +39,7 @@ var (
 const (
 	lockMounts = content.Reserved + iota
 	lockTemplates
+	lockMends
 )
 
 // Limits bound what one image may unpack to.
@@ -108,7 +109,7 @@ func realDir(dir string) (string, error) {
 }
 
 func (s *Store) prepare(ctx context.Context) error {
-	for _, d := range []string{"layers", "mounts", "stacks", "templates", "tmp"} {
+	for _, d := range []string{"layers", "mends", "mounts", "stacks", "templates", "tmp"} {
 		if err := os.MkdirAll(filepath.Join(s.dir, d), 0o700); err != nil {
 			return err
 		}

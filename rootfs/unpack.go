@@ -85,7 +85,7 @@ func (s *Store) Unpack(ctx context.Context, img v1.Image, o UnpackOptions) (*Bas
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("unpack image: %w", err)
 	}
-	return s.Base(diffIDs)
+	return s.base(ctx, diffIDs)
 }
 
 // jobs pairs layers with diff IDs, the largest first: begun last, it would be
