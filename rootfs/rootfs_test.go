@@ -39,6 +39,11 @@ func open(t testing.TB, dir string, change ...func(*rootfs.Config)) *rootfs.Stor
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	return s
 }
 
