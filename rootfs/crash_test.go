@@ -78,7 +78,7 @@ func victim(dir string) {
 				fail(err)
 			}
 		}
-		if _, err := s.Prune(ctx, rootfs.PruneOptions{}); err != nil {
+		if _, err := s.Prune(ctx, nil); err != nil {
 			fail(err)
 		}
 		if err := s.Close(); err != nil {
@@ -290,15 +290,15 @@ func TestPrune(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := s.Prune(ctx, rootfs.PruneOptions{}); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := s.Collect(ctx, rootfs.CollectOptions{}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("pruned in spite of a hold: %v", err)
 	}
 	release()
 
-	if p, err := s.Prune(t.Context(), rootfs.PruneOptions{Keep: kept.DiffIDs, MaxBytes: total}); err != nil || len(p.Layers) != 0 {
+	if p, err := s.Collect(t.Context(), rootfs.CollectOptions{Keep: kept.DiffIDs, MaxBytes: total}); err != nil || len(p.Layers) != 0 {
 		t.Errorf("pruned %+v with room left (%v)", p, err)
 	}
-	p, err := s.Prune(t.Context(), rootfs.PruneOptions{Keep: kept.DiffIDs})
+	p, err := s.Collect(t.Context(), rootfs.CollectOptions{Keep: kept.DiffIDs})
 	if err != nil || len(p.Layers) != 1 || p.Layers[0] != loose.DiffIDs[1] || p.Bytes == 0 {
 		t.Errorf("pruned %+v (%v)", p, err)
 	}
@@ -311,7 +311,7 @@ func TestPrune(t *testing.T) {
 	if err := o.Unmount(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if p, err := s.Prune(t.Context(), rootfs.PruneOptions{Keep: kept.DiffIDs}); err != nil || len(p.Layers) != 1 {
+	if p, err := s.Collect(t.Context(), rootfs.CollectOptions{Keep: kept.DiffIDs}); err != nil || len(p.Layers) != 1 {
 		t.Errorf("pruned %+v (%v)", p, err)
 	}
 	if err := o.Mount(t.Context(), filepath.Join(o.Dir, "root")); !errors.Is(err, rootfs.ErrNotFound) {
@@ -322,7 +322,7 @@ func TestPrune(t *testing.T) {
 }
 
 // Of what is not needed, the least recently used goes first.
-func TestPruneOldest(t *testing.T) {
+func TestCollectOldest(t *testing.T) {
 	s := open(t, t.TempDir())
 	var bases []*rootfs.Base
 	for i := range 3 {
@@ -335,7 +335,7 @@ func TestPruneOldest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := s.Prune(t.Context(), rootfs.PruneOptions{MaxBytes: total - 1})
+	p, err := s.Collect(t.Context(), rootfs.CollectOptions{MaxBytes: total - 1})
 	if err != nil || len(p.Layers) != 1 || p.Layers[0] != bases[1].DiffIDs[0] {
 		t.Errorf("pruned %+v (%v), want %v", p, err, bases[1].DiffIDs)
 	}

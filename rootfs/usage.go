@@ -128,8 +128,8 @@ func (s *Store) Usage(images ...[]v1.Hash) (each []ImageUsage, total int64, err 
 	return each, total, nil
 }
 
-// Hold keeps Prune off until release is called. Whoever unpacks an image holds
-// from before that until something that Prune is told to keep refers to it: a
+// Hold keeps Collect and Prune off until release is called. Whoever unpacks an image holds
+// from before that until something that they are told to keep refers to it: a
 // saved image, a server.
 func (s *Store) Hold(ctx context.Context) (release func(), err error) {
 	release, err = s.locks.Share(ctx, lockPrune)
@@ -139,8 +139,8 @@ func (s *Store) Hold(ctx context.Context) (release func(), err error) {
 	return release, nil
 }
 
-// PruneOptions say what Prune may remove.
-type PruneOptions struct {
+// CollectOptions say what Collect may remove.
+type CollectOptions struct {
 	// Keep are the diff IDs of layers that images and servers need.
 	Keep []v1.Hash
 	// MaxBytes, if set, is what may remain on disk: the least recently used
@@ -148,23 +148,30 @@ type PruneOptions struct {
 	MaxBytes int64
 }
 
-// Pruned is what Prune removed.
-type Pruned struct {
+// Collected is what Collect removed.
+type Collected struct {
 	Layers []v1.Hash
 	Bytes  int64
 }
 
-// Prune removes layer images that are neither kept nor mounted nor held.
-func (s *Store) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
-	p, err := s.prune(ctx, o)
+// Collect removes layer images that are neither kept nor mounted nor held.
+func (s *Store) Collect(ctx context.Context, o CollectOptions) (Collected, error) {
+	p, err := s.collect(ctx, o)
 	if err != nil {
-		return p, fmt.Errorf("prune layer images: %w", err)
+		return p, fmt.Errorf("collect layer images: %w", err)
 	}
 	return p, nil
 }
 
-func (s *Store) prune(ctx context.Context, o PruneOptions) (Pruned, error) {
-	var p Pruned
+// Prune removes all layer images that are neither kept nor mounted nor held, and
+// gives the bytes that were freed.
+func (s *Store) Prune(ctx context.Context, keep []v1.Hash) (freed int64, err error) {
+	c, err := s.Collect(ctx, CollectOptions{Keep: keep})
+	return c.Bytes, err
+}
+
+func (s *Store) collect(ctx context.Context, o CollectOptions) (Collected, error) {
+	var p Collected
 	releaseHolds, err := s.locks.Acquire(ctx, lockPrune)
 	if err != nil {
 		return p, err
@@ -194,7 +201,7 @@ func (s *Store) prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 		if l.Mounted || slices.Contains(o.Keep, l.DiffID) {
 			continue
 		}
-		removed, err := s.pruneLayer(l.DiffID)
+		removed, err := s.collectLayer(l.DiffID)
 		if err != nil {
 			return p, err
 		}
@@ -204,11 +211,11 @@ func (s *Store) prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 			total -= l.Disk
 		}
 	}
-	return p, s.pruneStacks()
+	return p, s.collectStacks()
 }
 
-// pruneLayer leaves alone what somebody is at work on.
-func (s *Store) pruneLayer(diffID v1.Hash) (bool, error) {
+// collectLayer leaves alone what somebody is at work on.
+func (s *Store) collectLayer(diffID v1.Hash) (bool, error) {
 	release, ok, err := s.locks.Try(content.Byte(diffID))
 	if err != nil || !ok {
 		return false, err
@@ -217,9 +224,9 @@ func (s *Store) pruneLayer(diffID v1.Hash) (bool, error) {
 	return true, s.removeLayer(layerName(diffID))
 }
 
-// pruneStacks removes the stacks, and the mends, of bases that are not mounted:
+// collectStacks removes the stacks, and the mends, of bases that are not mounted:
 // they are made again in no time.
-func (s *Store) pruneStacks() error {
+func (s *Store) collectStacks() error {
 	points, err := mountPoints()
 	if err != nil {
 		return err
