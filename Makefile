@@ -22,7 +22,7 @@ DEV_PACKAGES := shellcheck
 
 # What a test or a benchmark that boots guests is given.
 TEST_ENV := SLIPWAY_TEST_KERNEL_DEB=$(KERNEL_DEB) SLIPWAY_TEST_BIN=$(CURDIR)/bin \
-	SLIPWAY_TEST_IMAGES=$(IMAGES)
+	SLIPWAY_TEST_INIT=$(CURDIR)/bin/slipway-init SLIPWAY_TEST_IMAGES=$(IMAGES)
 # The packages whose tests boot guests.
 GUEST_PACKAGES = $(shell grep -rl --include='*_test.go' '^//go:build.*guest' cmd launcher rootfs guest cloudinit images 2>/dev/null | \
 	xargs -r dirname | sort -u | sed 's,^,./,')
