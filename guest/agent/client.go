@@ -321,3 +321,6 @@ func (c *Client) Shutdown(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Abort ends the session as a crash of the host would: without a word.
+func (c *Client) Abort() { c.sess.Close() }

@@ -23,7 +23,7 @@ const shareDir = "/share"
 // failureWait is how long a guest whose boot failed waits for a host to have
 // heard of it. An entrypoint's end is waited for without limit; but a guest
 // that never ran one has nothing to keep.
-const failureWait = 30 * time.Second
+const failureWait = 10 * time.Second
 
 // guestState is what the steps of a boot hand to one another and what the
 // agent's calls see.

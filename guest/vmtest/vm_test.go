@@ -5,7 +5,9 @@ package vmtest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -89,6 +91,7 @@ type running struct {
 	console string
 	qemu    *exec.Cmd
 	exited  chan error
+	out     [3]bytes.Buffer // received so far, by stream
 }
 
 // boot starts the guest and ends it with the test.
@@ -284,11 +287,7 @@ type result struct {
 func (r *running) finish(ctx context.Context, c *agent.Client) result {
 	r.t.Helper()
 	var res result
-	var out [3]bytes.Buffer
-	err := c.Output(ctx, agent.Offsets{}, func(s agent.Stream, _ int64, data []byte) error {
-		out[s].Write(data)
-		return nil
-	})
+	err := r.collect(ctx, c, "")
 	if err != nil {
 		r.t.Fatal("output:", err)
 	}
@@ -308,8 +307,33 @@ func (r *running) finish(ctx context.Context, c *agent.Client) result {
 		r.t.Fatal(err)
 	}
 	r.wait(ctx)
-	res.stdout, res.stderr = out[agent.Stdout].String(), out[agent.Stderr].String()
+	res.stdout, res.stderr = r.out[agent.Stdout].String(), r.out[agent.Stderr].String()
 	return res
+}
+
+var errSeen = errors.New("text was seen")
+
+// collect takes output until its end, or until stdout contains text.
+func (r *running) collect(ctx context.Context, c *agent.Client, text string) error {
+	from := agent.Offsets{Stdout: int64(r.out[agent.Stdout].Len()), Stderr: int64(r.out[agent.Stderr].Len())}
+	return c.Output(ctx, from, func(s agent.Stream, offset int64, data []byte) error {
+		if offset != int64(r.out[s].Len()) {
+			r.t.Errorf("%s at %d, want %d", s, offset, r.out[s].Len())
+		}
+		r.out[s].Write(data)
+		if text != "" && strings.Contains(r.out[agent.Stdout].String(), text) {
+			return errSeen
+		}
+		return nil
+	})
+}
+
+// waitFor returns when the entrypoint's stdout contains text.
+func (r *running) waitFor(ctx context.Context, c *agent.Client, text string) {
+	r.t.Helper()
+	if err := r.collect(ctx, c, text); !errors.Is(err, errSeen) {
+		r.t.Fatalf("waiting for %q: %v", text, err)
+	}
 }
 
 // wait waits for QEMU's end.
@@ -331,4 +355,11 @@ func run(t *testing.T, v vm) result {
 	ctx := deadline(t)
 	r := boot(t, v)
 	return r.finish(ctx, r.dial(ctx))
+}
+
+// chacha is the source of the probe's random output.
+func chacha(seed int) *rand.ChaCha8 {
+	var key [32]byte
+	key[0], key[1] = byte(seed), byte(seed>>8)
+	return rand.NewChaCha8(key)
 }

@@ -38,6 +38,9 @@ func AddFlags(fs *pflag.FlagSet) *Flags {
 	return f
 }
 
+// File is the configuration file that was named, empty if none was.
+func (f *Flags) File() string { return f.file }
+
 // Bind makes a command's own flag the last source of a setting. A flag that was
 // not given is no source. It panics where there is no such key or flag.
 func (f *Flags) Bind(key string, flag *pflag.Flag) {

@@ -1,0 +1,99 @@
+package launcher
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/slipway-vm/slipway/guest/agent"
+	"github.com/slipway-vm/slipway/launcher/output"
+)
+
+// instance is a server and what the engine knows of it beyond its record.
+type instance struct {
+	id  string
+	dir string
+	log *output.Log
+
+	mu      sync.Mutex
+	srv     Server
+	changed chan struct{} // closed and replaced at every change
+
+	// The run: set while a goroutine takes the server through its life.
+	cancel context.CancelCauseFunc
+	ended  chan struct{} // closed when that goroutine is done
+	stop   chan stopRequest
+	agent  *agent.Client // of the run, while it answers
+	run    *run
+}
+
+// stopRequest asks a run to end its entrypoint.
+type stopRequest struct{ grace time.Duration }
+
+// snapshot returns a copy of the record and a channel that is closed at the next
+// change.
+func (i *instance) snapshot() (Server, <-chan struct{}) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.srv.clone(), i.changed
+}
+
+func (s *Server) clone() Server {
+	c := *s
+	if s.Exit != nil {
+		e := *s.Exit
+		c.Exit = &e
+	}
+	c.Spec.Volumes = slices.Clone(s.Spec.Volumes)
+	return c
+}
+
+// set changes what need not survive the engine, such as the step of a boot.
+func (i *instance) set(f func(*Server)) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	f(&i.srv)
+	i.wake()
+}
+
+// update changes the record and saves it before anyone sees the change.
+func (i *instance) update(ctx context.Context, store Store, f func(*Server)) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	next := i.srv.clone()
+	f(&next)
+	next.Updated = time.Now().UTC()
+	if err := store.Save(ctx, &next); err != nil {
+		return err
+	}
+	i.srv = next
+	i.wake()
+	return nil
+}
+
+func (i *instance) wake() {
+	close(i.changed)
+	i.changed = make(chan struct{})
+}
+
+// wait returns when ok says so of the server, or when ctx ends.
+func (i *instance) wait(ctx context.Context, ok func(*Server) bool) (Server, error) {
+	for {
+		srv, changed := i.snapshot()
+		if ok(&srv) {
+			return srv, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return srv, ctx.Err()
+		}
+	}
+}
+
+func (i *instance) setAgent(a *agent.Client) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.agent = a
+}
