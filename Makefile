@@ -35,7 +35,7 @@ help: ## List the targets.
 boot: deps build kernel image ## Boot an image and show its output: make boot [IMAGE=REF] [BOOTFLAGS=...].
 	@bin/slipway kernel import $(KERNEL_DEB)
 	@echo "boot: $(or $(IMAGE),hello)"
-	@bin/slipway boot --rm $(BOOTFLAGS) $(or $(IMAGE),oci:$(IMAGES)/hello)
+	@bin/slipway boot --rm --timeline $(BOOTFLAGS) $(or $(IMAGE),oci:$(IMAGES)/hello)
 
 .PHONY: deps
 deps: ## Install the Debian packages that are missing.
