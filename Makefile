@@ -40,10 +40,12 @@ boot: deps build kernel image ## Boot an image and show its output: make boot [I
 .PHONY: deps
 deps: ## Install the Debian packages that are missing.
 	@etc/debian/install $(PACKAGES)
+	@etc/debian/libvirt-user
 
 .PHONY: deps-dev
 deps-dev: ## Install what `make check` needs besides.
 	@etc/debian/install $(PACKAGES) $(DEV_PACKAGES)
+	@etc/debian/libvirt-user
 
 .PHONY: build
 build: ## Build slipway, slipwayd and slipway-init into bin/.

@@ -85,7 +85,8 @@ func (r *run) conclude(ctx context.Context, exit *Exit, err error) {
 	srv, _ := r.i.snapshot()
 	log := r.m.log.With("server", srv.ID)
 	failed := err != nil && srv.Launched.IsZero()
-	remove := srv.Spec.AutoRemove || failed && srv.Spec.RemoveFailed
+	// A server that has run before has something to lose.
+	remove := srv.Spec.AutoRemove || failed && srv.Spec.RemoveFailed && srv.Run == 1
 	uerr := r.i.update(ctx, r.m.cfg.Store, func(s *Server) {
 		s.Step = ""
 		if !remove {

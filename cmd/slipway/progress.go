@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -18,7 +20,11 @@ type progress struct {
 	w        io.Writer
 	terminal bool
 	last     string
+	at       time.Time // when last was written, elsewhere than on a terminal
 }
+
+// plainInterval spaces the lines of one step.
+const plainInterval = time.Second
 
 // newProgress makes a display; mode is plain, none or auto.
 func newProgress(f *os.File, mode string) *progress {
@@ -52,11 +58,18 @@ func (p *progress) show(step string) {
 	if p.w == nil || step == p.last {
 		return
 	}
-	p.last = step
 	if p.terminal {
+		p.last = step
 		fmt.Fprintf(p.w, "\r\x1b[K%s", step)
 		return
 	}
+	// What only counts on need not have a line for each count.
+	kind, _, _ := strings.Cut(step, ":")
+	was, _, _ := strings.Cut(p.last, ":")
+	if kind == was && time.Since(p.at) < plainInterval {
+		return
+	}
+	p.last, p.at = step, time.Now()
 	fmt.Fprintln(p.w, step)
 }
 

@@ -318,6 +318,8 @@ func explain(err error) error {
 	switch {
 	case strings.Contains(msg, "no connection driver"):
 		return fmt.Errorf("%w: libvirt has no QEMU driver: install libvirt-daemon-driver-qemu", launcher.ErrUnavailable)
+	case strings.Contains(msg, "Failed to parse user") || strings.Contains(msg, "Failed to parse group"):
+		return fmt.Errorf("%w: libvirt's QEMU driver needs the user libvirt-qemu: run useradd --system --user-group libvirt-qemu", launcher.ErrUnavailable)
 	case strings.Contains(msg, "Failed to acquire pid file"):
 		return fmt.Errorf("%w: another process runs libvirt's driver there", launcher.ErrConflict)
 	case errors.Is(err, libvirt.ERR_NO_DOMAIN):
