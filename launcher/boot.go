@@ -258,10 +258,12 @@ func (m *Manager) unmountServer(ctx context.Context, i *instance) error {
 // remove deletes all there is of a server that does not run, and its record last:
 // until then a crash is made good by the next engine.
 func (m *Manager) remove(ctx context.Context, i *instance) error {
-	err := i.update(ctx, m.cfg.Store, func(s *Server) { s.TaskState = TaskDeleting })
-	if err != nil {
-		return err
+	i.removing.Lock()
+	defer i.removing.Unlock()
+	if srv, _ := i.snapshot(); srv.VMState == VMDeleted {
+		return nil
 	}
+	i.insist(ctx, m.cfg.Store, m.log, func(s *Server) { s.TaskState = TaskDeleting })
 	i.log.End()
 	domain := m.cfg.DomainPrefix + i.id
 	if err := errors.Join(m.cfg.Hypervisor.Destroy(ctx, domain), m.unmountServer(ctx, i)); err != nil {

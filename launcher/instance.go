@@ -2,6 +2,7 @@ package launcher
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -19,6 +20,8 @@ type instance struct {
 	mu      sync.Mutex
 	srv     Server
 	changed chan struct{} // closed and replaced at every change
+
+	removing sync.Mutex // held while it is removed
 
 	// The run: set while a goroutine takes the server through its life.
 	cancel context.CancelCauseFunc
@@ -59,17 +62,37 @@ func (i *instance) set(f func(*Server)) {
 
 // update changes the record and saves it before anyone sees the change.
 func (i *instance) update(ctx context.Context, store Store, f func(*Server)) error {
+	_, err := i.change(ctx, store, f)
+	return err
+}
+
+// insist changes the record even where it cannot be saved, on a full disk for
+// one: for what is so whether it is written down or not. The next engine finds
+// out for itself.
+func (i *instance) insist(ctx context.Context, store Store, log *slog.Logger, f func(*Server)) {
+	next, err := i.change(ctx, store, f)
+	if err != nil {
+		log.Error("record not saved", "server", i.id, "err", err)
+		i.set(func(s *Server) { *s = next })
+	}
+}
+
+// change makes the record's next version; if it can be saved it is the record.
+func (i *instance) change(ctx context.Context, store Store, f func(*Server)) (next Server, err error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	next := i.srv.clone()
+	next = i.srv.clone()
 	f(&next)
+	if i.srv.TaskState == TaskDeleting {
+		next.TaskState = TaskDeleting // there is no way back from it
+	}
 	next.Updated = time.Now().UTC()
 	if err := store.Save(ctx, &next); err != nil {
-		return err
+		return next, err
 	}
 	i.srv = next
 	i.wake()
-	return nil
+	return next, nil
 }
 
 func (i *instance) wake() {

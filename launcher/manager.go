@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/slipway-vm/slipway/guest"
+	"github.com/slipway-vm/slipway/guest/agent"
 	"github.com/slipway-vm/slipway/images"
 	"github.com/slipway-vm/slipway/launcher/output"
 	"github.com/slipway-vm/slipway/rootfs"
@@ -24,7 +25,7 @@ type Config struct {
 	Dir        string
 	Images     *images.Store
 	Roots      *rootfs.Store
-	Kernels    *guest.KernelStore
+	Kernels    Kernels
 	Hypervisor Hypervisor
 	// DomainPrefix begins the names of our domains on the hypervisor, and of no
 	// others; the server's ID follows it.
@@ -46,6 +47,15 @@ type Config struct {
 	// StopGrace is for servers that do not say; 0 means guest.DefaultGrace.
 	StopGrace time.Duration
 	Log       *slog.Logger
+}
+
+// Kernels are the guest kernels at hand; *guest.KernelStore is one.
+type Kernels interface {
+	// Lookup finds a kernel by name, digest or file; empty means the default. The
+	// error matches guest.ErrKernelNotFound where there is none.
+	Lookup(ctx context.Context, ref string) (guest.Kernel, error)
+	// Initramfs makes what a kernel starts with, and returns its path.
+	Initramfs(ctx context.Context, k guest.Kernel, init string) (string, error)
 }
 
 // Host decides what the guests of this host run on.
@@ -326,6 +336,11 @@ func (m *Manager) start(ctx context.Context, i *instance, task TaskState) error 
 func (m *Manager) begin(i *instance, running bool) {
 	ctx, cancel := context.WithCancelCause(m.ctx)
 	i.mu.Lock()
+	if i.srv.TaskState == TaskDeleting {
+		i.mu.Unlock()
+		cancel(nil)
+		return // whoever deletes it has not seen this run and goes on
+	}
 	i.cancel, i.ended, i.stop = cancel, make(chan struct{}), make(chan stopRequest, 4)
 	ended := i.ended
 	r := &run{m: m, i: i, domain: m.cfg.DomainPrefix + i.id, gone: make(chan struct{}), began: time.Now()}
@@ -378,15 +393,13 @@ func (m *Manager) Stop(ctx context.Context, ref string, grace *time.Duration) er
 	}
 	i.mu.Lock()
 	stop, ended := i.stop, i.ended
-	if grace == nil {
-		grace = i.srv.Spec.StopGrace
-	}
+	limit := m.grace(&i.srv)
 	i.mu.Unlock()
-	if grace == nil {
-		grace = &m.cfg.StopGrace
+	if grace != nil {
+		limit = *grace
 	}
 	select {
-	case stop <- stopRequest{*grace}:
+	case stop <- stopRequest{limit}:
 	case <-ended:
 	case <-ctx.Done():
 		return ctx.Err()
@@ -394,9 +407,28 @@ func (m *Manager) Stop(ctx context.Context, ref string, grace *time.Duration) er
 	select {
 	case <-ended:
 		return nil
+	case <-time.After(limit + powerOffTime):
+		m.log.Warn("guest does not stop", "server", i.id)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	if err := m.cfg.Hypervisor.Destroy(ctx, m.cfg.DomainPrefix+i.id); err != nil {
+		return err
+	}
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// grace is how long a server's entrypoint has between its stop signal and its end.
+func (m *Manager) grace(s *Server) time.Duration {
+	if s.Spec.StopGrace != nil {
+		return *s.Spec.StopGrace
+	}
+	return m.cfg.StopGrace
 }
 
 // Signal sends a signal, by name or number, to the server's entrypoint.
@@ -406,15 +438,25 @@ func (m *Manager) Signal(ctx context.Context, ref, signal string) error {
 		return err
 	}
 	i.mu.Lock()
-	agent, srv := i.agent, i.srv.clone()
+	guestAgent, srv, ended := i.agent, i.srv.clone(), i.ended
 	i.mu.Unlock()
-	if srv.VMState != VMActive || agent == nil {
+	if srv.VMState != VMActive || guestAgent == nil {
 		return &StateError{Server: srv.Name, Action: "signal", VM: srv.VMState, Task: srv.TaskState}
 	}
 	if _, err := guest.ParseSignal(signal); err != nil {
 		return errorf(ErrInvalid, "%v", err)
 	}
-	return agent.Signal(ctx, signal)
+	err = guestAgent.Signal(ctx, signal)
+	if !errors.Is(err, agent.ErrDisconnected) {
+		return err
+	}
+	// It may have ended the server before it was answered.
+	select {
+	case <-ended:
+		return nil
+	case <-time.After(time.Second):
+		return err
+	}
 }
 
 // Delete ends a server at once, where it runs, and removes all there is of it.
@@ -424,21 +466,19 @@ func (m *Manager) Delete(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
+	// From here on there is no way back, also not through a crash.
+	ctx = context.WithoutCancel(ctx)
+	i.insist(ctx, m.cfg.Store, m.log, func(s *Server) { s.TaskState = TaskDeleting })
 	i.mu.Lock()
 	cancel, ended := i.cancel, i.ended
 	i.mu.Unlock()
 	if ended != nil {
-		// From here on there is no way back: the run leaves the rest to us.
 		cancel(errDeleted)
 		<-ended
 	}
-	// The run may have deleted it, if it was to be removed at its end anyway.
-	if srv, _ := i.snapshot(); srv.VMState == VMDeleted {
-		return nil
-	}
-	clean, done := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
+	ctx, done := context.WithTimeout(ctx, cleanupTime)
 	defer done()
-	return m.remove(clean, i)
+	return m.remove(ctx, i)
 }
 
 // domainEvent passes the end of a domain to the run of its server.

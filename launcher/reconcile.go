@@ -54,6 +54,9 @@ func (m *Manager) resume(ctx context.Context, i *instance, runs bool) error {
 	case runs:
 		log.Info("server found running")
 		m.begin(i, true)
+		if srv.TaskState == TaskPoweringOff {
+			i.stop <- stopRequest{m.grace(&srv)}
+		}
 		return nil
 	}
 	// It was on its way up, or up, and its domain is gone.

@@ -49,8 +49,8 @@ func (r *run) live(ctx context.Context, running bool) {
 		exit, err = r.supervise(ctx)
 	}
 	cause := context.Cause(ctx)
-	if errors.Is(cause, errDetached) && !r.half() {
-		return // the next engine goes on from here
+	if errors.Is(cause, errDetached) && (running || !r.defined.IsZero()) {
+		return // there is a domain: the next engine goes on from here
 	}
 	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
 	defer cancel()
@@ -87,7 +87,7 @@ func (r *run) conclude(ctx context.Context, exit *Exit, err error) {
 	failed := err != nil && srv.Launched.IsZero()
 	// A server that has run before has something to lose.
 	remove := srv.Spec.AutoRemove || failed && srv.Spec.RemoveFailed && srv.Run == 1
-	uerr := r.i.update(ctx, r.m.cfg.Store, func(s *Server) {
+	r.i.insist(ctx, r.m.cfg.Store, r.m.log, func(s *Server) {
 		s.Step = ""
 		if !remove {
 			s.TaskState = TaskNone
@@ -102,9 +102,6 @@ func (r *run) conclude(ctx context.Context, exit *Exit, err error) {
 		}
 		s.Exit = exit
 	})
-	if uerr != nil {
-		log.Error("record not saved", "err", uerr)
-	}
 	r.i.log.End()
 	switch {
 	case failed:
@@ -154,11 +151,12 @@ var errEnded = errors.New("the guest ended unexpectedly")
 func (r *run) supervise(ctx context.Context) (*Exit, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	done := ctx.Done()
 	go func() {
 		select {
 		case <-r.gone:
 			cancel(errEnded)
-		case <-ctx.Done():
+		case <-done:
 		}
 	}()
 	// A domain that ended before the run's channel was there is not announced.
@@ -166,9 +164,9 @@ func (r *run) supervise(ctx context.Context) (*Exit, error) {
 		return nil, err
 	}
 	if r.half() {
-		var done context.CancelFunc
-		ctx, done = r.bootDeadline(ctx)
-		defer done()
+		var stop context.CancelFunc
+		ctx, stop = r.bootDeadline(ctx)
+		defer stop()
 	}
 	for {
 		exit, err := r.session(ctx)
@@ -337,12 +335,8 @@ func (r *run) launched(ctx context.Context, e agent.Event) error {
 func (r *run) timeUp() {
 	srv, _ := r.i.snapshot()
 	r.m.log.Info("time limit reached", "server", srv.ID)
-	grace := r.m.cfg.StopGrace
-	if srv.Spec.StopGrace != nil {
-		grace = *srv.Spec.StopGrace
-	}
 	select {
-	case r.i.stop <- stopRequest{grace}:
+	case r.i.stop <- stopRequest{r.m.grace(&srv)}:
 	default: // it is being stopped as it is
 	}
 }
