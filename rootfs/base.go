@@ -1,6 +1,7 @@
 package rootfs
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -25,11 +26,16 @@ type Base struct {
 	Root erofs.Attr
 
 	store *Store
+	stack []stacked // layers and, where one is needed, the mend
 }
 
 // Base gives the base of an image whose layers have been unpacked, or
 // ErrNotFound naming one that has not.
 func (s *Store) Base(diffIDs []v1.Hash) (*Base, error) {
+	return s.base(context.Background(), diffIDs)
+}
+
+func (s *Store) base(ctx context.Context, diffIDs []v1.Hash) (*Base, error) {
 	if len(diffIDs) == 0 {
 		return nil, fmt.Errorf("base: image without layers: %w", ErrMalformed)
 	}
@@ -61,15 +67,28 @@ func (s *Store) Base(diffIDs []v1.Hash) (*Base, error) {
 		fmt.Fprintf(sum, "%s\n", l.DiffID)
 	}
 	b.ID = hex.EncodeToString(sum.Sum(nil))[:32]
+	for _, l := range b.Layers {
+		b.stack = append(b.stack, stacked{layerName(l.DiffID), s.imagePath(l.DiffID)})
+	}
+	mended, err := b.mend(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("base: %w", err)
+	}
+	if mended {
+		b.stack = append(b.stack, stacked{"mend-" + b.ID, s.mendPath(b.ID)})
+	}
 	return b, nil
 }
 
-// Images are the paths of the base's layer images, bottom first, for those
-// who attach them as disks.
+// stacked is one file-system image of a base, and the name it is mounted by.
+type stacked struct{ name, image string }
+
+// Images are the paths of the base's file-system images, bottom first, for
+// those who attach them as disks.
 func (b *Base) Images() []string {
-	paths := make([]string, 0, len(b.Layers))
-	for _, l := range b.Layers {
-		paths = append(paths, b.store.imagePath(l.DiffID))
+	paths := make([]string, 0, len(b.stack))
+	for _, x := range b.stack {
+		paths = append(paths, x.image)
 	}
 	return paths
 }

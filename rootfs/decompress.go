@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+	"github.com/slipway-vm/slipway/rootfs/inflate"
 )
 
 // A zstd frame states the window its reader must keep; more than this is
@@ -20,7 +20,7 @@ func decompress(r io.Reader) (io.ReadCloser, error) {
 	}
 	switch kind {
 	case "gzip":
-		z, err := gzip.NewReader(b)
+		z, err := inflate.NewReader(b)
 		if err != nil {
 			return nil, fmt.Errorf("gzip: %w", err)
 		}

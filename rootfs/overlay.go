@@ -196,7 +196,7 @@ func (o *Overlay) mount(points []mountPoint, target string) error {
 	if err := os.Symlink(s.path("stacks", o.Base.ID), o.lower()); err != nil {
 		return err
 	}
-	names := make([]string, len(o.Base.Layers))
+	names := make([]string, len(o.Base.stack))
 	for i := range names {
 		// overlayfs wants the uppermost first.
 		names[i] = "lower/" + strconv.Itoa(len(names)-1-i)

@@ -21,24 +21,23 @@ func (s *Store) mountStack(b *Base, mounted map[string]bool) error {
 	if err := os.MkdirAll(stack, 0o700); err != nil {
 		return err
 	}
-	for i, l := range b.Layers {
-		name := layerName(l.DiffID)
+	for i, x := range b.stack {
 		link := filepath.Join(stack, strconv.Itoa(i))
-		to := filepath.Join("..", "..", "mounts", name)
+		to := filepath.Join("..", "..", "mounts", x.name)
 		if have, err := os.Readlink(link); err != nil || have != to {
 			os.Remove(link)
 			if err := os.Symlink(to, link); err != nil {
 				return err
 			}
 		}
-		target := s.path("mounts", name)
+		target := s.path("mounts", x.name)
 		if mounted[target] {
 			continue
 		}
 		if err := os.Mkdir(target, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
-		if err := s.mountLayer(s.imagePath(l.DiffID), target); err != nil {
+		if err := s.mountLayer(x.image, target); err != nil {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -39,6 +40,7 @@ var (
 const (
 	lockMounts = content.Reserved + iota
 	lockTemplates
+	lockMends
 )
 
 // Limits bound what one image may unpack to.
@@ -69,6 +71,7 @@ type Store struct {
 	id      string // tells this store's mounts from those of others
 	locks   content.Locks
 	flights flights
+	sealer  *sealer
 }
 
 // Open opens the store at a directory, which is made if missing, and removes
@@ -84,7 +87,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if c.Limits.Inodes == 0 {
 		c.Limits.Inodes = 2_000_000
 	}
-	s := &Store{config: c, log: c.Log, dir: dir, locks: content.Locks{Path: filepath.Join(dir, "lock")}}
+	s := &Store{config: c, log: c.Log, dir: dir, locks: content.Locks{Path: filepath.Join(dir, "lock")}, sealer: newSealer()}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -108,7 +111,7 @@ func realDir(dir string) (string, error) {
 }
 
 func (s *Store) prepare(ctx context.Context) error {
-	for _, d := range []string{"layers", "mounts", "stacks", "templates", "tmp"} {
+	for _, d := range []string{"layers", "mends", "mounts", "stacks", "templates", "tmp"} {
 		if err := os.MkdirAll(filepath.Join(s.dir, d), 0o700); err != nil {
 			return err
 		}
@@ -179,6 +182,11 @@ type Layer struct {
 	Bytes  int64 `json:"bytes"`
 	Inodes int64 `json:"inodes"`
 
+	// Digest is the layer image's own, once it is sealed; until then Boot says
+	// in which run of the kernel it was made.
+	Digest v1.Hash `json:"digest,omitzero"`
+	Boot   string  `json:"boot,omitempty"`
+
 	Recipe      int        `json:"recipe"`
 	Root        erofs.Attr `json:"root"`
 	RootImplied bool       `json:"root_implied,omitempty"`
@@ -199,16 +207,22 @@ func (s *Store) lookup(diffID v1.Hash) (*Layer, error) {
 	}
 	var l Layer
 	err := content.ReadRecord(s.recordPath(diffID), &l)
-	var syntax *json.SyntaxError
 	switch {
-	case errors.Is(err, fs.ErrNotExist), err == nil && l.Recipe != recipe:
+	case errors.Is(err, fs.ErrNotExist), unreadable(err), err == nil && (l.DiffID != diffID || !l.present()):
+		// A record that power failed on may be anything: the layer is made
+		// anew over it.
 		return nil, fmt.Errorf("layer image %s: %w", diffID, ErrNotFound)
-	case errors.As(err, &syntax), err == nil && l.DiffID != diffID:
-		return nil, fmt.Errorf("layer image %s: record: %w", diffID, ErrCorrupt)
 	case err != nil:
 		return nil, fmt.Errorf("layer image %s: %w", diffID, err)
 	}
 	return &l, nil
+}
+
+// unreadable says whether a record is no record.
+func unreadable(err error) bool {
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	return errors.As(err, &syntax) || errors.As(err, &kind) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // validHash keeps what becomes a file name from being a path.
@@ -219,21 +233,21 @@ func validHash(h v1.Hash) error {
 	return nil
 }
 
-// sweepLayers removes images without a record: their maker died between the
-// two renames, or their remover between the two removals.
+// sweepLayers removes what has no valid record: its maker died between the two
+// renames, or its remover between the two removals, or the power failed before
+// it was sealed. What is valid and unsealed is sealed.
 func (s *Store) sweepLayers() error {
 	entries, err := os.ReadDir(s.path("layers"))
 	if err != nil {
 		return err
 	}
+	seen := map[string]bool{}
 	for _, e := range entries {
-		stem, ok := strings.CutSuffix(e.Name(), ".erofs")
-		if !ok {
+		stem := strings.TrimSuffix(strings.TrimSuffix(e.Name(), ".erofs"), ".json")
+		if seen[stem] {
 			continue
 		}
-		if _, err := os.Lstat(s.path("layers", stem+".json")); !errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
+		seen[stem] = true
 		if err := s.sweepLayer(stem); err != nil {
 			return err
 		}
@@ -241,22 +255,35 @@ func (s *Store) sweepLayers() error {
 	return nil
 }
 
-// sweepLayer asks again under the layer's lock, and leaves alone what is
-// being made this moment.
+// sweepLayer leaves alone what is being made this moment.
 func (s *Store) sweepLayer(stem string) error {
 	algorithm, hex, _ := strings.Cut(stem, "-")
-	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
-	defer cancel()
-	release, err := s.locks.Acquire(ctx, content.Byte(v1.Hash{Algorithm: algorithm, Hex: hex}))
-	if errors.Is(err, context.DeadlineExceeded) {
-		return nil
-	}
-	if err != nil {
+	h := v1.Hash{Algorithm: algorithm, Hex: hex}
+	release, ok, err := s.locks.Try(content.Byte(h))
+	if err != nil || !ok {
 		return err
 	}
 	defer release()
-	if _, err := os.Lstat(s.path("layers", stem+".json")); !errors.Is(err, fs.ErrNotExist) {
+	l, err := s.lookup(h)
+	switch {
+	case err == nil && !l.Sealed():
+		s.seal(l)
 		return nil
+	case err == nil:
+		return nil
+	case !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrCorrupt):
+		return err
 	}
-	return os.Remove(s.path("layers", stem+".erofs"))
+	s.log.Warn("incomplete layer image removed", "diff_id", h)
+	return s.removeLayer(stem)
+}
+
+// removeLayer unlinks a layer image, its record first; its lock is held.
+func (s *Store) removeLayer(stem string) error {
+	for _, suffix := range []string{".json", ".erofs"} {
+		if err := os.Remove(s.path("layers", stem+suffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }

@@ -64,6 +64,7 @@ func (s *Store) Unpack(ctx context.Context, img v1.Image, o UnpackOptions) (*Bas
 	if err != nil {
 		return nil, fmt.Errorf("unpack image: %w", err)
 	}
+	defer s.sealer.begin()()
 	parallel := s.config.Parallel
 	if parallel <= 0 {
 		parallel = max(3, runtime.GOMAXPROCS(0)+1)
@@ -85,7 +86,7 @@ func (s *Store) Unpack(ctx context.Context, img v1.Image, o UnpackOptions) (*Bas
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("unpack image: %w", err)
 	}
-	return s.Base(diffIDs)
+	return s.base(ctx, diffIDs)
 }
 
 // jobs pairs layers with diff IDs, the largest first: begun last, it would be
@@ -189,17 +190,19 @@ func (s *Store) make(ctx context.Context, j *job, b *budget) (err error) {
 	if err := f.Chmod(0o400); err != nil {
 		return err
 	}
-	if err := content.Commit(f, s.imagePath(j.DiffID)); err != nil {
+	// Synced later: see seal.
+	if err := os.Rename(f.Name(), s.imagePath(j.DiffID)); err != nil {
 		return err
 	}
-	l := Layer{DiffID: j.DiffID, Made: time.Now().UTC(), Size: info.Size, Bytes: info.Bytes, Inodes: info.Inodes,
+	l := Layer{DiffID: j.DiffID, Made: time.Now().UTC(), Size: info.Size, Bytes: info.Bytes, Inodes: info.Inodes, Boot: bootID(),
 		Recipe: recipe, Root: info.Root, RootImplied: info.RootImplied, RootOpaque: info.RootOpaque}
 	for _, p := range info.Implied {
 		l.Implied = append(l.Implied, []byte(p))
 	}
-	if err := content.WriteRecord(s.path("tmp"), s.recordPath(j.DiffID), &l); err != nil {
+	if err := content.WriteUnsynced(s.path("tmp"), s.recordPath(j.DiffID), &l); err != nil {
 		return err
 	}
+	s.seal(&l)
 	return f.Close()
 }
 

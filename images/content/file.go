@@ -84,8 +84,15 @@ func SyncDir(dir string) error {
 	return d.Sync()
 }
 
-// WriteRecord puts v as JSON at name, whole or not at all.
-func WriteRecord(tmp, name string, v any) error {
+// WriteRecord puts v as JSON at name, whole or not at all, durably.
+func WriteRecord(tmp, name string, v any) error { return write(tmp, name, v, Commit) }
+
+// WriteUnsynced is WriteRecord for what a power failure may take.
+func WriteUnsynced(tmp, name string, v any) error {
+	return write(tmp, name, v, func(f *os.File, name string) error { return os.Rename(f.Name(), name) })
+}
+
+func write(tmp, name string, v any, commit func(*os.File, string) error) error {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return err
@@ -95,7 +102,7 @@ func WriteRecord(tmp, name string, v any) error {
 		return err
 	}
 	if _, err = f.Write(append(b, '\n')); err == nil {
-		err = Commit(f, name)
+		err = commit(f, name)
 	}
 	if err != nil {
 		Discard(f)

@@ -32,29 +32,35 @@ func Byte(h v1.Hash) int64 {
 	return int64(binary.BigEndian.Uint64(b) >> 3)
 }
 
-// Acquire waits for a byte and returns what gives it back.
-func (l Locks) Acquire(ctx context.Context, at int64) (release func(), err error) {
+// Try takes a byte if nobody has it, and returns what gives it back.
+func (l Locks) Try(at int64) (release func(), ok bool, err error) {
 	f, err := os.OpenFile(l.Path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	wait := time.Millisecond
-	for {
-		r := unix.Flock_t{Type: unix.F_WRLCK, Start: at, Len: 1}
-		err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &r)
-		if err == nil {
-			return sync.OnceFunc(func() { f.Close() }), nil
-		}
-		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EACCES) {
-			f.Close()
-			return nil, fmt.Errorf("lock %s: %w", l.Path, err)
+	r := unix.Flock_t{Type: unix.F_WRLCK, Start: at, Len: 1}
+	err = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &r)
+	if err == nil {
+		return sync.OnceFunc(func() { f.Close() }), true, nil
+	}
+	f.Close()
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		return nil, false, nil
+	}
+	return nil, false, fmt.Errorf("lock %s: %w", l.Path, err)
+}
+
+// Acquire waits for a byte and returns what gives it back.
+func (l Locks) Acquire(ctx context.Context, at int64) (release func(), err error) {
+	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
+		release, ok, err := l.Try(at)
+		if ok || err != nil {
+			return release, err
 		}
 		select {
 		case <-ctx.Done():
-			f.Close()
 			return nil, ctx.Err()
 		case <-time.After(wait):
 		}
-		wait = min(2*wait, 100*time.Millisecond)
 	}
 }

@@ -230,7 +230,7 @@ func (t *tree) whiteout(parts []string) error {
 		}
 		d.set(name, newWhiteout())
 	case old.dir != nil:
-		old.dir.opaque = true
+		old.dir.opaque, old.dir.implied = true, false
 	}
 	return nil
 }

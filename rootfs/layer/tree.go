@@ -115,7 +115,10 @@ func (t *tree) walk(parts []string, create bool) (*dir, error) {
 				return nil, fmt.Errorf("directory %.300q: %w", name, erofs.ErrUnrepresentable)
 			}
 			d := newDir()
-			d.opaque = n.whiteout()
+			if n.whiteout() {
+				// Removed and made anew: nothing below has a say.
+				d.opaque, d.implied = true, false
+			}
 			t.place(here, name, &node{mode: erofs.ModeDir, dir: d})
 			stack = append(stack, d)
 		}
