@@ -71,14 +71,13 @@ func newClient(ctx context.Context, conn net.Conn) (*Client, error) {
 		return nil, err
 	}
 	config := muxConfig()
-	config.AcceptBacklog = 1 // the guest has no business opening streams
-	mux, err := yamux.Client(sess, config)
+	config.AcceptBacklog = 1
+	mux, err := yamux.Client(&guard{ReadWriteCloser: sess}, config)
 	if err != nil {
 		sess.Close()
 		return nil, err
 	}
 	c := &Client{mux: mux, sess: sess}
-	go c.refuseStreams()
 	if err := c.call(ctx, methodHello, helloParams{Version: Version}, &c.hello); err != nil {
 		c.Close()
 		return nil, fmt.Errorf("hello: %w", err)
@@ -88,13 +87,6 @@ func newClient(ctx context.Context, conn net.Conn) (*Client, error) {
 		return nil, fmt.Errorf("%w: agent version %d", ErrUnsupported, c.hello.Version)
 	}
 	return c, nil
-}
-
-// refuseStreams ends the session of a guest that opens a stream.
-func (c *Client) refuseStreams() {
-	if _, err := c.mux.AcceptStream(); err == nil {
-		c.Close()
-	}
 }
 
 // Hello returns what the guest said of itself when the session started.
@@ -136,11 +128,12 @@ func (c *Client) open(ctx context.Context, method string, params any) (stream *y
 	return stream, stop, nil
 }
 
-// abandon closes a stream and wakes whoever reads from it: Close alone is only
-// a half-close.
+// abandon wakes whoever reads from a stream and closes it. Close alone is only
+// a half-close; and it waits for its frame to be written, which takes as long
+// as the guest likes.
 func abandon(stream *yamux.Stream) {
-	stream.Close()
 	_ = stream.SetDeadline(time.Now())
+	go stream.Close()
 }
 
 // call makes a call that has one reply.
@@ -191,8 +184,9 @@ type Offsets struct {
 }
 
 // Output streams the entrypoint's output from the given offsets until both
-// streams have ended (nil) or the session has. Each piece is acknowledged, and
-// forgotten by the guest, when sink has returned nil: sink keeps it first. The
+// streams have ended (nil) or the session has. What lies before the offsets is
+// acknowledged with the call, and each piece when sink has returned nil: sink
+// keeps it first, for the guest then forgets it. The
 // pieces of a stream follow each other without a gap; data is valid only
 // during the call.
 func (c *Client) Output(ctx context.Context, from Offsets, sink func(stream Stream, offset int64, data []byte) error) error {

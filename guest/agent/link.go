@@ -160,6 +160,9 @@ func (l *guestLink) run(ctx context.Context) error {
 			return ctx.Err()
 		}
 		if errors.Is(err, errReset) {
+			if current != nil {
+				offer(l.resets, current.id) // should the host be there after all
+			}
 			drop(err)
 			continue
 		}
@@ -283,6 +286,10 @@ func (s *session) readHost(conn net.Conn, accepted chan struct{}) {
 				close(accepted)
 			}
 		case frameData:
+			if !started {
+				s.end(fmt.Errorf("%w: data in a session that was not accepted", errProtocol))
+				return
+			}
 			if err := s.receive(f); err != nil {
 				s.end(err)
 				return

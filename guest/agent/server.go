@@ -145,6 +145,14 @@ func reply(stream io.Writer, err error) error {
 // output sends the log from the given offsets, as it grows, until all of it
 // has been acknowledged.
 func (s *Server) output(ctx context.Context, stream *yamux.Stream, p outputParams) error {
+	// What the host has got already it has kept, but its last words to us may
+	// have been lost with the session: without this the window could stay full
+	// of output that nobody will ask for again.
+	for st, offset := range map[Stream]int64{Stdout: p.Stdout, Stderr: p.Stderr} {
+		if err := s.Output.ack(st, offset); err != nil {
+			return err
+		}
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() { cancel(s.takeAcks(stream)) }()
