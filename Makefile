@@ -33,7 +33,7 @@ help: ## List the targets.
 
 .PHONY: boot
 boot: deps build kernel image ## Boot an image and show its output: make boot [IMAGE=REF] [BOOTFLAGS=...].
-	@bin/slipway kernel import $(KERNEL_DEB)
+	@imported=$$(bin/slipway kernel import $(KERNEL_DEB)); echo "kernel: imported $$imported"
 	@echo "boot: $(or $(IMAGE),hello)"
 	@bin/slipway boot --rm --timeline $(BOOTFLAGS) $(or $(IMAGE),oci:$(IMAGES)/hello)
 
