@@ -13,9 +13,11 @@ KERNEL_DEB := $(CACHE)/kernel/linux-image.deb
 IMAGES := $(CACHE)/images
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 STAMP := -X main.version=$(VERSION)
+# isal: decompress with ISA-L where the library is there when slipwayd runs.
+TAGS := isal
 LINT := go tool -modfile=.tools/go.mod golangci-lint
 
-PACKAGES := gcc libc6-dev pkg-config libvirt-dev libvirt-daemon-driver-qemu \
+PACKAGES := gcc libc6-dev pkg-config libisal-dev libvirt-dev libvirt-daemon-driver-qemu \
 	qemu-system-x86 qemu-utils e2fsprogs erofs-utils kmod \
 	mmdebstrap busybox-static jq tar xz-utils zstd attr libcap2-bin ca-certificates
 DEV_PACKAGES := shellcheck
@@ -51,7 +53,7 @@ deps-dev: ## Install what `make check` needs besides.
 build: ## Build slipway, slipwayd and slipway-init into bin/.
 	@echo "build: slipway, slipwayd and slipway-init $(VERSION) (the first time takes minutes)"
 	@mkdir -p bin
-	@go build -ldflags '$(STAMP)' -o bin/ ./cmd/slipway ./cmd/slipwayd
+	@go build -tags '$(TAGS)' -ldflags '$(STAMP)' -o bin/ ./cmd/slipway ./cmd/slipwayd
 	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w $(STAMP)' -o bin/ ./cmd/slipway-init
 
 .PHONY: kernel
@@ -74,22 +76,22 @@ $(IMAGES)/%/index.json: etc/images/build etc/images/lib.sh etc/images/%.sh
 .PHONY: test
 test: deps build kernel image test-image ## Run every test, those that boot guests included.
 	@echo "test: packages without guests"
-	@$(TEST_ENV) go test $(TESTFLAGS) $$(go list ./... | grep -vxF "$$(go list -tags guest $(or $(GUEST_PACKAGES),./cmd/internal/archtest))")
+	@$(TEST_ENV) go test -tags $(TAGS) $(TESTFLAGS) $$(go list ./... | grep -vxF "$$(go list -tags guest,$(TAGS) $(or $(GUEST_PACKAGES),./cmd/internal/archtest))")
 	@echo "test: packages that boot guests"
-	@$(TEST_ENV) go test -tags guest -p 1 -count 1 -v -timeout 25m $(TESTFLAGS) $(or $(GUEST_PACKAGES),./cmd/internal/archtest)
+	@$(TEST_ENV) go test -tags guest,$(TAGS) -p 1 -count 1 -v -timeout 25m $(TESTFLAGS) $(or $(GUEST_PACKAGES),./cmd/internal/archtest)
 
 .PHONY: check
 check: deps-dev ## Format, vet, lint and run the tests without guests under the race detector.
 	@echo "check: gofmt"; out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); [[ -z $$out ]] || { echo "not formatted:" $$out; exit 1; }
 	@echo "check: shellcheck"; shellcheck $$(git ls-files -co --exclude-standard etc .ci | xargs grep -lE '^#!/bin/(ba)?sh|^# shellcheck shell')
 	@echo "check: go mod verify"; go mod verify
-	@echo "check: go vet"; go vet ./... && go vet -tags guest ./...
-	@echo "check: golangci-lint (building it takes a minute, once)"; $(LINT) run --build-tags guest ./...
-	@echo "check: go test -race"; go test -race ./...
+	@echo "check: go vet"; go vet -tags $(TAGS) ./... && go vet -tags guest,$(TAGS) ./...
+	@echo "check: golangci-lint (building it takes a minute, once)"; $(LINT) run --build-tags guest,$(TAGS),$(TAGS) ./...
+	@echo "check: go test -race"; go test -race -tags $(TAGS) ./...
 
 .PHONY: bench
 bench: deps build kernel image test-image ## Measure boot time and memory against their floors.
-	@$(TEST_ENV) go run -tags guest ./cmd/internal/bench $(BENCHFLAGS)
+	@$(TEST_ENV) go run -tags guest,$(TAGS) ./cmd/internal/bench $(BENCHFLAGS)
 
 .PHONY: clean
 clean: ## Remove what was built, downloaded and made here.

@@ -100,21 +100,6 @@ func (i *instance) wake() {
 	i.changed = make(chan struct{})
 }
 
-// wait returns when ok says so of the server, or when ctx ends.
-func (i *instance) wait(ctx context.Context, ok func(*Server) bool) (Server, error) {
-	for {
-		srv, changed := i.snapshot()
-		if ok(&srv) {
-			return srv, nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return srv, ctx.Err()
-		}
-	}
-}
-
 func (i *instance) setAgent(a *agent.Client) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -62,7 +62,7 @@ var programs = map[string]launchertest.Program{
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	// Short, since sockets lie below it.
-	dir, err := os.MkdirTemp("/tmp", "slw")
+	dir, err := os.MkdirTemp("/tmp", "slw") //nolint:usetesting // t.TempDir is too long
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func newBench(t *testing.T) *bench {
 	b.open()
 	t.Cleanup(func() {
 		for _, s := range b.m.Servers() {
-			if err := b.m.Delete(context.Background(), s.ID); err != nil {
+			if err := b.m.Delete(context.WithoutCancel(t.Context()), s.ID); err != nil {
 				t.Error(err)
 			}
 		}

@@ -45,31 +45,27 @@ func (s *Store) Prune(ctx context.Context, keep []v1.Hash) (freed int64, err err
 		if !isRecord || used[name] {
 			continue
 		}
-		n, err := s.removeLayer(ctx, name)
+		n, err := s.pruneLayer(ctx, name)
 		freed += n
 		errs = append(errs, err)
 	}
 	return freed, errors.Join(errs...)
 }
 
-// removeLayer removes a record and then its image, so that what a crash leaves is
-// an image without a record, which the next Open removes.
-func (s *Store) removeLayer(ctx context.Context, name string) (int64, error) {
+// pruneLayer removes a layer image and gives its size.
+func (s *Store) pruneLayer(ctx context.Context, name string) (int64, error) {
 	algorithm, hex, _ := strings.Cut(name, "-")
 	release, err := s.locks.Acquire(ctx, content.Byte(v1.Hash{Algorithm: algorithm, Hex: hex}))
 	if err != nil {
 		return 0, err
 	}
 	defer release()
-	image := s.path("layers", name+".erofs")
-	info, err := os.Lstat(image)
+	info, err := os.Lstat(s.path("layers", name+".erofs"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return 0, fmt.Errorf("remove layer image %s: %w", name, err)
+		return 0, fmt.Errorf("remove layer image: %w", err)
 	}
-	for _, f := range []string{s.path("layers", name+".json"), image} {
-		if err := os.Remove(f); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return 0, fmt.Errorf("remove layer image: %w", err)
-		}
+	if err := s.removeLayer(name); err != nil {
+		return 0, fmt.Errorf("remove layer image: %w", err)
 	}
 	if info == nil {
 		return 0, nil

@@ -35,7 +35,6 @@ var errRunning = errors.New("an engine runs already")
 type engine struct {
 	cfg     *config.Config
 	log     *slog.Logger
-	lock    *os.File
 	store   *store.Store
 	virt    *virt.Hypervisor
 	manager *launcher.Manager
@@ -202,7 +201,7 @@ func (e *engine) listen() error {
 		return err
 	}
 	old := unix.Umask(0o177)
-	l, err := net.Listen("unix", path)
+	l, err := new(net.ListenConfig).Listen(e.ctx, "unix", path)
 	unix.Umask(old)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)

@@ -102,7 +102,8 @@ func (e Engine) start(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = ready.Close() }()
-	cmd := exec.Command(e.Program, append([]string{"--state-dir", e.StateDir, "--ready-fd", "3"}, e.Args...)...)
+	// It is to outlive whoever starts it, so no context ends it.
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), e.Program, append([]string{"--state-dir", e.StateDir, "--ready-fd", "3"}, e.Args...)...)
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{notify}

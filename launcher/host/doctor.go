@@ -43,7 +43,7 @@ var libvirtDrivers = []string{
 // that has not been done, which takes some seconds where KVM does not work.
 func (h *Host) Examine(ctx context.Context) []Finding {
 	return []Finding{
-		h.root(), h.libvirt(), h.qemu(ctx), h.virtiofs(), overlay(), layers(), h.kernel(), h.kvm(ctx), h.space(),
+		h.root(), h.libvirt(), h.qemu(ctx), h.virtiofs(), overlay(ctx), layers(ctx), h.kernel(), h.kvm(ctx), h.space(),
 	}
 }
 
@@ -84,17 +84,17 @@ func (h *Host) virtiofs() Finding {
 	return Finding{"virtiofsd", OK, path, ""}
 }
 
-func overlay() Finding {
-	if hasFilesystem("overlay") {
+func overlay(ctx context.Context) Finding {
+	if hasFilesystem(ctx, "overlay") {
 		return Finding{"overlayfs", OK, "in the kernel", ""}
 	}
 	return Finding{"overlayfs", Missing, "the kernel does not know it", "modprobe overlay"}
 }
 
 // layers says how layer images, which are EROFS, can be mounted.
-func layers() Finding {
+func layers(ctx context.Context) Finding {
 	switch {
-	case !hasFilesystem("erofs"):
+	case !hasFilesystem(ctx, "erofs"):
 		return Finding{"erofs", Missing, "the kernel does not know it: layer images cannot be mounted", "modprobe erofs"}
 	case kernelAtLeast(6, 12):
 		return Finding{"erofs", OK, "mounted from files, without loop devices", ""}
@@ -103,12 +103,12 @@ func layers() Finding {
 }
 
 // hasFilesystem reports whether the kernel knows a file system, or would if asked.
-func hasFilesystem(name string) bool {
+func hasFilesystem(ctx context.Context, name string) bool {
 	b, err := os.ReadFile("/proc/filesystems")
 	if err == nil && regexp.MustCompile(`(?m)\t`+name+`$`).Match(b) {
 		return true
 	}
-	return exec.Command("modprobe", "-n", "-q", name).Run() == nil
+	return exec.CommandContext(ctx, "modprobe", "-n", "-q", name).Run() == nil
 }
 
 func kernelAtLeast(major, minor int) bool {

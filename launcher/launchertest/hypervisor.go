@@ -62,7 +62,7 @@ type fakeGuest struct {
 }
 
 // Start implements launcher.Hypervisor.
-func (h *Hypervisor) Start(_ context.Context, d domain.Spec) error {
+func (h *Hypervisor) Start(start context.Context, d domain.Spec) error {
 	if h.StartError != nil {
 		return h.StartError
 	}
@@ -78,7 +78,7 @@ func (h *Hypervisor) Start(_ context.Context, d domain.Spec) error {
 		return err
 	}
 	_ = os.Remove(d.AgentSocket)
-	l, err := net.Listen("unix", d.AgentSocket)
+	l, err := new(net.ListenConfig).Listen(start, "unix", d.AgentSocket)
 	if err != nil {
 		return err
 	}

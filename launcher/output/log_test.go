@@ -102,7 +102,7 @@ func TestFollow(t *testing.T) {
 	got := make(chan string)
 	go func() {
 		var b bytes.Buffer
-		_ = l.Read(context.Background(), Query{Stdout: true, Tail: -1, Follow: true}, func(r Record) error {
+		_ = l.Read(t.Context(), Query{Stdout: true, Tail: -1, Follow: true}, func(r Record) error {
 			b.Write(r.Data)
 			return nil
 		})

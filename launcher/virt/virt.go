@@ -131,9 +131,8 @@ func Open(cfg Config) (*Hypervisor, error) {
 // quiet keeps libvirt's warnings (a tainted domain, a disabled security driver)
 // off our standard error; its errors reach us as errors.
 func quiet() {
-	if os.Getenv("LIBVIRT_DEBUG") == "" {
-		_ = os.Setenv("LIBVIRT_DEBUG", "4")
-	}
+	const onlyErrors = "4"
+	_ = os.Setenv("LIBVIRT_DEBUG", onlyErrors)
 }
 
 // sweep forgets the domains that ended while no process watched.
