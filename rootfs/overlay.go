@@ -247,20 +247,27 @@ func (o *Overlay) mountUpper(mounted map[string]bool) error {
 	return os.Rename(fresh, root)
 }
 
+// attachUpper mounts upper.img. A second loop device of one file would be a
+// second, unknowing file system on the same bytes, so the one that the last mount
+// has left is waited for, or used again: a process that copied our mounts into a
+// namespace of its own can keep it for as long as it likes, and a device that is
+// mounted twice is one file system.
 func (o *Overlay) attachUpper(target string) error {
 	image := filepath.Join(o.Dir, upperName)
-	// A second loop device of one file would be a second, unknowing file
-	// system on the same bytes. The last one may still be on its way out.
-	for deadline := time.Now().Add(3 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		loop, err := loopOf(image)
+	for deadline := time.Now().Add(300 * time.Millisecond); ; time.Sleep(10 * time.Millisecond) {
+		device, err := loopOf(image)
 		if err != nil {
 			return fmt.Errorf("upper.img: %w", err)
 		}
-		if loop == "" {
+		if device == "" {
 			break
 		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("upper.img is still attached to %s: %w", loop, ErrBusy)
+		if time.Now().Before(deadline) {
+			continue
+		}
+		err = mountUpper(device, target)
+		if !errors.Is(err, unix.ENXIO) { // else it went this moment
+			return err
 		}
 	}
 	loop, err := attachLoop(image, false)
@@ -268,7 +275,11 @@ func (o *Overlay) attachUpper(target string) error {
 		return fmt.Errorf("upper.img: %w", err)
 	}
 	defer loop.Close()
-	err = unix.Mount(loop.Name(), target, "ext4", unix.MS_NODEV|unix.MS_NOSUID, "discard,noinit_itable")
+	return mountUpper(loop.Name(), target)
+}
+
+func mountUpper(device, target string) error {
+	err := unix.Mount(device, target, "ext4", unix.MS_NODEV|unix.MS_NOSUID, "discard,noinit_itable")
 	if err != nil {
 		return fmt.Errorf("mount upper.img: %w", err)
 	}

@@ -1,0 +1,265 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/hashicorp/yamux"
+)
+
+// Control is what calls do to the guest; guest/boot implements it.
+type Control interface {
+	// Hello describes the guest as it is now.
+	Hello() Hello
+	// Signal sends a signal to the entrypoint, ErrNotRunning without one.
+	Signal(sig int) error
+	// Stop sends the stop signal and, after grace (the Spec's where it is
+	// negative), kills. It does not wait.
+	Stop(grace time.Duration) error
+	// Shutdown returns what powers the guest off, to be called when the host
+	// has been answered: ErrRunning while the entrypoint does.
+	Shutdown() (powerOff func(), err error)
+}
+
+// Server is the guest's end of the agent.
+type Server struct {
+	Control Control
+	Output  *OutputLog
+	Events  *EventLog
+	Log     *slog.Logger
+}
+
+// Serve answers hosts on the port, one session after another, until the port
+// fails or ctx is done.
+func (s *Server) Serve(ctx context.Context, port Port) error {
+	if s.Log == nil {
+		s.Log = slog.New(slog.DiscardHandler)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	link := newGuestLink(port)
+	failed := make(chan error, 1)
+	go func() { failed <- link.run(ctx) }()
+	for {
+		select {
+		case err := <-failed:
+			return err
+		case sess := <-link.accepts:
+			go s.serveSession(ctx, sess)
+		}
+	}
+}
+
+func (s *Server) serveSession(ctx context.Context, sess *session) {
+	defer sess.Close()
+	mux, err := yamux.Server(sess, muxConfig())
+	if err != nil {
+		s.Log.Error("agent session not started", "err", err)
+		return
+	}
+	defer mux.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for {
+		stream, err := mux.AcceptStream()
+		if err != nil {
+			return
+		}
+		go s.serveStream(ctx, stream)
+	}
+}
+
+func (s *Server) serveStream(ctx context.Context, stream *yamux.Stream) {
+	defer stream.Close()
+	t, payload, err := readMessage(stream)
+	if err != nil || t != msgRequest {
+		return
+	}
+	req, err := decodeJSON[request](payload)
+	if err == nil {
+		err = s.call(ctx, stream, req)
+	}
+	if err != nil {
+		// The host may be gone, which is all that could go wrong here.
+		_ = writeJSON(stream, msgError, encodeError(err))
+	}
+}
+
+func (s *Server) call(ctx context.Context, stream *yamux.Stream, req request) error {
+	switch req.Method {
+	case methodHello:
+		return writeJSON(stream, msgReply, s.Control.Hello())
+	case methodOutput:
+		return withParams(req, func(p outputParams) error { return s.output(ctx, stream, p) })
+	case methodEvents:
+		return s.events(ctx, stream)
+	case methodSignal:
+		return withParams(req, func(p signalParams) error {
+			return reply(stream, s.Control.Signal(p.Signal))
+		})
+	case methodStop:
+		return withParams(req, func(p stopParams) error {
+			return reply(stream, s.Control.Stop(p.Grace))
+		})
+	case methodShutdown:
+		return s.shutdown(stream)
+	}
+	return fmt.Errorf("%w: call %q", ErrUnsupported, req.Method)
+}
+
+func (s *Server) shutdown(stream io.Writer) error {
+	powerOff, err := s.Control.Shutdown()
+	if err != nil {
+		return err
+	}
+	if !s.Output.Acknowledged() {
+		return ErrOutputKept
+	}
+	if err := reply(stream, nil); err != nil {
+		return err
+	}
+	powerOff()
+	return nil
+}
+
+func withParams[T any](req request, call func(T) error) error {
+	params, err := decodeJSON[T](req.Params)
+	if err != nil {
+		return fmt.Errorf("%w: parameters of %s: %w", ErrInvalid, req.Method, err)
+	}
+	return call(params)
+}
+
+// reply answers a call that has no result.
+func reply(stream io.Writer, err error) error {
+	if err != nil {
+		return err
+	}
+	return writeJSON(stream, msgReply, struct{}{})
+}
+
+// output sends the log from the given offsets, as it grows, until all of it
+// has been acknowledged.
+func (s *Server) output(ctx context.Context, stream *yamux.Stream, p outputParams) error {
+	// What the host has got already it has kept, but its last words to us may
+	// have been lost with the session: without this the window could stay full
+	// of output that nobody will ask for again.
+	for st, offset := range map[Stream]int64{Stdout: p.Stdout, Stderr: p.Stderr} {
+		if err := s.Output.ack(st, offset); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() { cancel(s.takeAcks(stream)) }()
+	offsets := [2]int64{p.Stdout, p.Stderr}
+	var ended [2]bool
+	for {
+		pieces, _, changed, err := s.Output.read(offsets, maxData)
+		if err != nil {
+			return err
+		}
+		sent := false
+		for i, piece := range pieces {
+			c := chunk{stream: Stdout + Stream(i), offset: offsets[i], data: piece.data}
+			if len(piece.data) > 0 {
+				if err := writeMessage(stream, msgData, c.encode()); err != nil {
+					return err
+				}
+				offsets[i] += int64(len(piece.data))
+				sent = true
+			}
+			if piece.ended && !ended[i] {
+				c.offset, c.data = offsets[i], nil
+				if err := writeMessage(stream, msgEnd, c.encode()); err != nil {
+					return err
+				}
+				ended[i], sent = true, true
+			}
+		}
+		if sent {
+			continue
+		}
+		if s.Output.Acknowledged() && ended[0] && ended[1] {
+			return reply(stream, nil)
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (s *Server) takeAcks(stream *yamux.Stream) error {
+	for {
+		t, payload, err := readMessage(stream)
+		if err != nil {
+			return err
+		}
+		c, err := decodeChunk(payload)
+		if err != nil {
+			return err
+		}
+		if t != msgAck || c.stream == Stdin {
+			return fmt.Errorf("%w: message %d in output", errProtocol, t)
+		}
+		if err := s.Output.ack(c.stream, c.offset); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *Server) events(ctx context.Context, stream *yamux.Stream) error {
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		_, _, _ = readMessage(stream) // the host says no more: this ends with the stream
+	}()
+	for n := 0; ; {
+		events, changed := s.Events.since(n)
+		for _, e := range events {
+			if err := writeJSON(stream, msgEvent, e); err != nil {
+				return err
+			}
+			if e.final() {
+				return reply(stream, nil)
+			}
+		}
+		n += len(events)
+		select {
+		case <-changed:
+		case <-gone:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func muxConfig() *yamux.Config {
+	return &yamux.Config{
+		AcceptBacklog: 256,
+		// A guest may be paused for long, and the link below tells the ends
+		// when the other has gone; so nothing here gives up by the clock
+		// except a write that nobody takes.
+		EnableKeepAlive:        false,
+		KeepAliveInterval:      time.Minute,
+		ConnectionWriteTimeout: time.Minute,
+		MaxStreamWindowSize:    256 << 10,
+		StreamOpenTimeout:      0,
+		StreamCloseTimeout:     time.Minute,
+		LogOutput:              io.Discard,
+	}
+}
+
+// closedByPeer tells the normal end of a stream or session from trouble.
+func closedByPeer(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, yamux.ErrSessionShutdown) ||
+		errors.Is(err, yamux.ErrStreamClosed) || errors.Is(err, ErrDisconnected) ||
+		errors.Is(err, yamux.ErrConnectionReset)
+}

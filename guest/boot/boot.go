@@ -1,0 +1,217 @@
+package boot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/slipway-vm/slipway/cloudinit"
+	"github.com/slipway-vm/slipway/guest"
+	"github.com/slipway-vm/slipway/guest/agent"
+)
+
+// shareDir is where init mounts the share.
+const shareDir = "/share"
+
+// failureWait is how long a guest whose boot failed waits for a host to have
+// heard of it. An entrypoint's end is waited for without limit; but a guest
+// that never ran one has nothing to keep.
+const failureWait = 10 * time.Second
+
+// guestState is what the steps of a boot hand to one another and what the
+// agent's calls see.
+type guestState struct {
+	cmdline cmdline
+	spec    *guest.Spec
+	meta    cloudinit.MetaData
+	modules *loader
+	later   []string // modules to load when the entrypoint runs
+	reaper  *reaper
+	output  *agent.OutputLog
+	events  *agent.EventLog
+
+	mu       sync.Mutex
+	timeline agent.Timeline
+	entry    *entrypoint // nil until started
+	ended    bool        // the entrypoint has ended or will never start
+	powerOff chan struct{}
+	once     sync.Once
+}
+
+// Main is PID 1. It does not return.
+func Main() {
+	start := sinceBoot()
+	g := &guestState{
+		reaper:   newReaper(),
+		output:   agent.NewOutputLog(0),
+		events:   agent.NewEventLog(),
+		powerOff: make(chan struct{}),
+	}
+	g.timeline = agent.Timeline{{Step: agent.StepInit, At: start}}
+	defer func() {
+		// A bug must not leave the guest hanging.
+		if r := recover(); r != nil {
+			logf("panic: %v", r)
+		}
+		powerOff()
+	}()
+	if err := g.run(); err != nil {
+		g.fail(err)
+	}
+	<-g.powerOff
+}
+
+// run makes the boot's steps in order.
+func (g *guestState) run() error {
+	if err := mountEarly(); err != nil {
+		return err
+	}
+	var err error
+	if g.cmdline, err = readCommandLine(); err != nil {
+		return err
+	}
+	if g.cmdline.probe {
+		fmt.Println(guest.ProbeLine)
+		powerOff()
+	}
+	go g.reaper.run()
+	steps := []struct {
+		name string
+		run  func() error
+		mark string
+	}{
+		{"load modules", g.loadModules, agent.StepModules},
+		{"open the agent's port", g.serveAgent, agent.StepAgent},
+		{"mount the share", g.mountShare, agent.StepRoot},
+		{"read the seed", g.readSeed, ""},
+		{"set up the guest", g.setUp, ""},
+		{"start the entrypoint", g.startEntrypoint, ""},
+	}
+	for _, step := range steps {
+		if g.cmdline.debug {
+			logf("%s", step.name)
+		}
+		if err := step.run(); err != nil {
+			return fmt.Errorf("%s: %w", step.name, err)
+		}
+		if step.mark != "" {
+			g.mark(step.mark)
+		}
+	}
+	go g.loadRemaining()
+	return nil
+}
+
+// fail reports why the boot has ended, and ends it.
+func (g *guestState) fail(err error) {
+	logf("%v", err)
+	g.finish(agent.Event{Type: agent.EventFailed, Exit: &agent.Exit{Code: exitCode(err), Err: err.Error()}})
+	g.output.End(agent.Stdout)
+	g.output.End(agent.Stderr)
+	var start *startError
+	if !errors.As(err, &start) {
+		time.AfterFunc(failureWait, g.requestPowerOff)
+	}
+}
+
+// finish records the entrypoint's end.
+func (g *guestState) finish(e agent.Event) {
+	g.mark(agent.StepEnded)
+	g.mu.Lock()
+	g.ended = true
+	e.At = sinceBoot()
+	e.Timeline = append(agent.Timeline(nil), g.timeline...)
+	g.mu.Unlock()
+	g.events.Append(e)
+}
+
+func (g *guestState) mark(step string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.timeline = append(g.timeline, agent.Timing{Step: step, At: sinceBoot()})
+}
+
+func (g *guestState) requestPowerOff() { g.once.Do(func() { close(g.powerOff) }) }
+
+func (g *guestState) mountShare() error {
+	mode, tag, ok := strings.Cut(g.cmdline.root, ":")
+	if !ok {
+		return fmt.Errorf("%s=%q on the kernel command line is not MODE:TAG", guest.ArgRoot, g.cmdline.root)
+	}
+	if err := os.MkdirAll(shareDir, 0o755); err != nil {
+		return err
+	}
+	switch guest.RootMode(mode) {
+	case guest.RootVirtioFS:
+		return mount{source: tag, target: shareDir, fstype: "virtiofs"}.do()
+	case guest.Root9P:
+		// cache=mmap lets programs map files writably and yet sees what the
+		// host changes in a volume.
+		return mount{source: tag, target: shareDir, fstype: "9p",
+			data: "trans=virtio,version=9p2000.L,msize=512000,cache=mmap,access=client,posixacl"}.do()
+	}
+	return fmt.Errorf("unknown root mode %q", mode)
+}
+
+func (g *guestState) readSeed() error {
+	data, err := os.ReadFile(filepath.Join(shareDir, guest.SpecFile))
+	if err != nil {
+		return err
+	}
+	if g.spec, err = guest.ParseSpec(data); err != nil {
+		return err
+	}
+	data, err = os.ReadFile(filepath.Join(shareDir, guest.SeedDir, cloudinit.MetaDataFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	meta, err := cloudinit.ParseMetaData(data)
+	if err != nil {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.meta = meta
+	if g.spec.Hostname == "" {
+		g.spec.Hostname = meta.LocalHostname
+	}
+	return nil
+}
+
+func (g *guestState) serveAgent() error {
+	port, err := openPort(guest.AgentPort)
+	if err != nil {
+		return err
+	}
+	server := &agent.Server{Control: (*control)(g), Output: g.output, Events: g.events}
+	go func() {
+		err := server.Serve(context.Background(), port)
+		// Without its agent nobody could ever end this guest in order.
+		logf("agent: %v", err)
+		g.requestPowerOff()
+	}()
+	return nil
+}
+
+func sinceBoot() time.Duration {
+	var ts unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) != nil {
+		return 0
+	}
+	return time.Duration(ts.Nano())
+}
+
+// logf writes to the console, which init's standard streams are.
+func logf(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "slipway-init: "+format+"\n", args...)
+}

@@ -1,0 +1,58 @@
+package boot
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+const (
+	cgroupRoot  = "/sys/fs/cgroup"
+	entryCgroup = cgroupRoot + "/entrypoint"
+)
+
+// controllers are those that the entrypoint's cgroup has, where the kernel
+// does.
+var controllers = []string{"memory", "pids", "cpu", "io"}
+
+// makeCgroup makes the entrypoint's cgroup and opens it. Init stays in the
+// root cgroup, so the limits and counts of the one are not the other's.
+func makeCgroup(dir string) (*os.File, error) {
+	have, err := os.ReadFile(filepath.Join(cgroupRoot, "cgroup.controllers"))
+	if err != nil {
+		return nil, fmt.Errorf("read the cgroup controllers: %w", err)
+	}
+	var enable []string
+	for name := range strings.FieldsSeq(string(have)) {
+		for _, want := range controllers {
+			if name == want {
+				enable = append(enable, "+"+name)
+			}
+		}
+	}
+	control := filepath.Join(cgroupRoot, "cgroup.subtree_control")
+	if err := os.WriteFile(control, []byte(strings.Join(enable, " ")), 0); err != nil {
+		return nil, fmt.Errorf("enable cgroup controllers: %w", err)
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, err
+	}
+	return os.Open(dir)
+}
+
+// oomKilled reports whether the kernel has killed a process of the cgroup for
+// want of memory.
+func oomKilled(dir string) bool {
+	data, err := os.ReadFile(filepath.Join(dir, "memory.events"))
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(data)) {
+		if name, count, ok := strings.Cut(strings.TrimSpace(line), " "); ok && name == "oom_kill" {
+			return count != "0"
+		}
+	}
+	return false
+}

@@ -1,0 +1,53 @@
+package boot
+
+import (
+	"os"
+	"strings"
+
+	"github.com/slipway-vm/slipway/guest"
+)
+
+// cmdline is what init reads from the kernel command line.
+type cmdline struct {
+	root  string
+	probe bool
+	debug bool
+	words []string
+}
+
+func readCommandLine() (cmdline, error) {
+	data, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return cmdline{}, err
+	}
+	return parseCommandLine(string(data)), nil
+}
+
+func parseCommandLine(s string) cmdline {
+	c := cmdline{words: strings.Fields(s)}
+	for _, word := range c.words {
+		name, value, _ := strings.Cut(word, "=")
+		switch name {
+		case guest.ArgRoot:
+			c.root = value
+		case guest.ArgProbe:
+			c.probe = true
+		case guest.ArgDebug:
+			c.debug = true
+		}
+	}
+	return c
+}
+
+// moduleParameters returns the parameters meant for a module, as modprobe
+// would find them: QEMU announces a microvm's devices without ACPI that way.
+func (c cmdline) moduleParameters(module string) string {
+	var params []string
+	for _, word := range c.words {
+		name, param, ok := strings.Cut(word, ".")
+		if ok && strings.ReplaceAll(name, "-", "_") == module {
+			params = append(params, param)
+		}
+	}
+	return strings.Join(params, " ")
+}

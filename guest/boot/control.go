@@ -1,0 +1,94 @@
+package boot
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/slipway-vm/slipway/guest/agent"
+)
+
+// control makes the guest's state answer the agent's calls.
+type control guestState
+
+// Hello implements agent.Control.
+func (c *control) Hello() agent.Hello {
+	g := (*guestState)(c)
+	hello := agent.Hello{Version: agent.Version, Kernel: kernelRelease()}
+	if id, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil {
+		hello.BootID = strings.TrimSpace(string(id))
+	}
+	hello.Hostname, _ = os.Hostname()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	hello.InstanceID = g.meta.InstanceID
+	hello.Timeline = append(agent.Timeline(nil), g.timeline...)
+	return hello
+}
+
+func kernelRelease() string {
+	var uts unix.Utsname
+	if unix.Uname(&uts) != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(uts.Release[:])
+}
+
+// running returns the entrypoint, or why there is none.
+func (c *control) running() (*entrypoint, error) {
+	g := (*guestState)(c)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.entry == nil || g.ended {
+		return nil, agent.ErrNotRunning
+	}
+	return g.entry, nil
+}
+
+// Signal implements agent.Control.
+func (c *control) Signal(sig int) error {
+	e, err := c.running()
+	if err != nil {
+		return err
+	}
+	if err := unix.Kill(e.pid, syscall.Signal(sig)); err != nil {
+		return fmt.Errorf("kill: %w", err)
+	}
+	return nil
+}
+
+// Stop implements agent.Control.
+func (c *control) Stop(grace time.Duration) error {
+	e, err := c.running()
+	if err != nil {
+		return err
+	}
+	if grace < 0 {
+		grace = e.grace
+	}
+	if err := unix.Kill(e.pid, e.signal); err != nil {
+		return fmt.Errorf("kill: %w", err)
+	}
+	time.AfterFunc(grace, func() {
+		// Asked again, so that a pid in use by another is not killed.
+		if _, err := c.running(); err == nil {
+			_ = unix.Kill(e.pid, unix.SIGKILL)
+		}
+	})
+	return nil
+}
+
+// Shutdown implements agent.Control.
+func (c *control) Shutdown() (powerOff func(), err error) {
+	g := (*guestState)(c)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.ended {
+		return nil, agent.ErrRunning
+	}
+	return g.requestPowerOff, nil
+}

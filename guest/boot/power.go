@@ -1,0 +1,35 @@
+package boot
+
+import (
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// powerOff ends the guest: processes first, then the share, so that nothing
+// written is lost, then the machine. It does not return.
+func powerOff() {
+	_ = unix.Kill(-1, unix.SIGKILL)
+	unmountShare()
+	unix.Sync()
+	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+	// A machine without a way to power off can at least reset, which ends
+	// QEMU under -no-reboot; and the end of PID 1 is a panic, with panic=-1
+	// a reset too.
+	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
+	os.Exit(1)
+}
+
+// unmountShare waits a moment for killed processes to leave the share.
+func unmountShare() {
+	for range 100 {
+		err := unix.Unmount(shareDir, unix.UMOUNT_NOFOLLOW)
+		if err != unix.EBUSY {
+			return
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	unix.Sync()
+	_ = unix.Unmount(shareDir, unix.MNT_DETACH)
+}

@@ -1,0 +1,95 @@
+package boot
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/slipway-vm/slipway/guest"
+)
+
+// etcDir holds the files that are laid over the root's /etc.
+const etcDir = "/run/slipway/etc"
+
+// setUp gives the guest its name and its loopback.
+func (g *guestState) setUp() error {
+	if g.spec.Hostname != "" {
+		if err := unix.Sethostname([]byte(g.spec.Hostname)); err != nil {
+			return fmt.Errorf("set hostname %q: %w", g.spec.Hostname, err)
+		}
+	}
+	if err := raiseLoopback(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(etcDir, 0o755); err != nil {
+		return err
+	}
+	for name, data := range etcFiles(g.spec) {
+		if err := os.WriteFile(filepath.Join(etcDir, name), data, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// etcFiles makes the files that name this server and its neighbours. The
+// resolver is left to the image where the seed names none.
+func etcFiles(spec *guest.Spec) map[string][]byte {
+	files := map[string][]byte{}
+	var hosts bytes.Buffer
+	hosts.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n" +
+		"fe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n")
+	if spec.Hostname != "" {
+		files["hostname"] = []byte(spec.Hostname + "\n")
+		short, _, _ := strings.Cut(spec.Hostname, ".")
+		names := spec.Hostname
+		if short != spec.Hostname {
+			names += " " + short
+		}
+		fmt.Fprintf(&hosts, "127.0.1.1\t%s\n", names)
+	}
+	for _, h := range spec.Hosts {
+		fmt.Fprintf(&hosts, "%s\t%s\n", h.Address, strings.Join(h.Names, " "))
+	}
+	files["hosts"] = hosts.Bytes()
+	if len(spec.Nameservers) > 0 {
+		var resolv bytes.Buffer
+		for _, server := range spec.Nameservers {
+			fmt.Fprintf(&resolv, "nameserver %s\n", server)
+		}
+		if len(spec.Search) > 0 {
+			fmt.Fprintf(&resolv, "search %s\n", strings.Join(spec.Search, " "))
+		}
+		files["resolv.conf"] = resolv.Bytes()
+	}
+	return files
+}
+
+// raiseLoopback sets lo up, by which the kernel gives it its addresses.
+func raiseLoopback() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if errors.Is(err, unix.EAFNOSUPPORT) {
+		return nil // a kernel without IPv4
+	}
+	if err != nil {
+		return fmt.Errorf("raise the loopback: %w", err)
+	}
+	defer unix.Close(fd)
+	req, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	if err := unix.IoctlIfreq(fd, unix.SIOCGIFFLAGS, req); err != nil {
+		return fmt.Errorf("raise the loopback: %w", err)
+	}
+	req.SetUint16(req.Uint16() | unix.IFF_UP)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req); err != nil {
+		return fmt.Errorf("raise the loopback: %w", err)
+	}
+	return nil
+}

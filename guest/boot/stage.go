@@ -1,0 +1,158 @@
+package boot
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/slipway-vm/slipway/guest"
+	"github.com/slipway-vm/slipway/guest/process"
+)
+
+// Stage is the entrypoint before it is the entrypoint: the first process of
+// its pid and mount namespaces, which makes the root as containers know it,
+// takes on the user and executes. It does not return.
+func Stage() {
+	// Namespaces and credentials that follow belong to this thread, and execve
+	// keeps those of the thread that calls it.
+	runtime.LockOSThread()
+	report := os.NewFile(stageReportFD, "report")
+	unix.CloseOnExec(stageReportFD)
+	err := runStage()
+	failure := stageFailure{Code: process.ExitCode(err), Message: err.Error()}
+	if json.NewEncoder(report).Encode(failure) != nil {
+		logf("%v", err)
+	}
+	os.Exit(failure.Code)
+}
+
+func runStage() error {
+	config := os.NewFile(stageConfigFD, "config")
+	data, err := io.ReadAll(config)
+	config.Close()
+	if err != nil {
+		return fmt.Errorf("read the stage's configuration: %w", err)
+	}
+	var c stageConfig
+	if err := json.Unmarshal(data, &c); err != nil {
+		return fmt.Errorf("read the stage's configuration: %w", err)
+	}
+	if err := enterRoot(c); err != nil {
+		return err
+	}
+	return execute(c.Spec)
+}
+
+// enterRoot turns the share's root into /.
+func enterRoot(c stageConfig) error {
+	if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
+		return fmt.Errorf("unshare the cgroup namespace: %w", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	dir := filepath.Join(c.Share, guest.RootDir)
+	if err := unix.Mount(dir, dir, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("bind the root: %w", err)
+	}
+	root, err := process.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if err := mountContainer(root); err != nil {
+		return err
+	}
+	if err := layFiles(root, c.Etc); err != nil {
+		return err
+	}
+	for _, m := range c.Spec.Mounts {
+		if err := bindVolume(root, c.Share, m); err != nil {
+			return fmt.Errorf("mount volume on %s: %w", m.Target, err)
+		}
+	}
+	if err := unix.Chdir(dir); err != nil {
+		return err
+	}
+	// The two directories may be the same: the old root then lies over the
+	// new one until it is unmounted.
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return fmt.Errorf("pivot_root: %w", err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("unmount the old root: %w", err)
+	}
+	return unix.Chdir("/")
+}
+
+// openFiles is the limit that docker sets; the kernel's own, 1024 and 4096, is
+// too low for many images.
+const openFiles = 1 << 20
+
+func execute(spec *guest.Spec) error {
+	root, err := process.OpenRoot("/")
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	p, err := process.Resolve(root, process.Request{
+		Args: spec.Args, Env: spec.Env, User: spec.User, Dir: spec.Dir,
+		Hostname: spec.Hostname, TTY: spec.TTY,
+	})
+	if err != nil {
+		return err
+	}
+	dir, err := root.MkdirAll(p.Dir, 0o755, 0, 0)
+	if err != nil {
+		return fmt.Errorf("make the working directory: %w", err)
+	}
+	defer dir.Close()
+	if err := unix.Fchdir(int(dir.Fd())); err != nil {
+		return fmt.Errorf("enter the working directory %s: %w", p.Dir, err)
+	}
+	unix.Umask(0o022)
+	// syscall's Setrlimit tells the runtime, which would else restore on
+	// execve the limit that it found.
+	limit := syscall.Rlimit{Cur: openFiles, Max: openFiles}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("set the limit of open files: %w", err)
+	}
+	if err := become(p.Identity); err != nil {
+		return err
+	}
+	return process.StartError(p, syscall.Exec(p.Path, p.Args, p.Env))
+}
+
+// become takes on the identity, for this thread. The standard streams go to
+// the user as well: /dev/stdout is opened anew by programs that log to it.
+func become(id process.Identity) error {
+	for fd := range 3 {
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT == unix.S_IFCHR {
+			continue
+		}
+		if err := unix.Fchown(fd, int(id.UID), int(id.GID)); err != nil {
+			return fmt.Errorf("hand over stream %d: %w", fd, err)
+		}
+	}
+	groups := make([]int, len(id.Groups))
+	for i, gid := range id.Groups {
+		groups[i] = int(gid)
+	}
+	if err := syscall.Setgroups(groups); err != nil {
+		return fmt.Errorf("set groups: %w", err)
+	}
+	if err := syscall.Setresgid(int(id.GID), int(id.GID), int(id.GID)); err != nil {
+		return fmt.Errorf("set gid %d: %w", id.GID, err)
+	}
+	if err := syscall.Setresuid(int(id.UID), int(id.UID), int(id.UID)); err != nil {
+		return fmt.Errorf("set uid %d: %w", id.UID, err)
+	}
+	return nil
+}

@@ -1,0 +1,107 @@
+package guest
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Machine is QEMU's machine type.
+type Machine string
+
+// The machine types that guests are booted on.
+const (
+	MachineMicroVM Machine = "microvm"
+	MachinePC      Machine = "pc"
+)
+
+// Accel is what executes the guest's instructions.
+type Accel string
+
+// The accelerators.
+const (
+	AccelKVM Accel = "kvm"
+	AccelTCG Accel = "tcg"
+)
+
+// RootMode says how the root reaches the guest.
+type RootMode string
+
+// The root modes.
+const (
+	RootVirtioFS RootMode = "virtiofs"
+	Root9P       RootMode = "9p"
+)
+
+// Kernel arguments read by slipway-init.
+const (
+	ArgRoot  = "slipway.root"  // slipway.root=MODE:TAG
+	ArgProbe = "slipway.probe" // print ProbeLine and power off
+	ArgDebug = "slipway.debug" // log each step on the console
+)
+
+// ProbeLine is what slipway-init prints on the console under slipway.probe.
+const ProbeLine = "slipway-init: probe ok"
+
+// CommandLineOptions are the facts that a kernel command line depends on.
+type CommandLineOptions struct {
+	Machine Machine
+	Accel   Accel
+	Root    RootMode // empty with Probe
+	Probe   bool
+	Debug   bool // kernel messages of every level, and init's steps
+	// TSCKHz is the host's TSC frequency, required for microvm under TCG.
+	TSCKHz int
+	Extra  []string
+}
+
+// CommandLine returns the kernel command line of a guest.
+//
+// It belongs to these QEMU options, which were found to boot and to power off
+// both the stock and the minimal kernel:
+//
+//	-machine microvm,acpi=on,pit=off,pic=off,rtc=on  or  -machine pc
+//	-global virtio-mmio.force-legacy=false           (microvm: virtiofs needs virtio 1)
+//	-no-reboot -nodefaults -no-user-config -display none
+//	-serial file:console.log
+//	-device virtio-serial-{device,pci} -device virtserialport,name=org.slipway.agent.0
+//
+// With acpi=on a microvm powers off by ACPI's reduced-hardware sleep register
+// and announces its virtio-mmio slots in the DSDT. With acpi=off the kernel
+// can only halt ("System halted") and QEMU stays, so acpi=on is required.
+func CommandLine(o CommandLineOptions) string {
+	args := []string{
+		"console=ttyS0",
+		// A guest that has panicked ends at once: QEMU runs with -no-reboot.
+		"panic=-1",
+		// Nothing in a guest reads from an emulated keyboard controller, and
+		// probing for one waits for a timeout.
+		"i8042.noaux", "i8042.nokbd",
+	}
+	if o.Debug {
+		args = append(args, "loglevel=7", ArgDebug)
+	} else {
+		// Every byte on the serial console is a trap to QEMU.
+		args = append(args, "quiet", "loglevel=4")
+	}
+	if o.Machine == MachineMicroVM {
+		// There is no PCI bus to look for and the reset goes through ACPI or
+		// a triple fault, both of which end QEMU under -no-reboot.
+		args = append(args, "pci=off", "reboot=t")
+	}
+	if o.Accel == AccelTCG {
+		// The emulated timers are too slow for the kernel to calibrate the
+		// TSC against; without these a microvm hangs in calibration.
+		if o.TSCKHz > 0 {
+			args = append(args, fmt.Sprintf("tsc_early_khz=%d", o.TSCKHz))
+		}
+		args = append(args, "tsc=reliable", "no_timer_check", "mitigations=off")
+	}
+	switch {
+	case o.Probe:
+		args = append(args, ArgProbe)
+	case o.Root != "":
+		args = append(args, fmt.Sprintf("%s=%s:%s", ArgRoot, o.Root, ShareTag))
+	}
+	args = append(args, o.Extra...)
+	return strings.Join(args, " ")
+}

@@ -1,0 +1,198 @@
+package guest
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// source is a kernel as found in a file, before it is kept.
+type source struct {
+	name    string
+	image   []byte // ELF vmlinux
+	modules []moduleFile
+}
+
+// Import adds the kernel in file to the store and returns it. The file is a
+// Debian linux-image package (the stock kernel), a bzImage or an ELF vmlinux,
+// told apart by content. Importing the same kernel again returns the one that
+// is there.
+func (s *KernelStore) Import(ctx context.Context, file string) (Kernel, error) {
+	k, err := s.importFile(ctx, file)
+	if err != nil {
+		return Kernel{}, fmt.Errorf("import kernel %s: %w", file, err)
+	}
+	return k, nil
+}
+
+func (s *KernelStore) importFile(ctx context.Context, file string) (Kernel, error) {
+	src, err := readSource(ctx, file)
+	if err != nil {
+		return Kernel{}, err
+	}
+	info, err := inspectImage(src.image)
+	if err != nil {
+		return Kernel{}, err
+	}
+	order, err := orderModules(src.modules)
+	if err != nil {
+		return Kernel{}, err
+	}
+	k := Kernel{
+		Name:      src.name,
+		Version:   info.version,
+		MinMemory: info.memory + moduleMemory(order),
+		Imported:  time.Now().UTC(),
+	}
+	for _, m := range order {
+		k.Modules = append(k.Modules, m.Module)
+	}
+	digest, err := kernelDigest(src.image, k.Modules)
+	if err != nil {
+		return Kernel{}, err
+	}
+	k.Digest = "sha256:" + digest
+	if old, err := s.load(digest); err == nil && old.Name == k.Name {
+		return old, nil
+	}
+	if err := s.commit(digest, k, src.image, order); err != nil {
+		return Kernel{}, err
+	}
+	return s.load(digest)
+}
+
+// kernelDigest covers everything that makes a difference to a guest: the image
+// and the modules' bytes and order, but not names given by people or dates.
+func kernelDigest(image []byte, modules []Module) (string, error) {
+	sum := sha256.Sum256(image)
+	data, err := json.Marshal(struct {
+		Image   string
+		Modules []Module
+	}{hex.EncodeToString(sum[:]), modules})
+	if err != nil {
+		return "", err
+	}
+	all := sha256.Sum256(data)
+	return hex.EncodeToString(all[:]), nil
+}
+
+// commit writes the kernel under a temporary name and renames it into place,
+// so that a kernel that can be seen is whole.
+func (s *KernelStore) commit(digest string, k Kernel, image []byte, modules []moduleFile) error {
+	tmp, err := os.MkdirTemp(s.dir, ".import-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	if err := os.Chmod(tmp, 0o755); err != nil {
+		return err
+	}
+	if err := os.Mkdir(filepath.Join(tmp, modulesDir), 0o755); err != nil {
+		return err
+	}
+	record, err := json.MarshalIndent(k, "", "  ")
+	if err != nil {
+		return err
+	}
+	files := map[string][]byte{kernelImage: image, kernelRecord: record}
+	for _, m := range modules {
+		files[filepath.Join(modulesDir, m.File)] = m.data
+	}
+	for name, data := range files {
+		if err := writeFileSynced(filepath.Join(tmp, name), data); err != nil {
+			return err
+		}
+	}
+	final := filepath.Join(s.dir, digest)
+	if err := os.Rename(tmp, final); err != nil {
+		// A directory in the way is an earlier import of the same bytes.
+		if _, statErr := os.Stat(filepath.Join(final, kernelImage)); statErr != nil {
+			return err
+		}
+		return writeFileDurably(filepath.Join(final, kernelRecord), record)
+	}
+	return syncDir(s.dir)
+}
+
+func readSource(ctx context.Context, file string) (source, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return source{}, err
+	}
+	defer f.Close()
+	magic := make([]byte, 0x206)
+	n, err := io.ReadFull(f, magic)
+	if err != nil && n < 8 {
+		return source{}, fmt.Errorf("%w: %d bytes long", ErrNotKernel, n)
+	}
+	magic = magic[:n]
+	if bytes.HasPrefix(magic, []byte("!<arch>\n")) {
+		return readDeb(ctx, file)
+	}
+	if !bytes.HasPrefix(magic, []byte("\x7fELF")) && !isBzImage(magic) {
+		return source{}, fmt.Errorf("%w: neither a linux-image package, a bzImage nor an ELF file", ErrNotKernel)
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return source{}, err
+	}
+	if isBzImage(data) {
+		if data, err = extractVmlinux(ctx, data); err != nil {
+			return source{}, err
+		}
+	}
+	name := strings.TrimSuffix(filepath.Base(file), ".elf")
+	return source{name: name, image: data}, nil
+}
+
+func writeFileSynced(name string, data []byte) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Write(data); err != nil {
+		f.Close()
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		f.Close()
+		return err
+	}
+	return f.Close()
+}
+
+// writeFileDurably replaces name with data as one step.
+func writeFileDurably(name string, data []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(name), ".tmp-")
+	if err != nil {
+		return err
+	}
+	tmp.Close()
+	os.Remove(tmp.Name())
+	if err := writeFileSynced(tmp.Name(), data); err != nil {
+		os.Remove(tmp.Name())
+		return err
+	}
+	if err := os.Rename(tmp.Name(), name); err != nil {
+		os.Remove(tmp.Name())
+		return err
+	}
+	return syncDir(filepath.Dir(name))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

@@ -1,0 +1,136 @@
+package guest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+)
+
+// Places inside the share, the one directory that a guest is given.
+const (
+	ShareTag  = "slipway"           // virtiofs tag and 9p mount tag
+	SeedDir   = "seed"              // NoCloud files and the Spec
+	SpecFile  = "seed/process.json" // the Spec
+	RootDir   = "root"              // the server's root file system
+	VolumeDir = "volumes"           // volumes/N is the Nth volume
+)
+
+// AgentPort is the name of the virtio-serial port that carries the agent.
+const AgentPort = "org.slipway.agent.0"
+
+// SpecVersion is the version of Spec that this package writes. slipway-init
+// refuses a newer one by name instead of guessing.
+const SpecVersion = 1
+
+// DefaultGrace is how long a process may take to end after its stop signal.
+const DefaultGrace = 10 * time.Second
+
+// ErrInvalidSpec is matched by every error of Spec.Validate and ParseSpec.
+var ErrInvalidSpec = errors.New("invalid process specification")
+
+// Spec is what slipway-init runs: the entrypoint and its surroundings. Its
+// strings have the forms that an image's config gives them.
+type Spec struct {
+	Version  int      `json:"version"`
+	Hostname string   `json:"hostname,omitempty"`
+	Args     []string `json:"args"`
+	Env      []string `json:"env,omitempty"`
+	// User is a name or uid, optionally followed by a colon and a group name
+	// or gid; empty means root.
+	User string `json:"user,omitempty"`
+	// Dir is the working directory, created where it is missing.
+	Dir string `json:"dir,omitempty"`
+	// StopSignal is a name (SIGTERM, TERM) or a number; empty means SIGTERM.
+	StopSignal string `json:"stopSignal,omitempty"`
+	// Grace separates the stop signal from SIGKILL; zero means DefaultGrace.
+	Grace time.Duration `json:"grace,omitempty"`
+	// Stdin keeps the entrypoint's standard input open for an attached host;
+	// without it the entrypoint reads /dev/null.
+	Stdin  bool    `json:"stdin,omitempty"`
+	TTY    bool    `json:"tty,omitempty"`
+	Mounts []Mount `json:"mounts,omitempty"`
+	// Nameservers and Search become /etc/resolv.conf, Hosts the lines added
+	// to /etc/hosts.
+	Nameservers []string `json:"nameservers,omitempty"`
+	Search      []string `json:"search,omitempty"`
+	Hosts       []Host   `json:"hosts,omitempty"`
+}
+
+// Mount binds a directory or file of the share into the root.
+type Mount struct {
+	Source   string `json:"source"` // below the share, such as volumes/0
+	Target   string `json:"target"` // absolute, inside the root
+	ReadOnly bool   `json:"readOnly,omitempty"`
+}
+
+// Host is one line of /etc/hosts.
+type Host struct {
+	Address string   `json:"address"`
+	Names   []string `json:"names"`
+}
+
+// ParseSpec reads and validates a Spec.
+func ParseSpec(data []byte) (*Spec, error) {
+	var s Spec
+	if err := json.Unmarshal(data, &s); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalidSpec, err)
+	}
+	if err := s.Validate(); err != nil {
+		return nil, err
+	}
+	return &s, nil
+}
+
+// Marshal validates the Spec and returns the bytes of SpecFile, stamped with
+// the version of this package.
+func (s *Spec) Marshal() ([]byte, error) {
+	out := *s
+	out.Version = SpecVersion
+	if err := out.Validate(); err != nil {
+		return nil, err
+	}
+	return json.MarshalIndent(&out, "", "  ")
+}
+
+// Validate checks what can be known without the root file system.
+func (s *Spec) Validate() error {
+	switch {
+	case s.Version < 1 || s.Version > SpecVersion:
+		return fmt.Errorf("%w: version %d, this guest knows 1 to %d", ErrInvalidSpec, s.Version, SpecVersion)
+	case len(s.Args) == 0 || s.Args[0] == "":
+		return fmt.Errorf("%w: no command", ErrInvalidSpec)
+	case s.Dir != "" && !path.IsAbs(s.Dir):
+		return fmt.Errorf("%w: working directory %q is not absolute", ErrInvalidSpec, s.Dir)
+	case s.Grace < 0:
+		return fmt.Errorf("%w: negative grace period %s", ErrInvalidSpec, s.Grace)
+	}
+	for _, list := range [][]string{s.Args, s.Env} {
+		for _, v := range list {
+			if strings.IndexByte(v, 0) >= 0 {
+				return fmt.Errorf("%w: %q contains a zero byte", ErrInvalidSpec, v)
+			}
+		}
+	}
+	if _, err := ParseSignal(s.StopSignal); err != nil {
+		return fmt.Errorf("%w: stop signal: %w", ErrInvalidSpec, err)
+	}
+	for _, m := range s.Mounts {
+		if err := m.validate(); err != nil {
+			return fmt.Errorf("%w: mount %q: %w", ErrInvalidSpec, m.Target, err)
+		}
+	}
+	return nil
+}
+
+func (m Mount) validate() error {
+	switch {
+	case !path.IsAbs(m.Target) || path.Clean(m.Target) == "/":
+		return errors.New("target must be an absolute path below the root")
+	case m.Source == "" || path.IsAbs(m.Source) || path.Clean(m.Source) != m.Source || strings.HasPrefix(m.Source, ".."):
+		return fmt.Errorf("source %q must be a clean path below the share", m.Source)
+	}
+	return nil
+}

@@ -1,0 +1,9 @@
+// Package vmtest boots real guests under QEMU to test what only a guest can
+// show. Its tests need the build tag "guest" and are told by the environment
+// what to boot:
+//
+//	SLIPWAY_TEST_KERNEL_DEB  a Debian linux-image package, or any kernel file
+//	SLIPWAY_TEST_INIT        the slipway-init binary
+//
+// They run QEMU with emulation (TCG), so deadlines are generous.
+package vmtest

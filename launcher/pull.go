@@ -1,0 +1,272 @@
+package launcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/slipway-vm/slipway/images"
+	"github.com/slipway-vm/slipway/rootfs"
+)
+
+// PullProgress is how far the pull of an image is.
+type PullProgress struct {
+	Step string `json:"step"`
+	// Done and Total are compressed bytes of the layers that were missing.
+	Done  int64 `json:"done"`
+	Total int64 `json:"total"`
+	// Layers counts all layers; Missing those that were not there.
+	Layers  int `json:"layers"`
+	Missing int `json:"missing"`
+	// Layer is the layer that this report is about, if it is about one.
+	Layer *rootfs.Progress `json:"layer,omitempty"`
+
+	Resolve time.Duration `json:"resolve"`
+	Fetch   time.Duration `json:"fetch"`
+	Unpack  time.Duration `json:"unpack"`
+}
+
+// String is the progress in a few words.
+func (p PullProgress) String() string {
+	if p.Missing == 0 {
+		return p.Step
+	}
+	return fmt.Sprintf("%s: %d of %d layers missing, %.1f of %.1f MB",
+		p.Step, p.Missing, p.Layers, float64(p.Done)/1e6, float64(p.Total)/1e6)
+}
+
+// Image is an image that is unpacked and ready.
+type Image struct {
+	images.Record
+	// Unpacked is the size of its layer images in bytes.
+	Unpacked int64 `json:"unpacked"`
+	// New says that a pull changed something.
+	New bool `json:"new"`
+}
+
+// Pull makes an image ready, fetching what is missing.
+func (m *Manager) Pull(ctx context.Context, ref string, policy string, progress func(PullProgress)) (Image, error) {
+	m.layers.RLock()
+	defer m.layers.RUnlock()
+	fetched := false
+	before, berr := m.cfg.Images.Lookup(ctx, ref)
+	img, base, err := m.pull(ctx, ref, policy, func(p PullProgress) {
+		fetched = fetched || p.Missing > 0
+		progress(p)
+	})
+	if err != nil {
+		return Image{}, err
+	}
+	defer func() { _ = img.Close() }()
+	rec, err := m.cfg.Images.Lookup(ctx, img.Reference)
+	if err != nil {
+		return Image{}, imageError(err)
+	}
+	return Image{Record: rec, Unpacked: unpacked(base), New: fetched || berr != nil || before.Digest != rec.Digest}, nil
+}
+
+// pull resolves an image, unpacks the layers that are missing and records it.
+// Whoever calls it holds m.layers for reading, and closes the image.
+func (m *Manager) pull(ctx context.Context, ref string, policy string, report func(PullProgress)) (_ *images.Image, _ *rootfs.Base, err error) {
+	when, err := pullPolicy(policy)
+	if err != nil {
+		return nil, nil, err
+	}
+	begin := time.Now()
+	p := &pullMeter{report: report, sofar: PullProgress{Step: StepResolve}, done: map[v1.Hash]int64{}}
+	report(p.sofar)
+	img, err := m.cfg.Images.Resolve(ctx, ref, images.ResolveOptions{Pull: when})
+	if err != nil {
+		return nil, nil, imageError(err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, img.Close())
+		}
+	}()
+	resolved := time.Now()
+	p.start(resolved.Sub(begin))
+	base, err := m.cfg.Roots.Unpack(ctx, img.Image, rootfs.UnpackOptions{Progress: p.layer})
+	if err != nil {
+		return nil, nil, imageError(err)
+	}
+	if _, err := m.cfg.Images.Save(ctx, img); err != nil {
+		return nil, nil, imageError(err)
+	}
+	p.end(time.Since(resolved))
+	return img, base, nil
+}
+
+// pullPolicy reads a pull policy; empty is missing.
+func pullPolicy(s string) (images.Pull, error) {
+	switch s {
+	case "", "missing":
+		return images.PullMissing, nil
+	case "always":
+		return images.PullAlways, nil
+	case "never":
+		return images.PullNever, nil
+	}
+	return 0, errorf(ErrInvalid, "pull policy %q: use missing, always or never", s)
+}
+
+// unpacked is the size of a base's layer images in bytes.
+func unpacked(b *rootfs.Base) int64 {
+	var n int64
+	for _, l := range b.Layers {
+		n += l.Size
+	}
+	return n
+}
+
+// pullMeter adds up what the layers of one pull report.
+type pullMeter struct {
+	mu     sync.Mutex
+	report func(PullProgress)
+	began  time.Time
+	last   time.Time // when the last byte arrived
+	sofar  PullProgress
+	done   map[v1.Hash]int64
+}
+
+func (p *pullMeter) start(resolve time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.began = time.Now()
+	p.sofar.Step, p.sofar.Resolve = StepFetch, resolve
+	p.report(p.sofar)
+}
+
+// layer is told of the progress of each layer, from several goroutines.
+func (p *pullMeter) layer(l rootfs.Progress) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, known := p.done[l.DiffID]; !known {
+		p.sofar.Layers++
+		if l.Phase != rootfs.PhaseExists {
+			p.sofar.Missing++
+			p.sofar.Total += l.Total
+		}
+	}
+	if l.Complete > p.done[l.DiffID] && l.Phase != rootfs.PhaseExists {
+		p.last = time.Now()
+		p.sofar.Done += l.Complete - p.done[l.DiffID]
+	}
+	p.done[l.DiffID] = l.Complete
+	p.sofar.Layer = &l
+	p.report(p.sofar)
+}
+
+func (p *pullMeter) end(took time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sofar.Layer = nil
+	if p.sofar.Missing > 0 {
+		if !p.last.IsZero() {
+			p.sofar.Fetch = p.last.Sub(p.began)
+		}
+		p.sofar.Unpack = max(0, took-p.sofar.Fetch)
+	}
+	p.report(p.sofar)
+}
+
+// Images returns the images that are ready, by reference.
+func (m *Manager) Images(ctx context.Context) ([]Image, error) {
+	recs, err := m.cfg.Images.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]Image, 0, len(recs))
+	for _, rec := range recs {
+		list = append(list, m.image(rec))
+	}
+	return list, nil
+}
+
+// Image returns the image that ref names: a reference, a digest, or the beginning
+// of an ID.
+func (m *Manager) Image(ctx context.Context, ref string) (Image, error) {
+	rec, err := m.cfg.Images.Lookup(ctx, ref)
+	if err != nil {
+		return Image{}, imageError(err)
+	}
+	return m.image(rec), nil
+}
+
+func (m *Manager) image(rec images.Record) Image {
+	img := Image{Record: rec}
+	if base, err := m.cfg.Roots.Base(rec.DiffIDs); err == nil {
+		img.Unpacked = unpacked(base)
+	}
+	return img
+}
+
+// DeleteImage forgets an image and removes the layers that nothing else uses. An
+// image that servers were made from is kept unless force is given; their layers
+// stay in any case.
+func (m *Manager) DeleteImage(ctx context.Context, ref string, force bool) error {
+	rec, err := m.cfg.Images.Lookup(ctx, ref)
+	if err != nil {
+		return imageError(err)
+	}
+	if !force {
+		for _, srv := range m.Servers() {
+			if srv.ImageDigest == rec.Digest.String() {
+				return errorf(ErrConflict, "image %s is in use by server %s: delete that first, or use --force", rec.Reference, srv.Name)
+			}
+		}
+	}
+	if _, err := m.cfg.Images.Delete(ctx, rec.Reference); err != nil {
+		return imageError(err)
+	}
+	return m.collect(ctx)
+}
+
+// collect removes the layer images that neither an image nor a server uses. While
+// something is being pulled it leaves them to the next call.
+func (m *Manager) collect(ctx context.Context) error {
+	if !m.layers.TryLock() {
+		return nil
+	}
+	defer m.layers.Unlock()
+	recs, err := m.cfg.Images.List(ctx)
+	if err != nil {
+		return err
+	}
+	var keep []v1.Hash
+	for _, rec := range recs {
+		keep = append(keep, rec.DiffIDs...)
+	}
+	for _, i := range m.all() {
+		overlay, err := m.cfg.Roots.Overlay(i.dir)
+		if errors.Is(err, rootfs.ErrNotFound) {
+			continue // failed before it had one
+		}
+		if err != nil {
+			return err
+		}
+		keep = append(keep, overlay.Base.DiffIDs...)
+	}
+	slices.SortFunc(keep, func(a, b v1.Hash) int { return slices.Compare([]byte(a.String()), []byte(b.String())) })
+	_, err = m.cfg.Roots.Prune(ctx, slices.Compact(keep))
+	return err
+}
+
+// imageError puts the kinds of package images into those of this one.
+func imageError(err error) error {
+	for from, to := range map[error]error{
+		images.ErrNotFound:         ErrNotFound,
+		images.ErrInvalidReference: ErrInvalid,
+		images.ErrUnavailable:      ErrUnavailable,
+	} {
+		if errors.Is(err, from) {
+			return &kindError{kind: to, msg: err.Error()}
+		}
+	}
+	return err
+}
