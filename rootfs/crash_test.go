@@ -107,7 +107,11 @@ func TestKilled(t *testing.T) {
 	for round := range 15 {
 		kill(t, dir, time.Duration(rand.IntN(120))*time.Millisecond)
 		s := open(t, filepath.Join(dir, "rootfs"))
+		if err := s.Close(); err != nil { // it seals what the victim did not
+			t.Fatal(err)
+		}
 		empty(t, dir, "rootfs", "tmp")
+		s = open(t, filepath.Join(dir, "rootfs"))
 		layers, err := s.Layers()
 		if err != nil {
 			t.Fatal(err)
@@ -246,7 +250,7 @@ func TestVerify(t *testing.T) {
 	s := open(t, dir)
 	b := unpack(t, s, Numbered(t, 2))
 	for _, id := range b.DiffIDs {
-		if err := s.Verify(id); err != nil {
+		if err := s.Verify(t.Context(), id); err != nil {
 			t.Error(err)
 		}
 	}
@@ -258,10 +262,10 @@ func TestVerify(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.Close()
-	if err := s.Verify(b.DiffIDs[1]); !errors.Is(err, rootfs.ErrCorrupt) || !strings.Contains(err.Error(), b.DiffIDs[1].String()) {
+	if err := s.Verify(t.Context(), b.DiffIDs[1]); !errors.Is(err, rootfs.ErrCorrupt) || !strings.Contains(err.Error(), b.DiffIDs[1].String()) {
 		t.Errorf("error %v", err)
 	}
-	if err := s.Verify(v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("0", 64)}); !errors.Is(err, rootfs.ErrNotFound) {
+	if err := s.Verify(t.Context(), v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("0", 64)}); !errors.Is(err, rootfs.ErrNotFound) {
 		t.Errorf("error %v", err)
 	}
 }

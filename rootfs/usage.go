@@ -68,21 +68,21 @@ func (s *Store) usage(diffID v1.Hash) (LayerUsage, error) {
 		return LayerUsage{}, err
 	}
 	u := LayerUsage{Layer: *l}
-	var image, record unix.Stat_t
-	if err := errors.Join(unix.Stat(s.imagePath(diffID), &image), unix.Stat(s.recordPath(diffID), &record)); err != nil {
+	var st unix.Stat_t
+	if err := unix.Stat(s.imagePath(diffID), &st); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			err = ErrNotFound
 		}
 		return u, err
 	}
-	u.Disk = image.Blocks * 512
-	u.Used = time.Unix(record.Mtim.Unix())
+	u.Disk = st.Blocks * 512
+	u.Used = time.Unix(st.Mtim.Unix())
 	return u, nil
 }
 
-// touch notes that a layer is used; the note is the record's own time.
+// touch notes that a layer is used; the note is the image's modification time.
 func (s *Store) touch(diffID v1.Hash) {
-	if err := os.Chtimes(s.recordPath(diffID), time.Time{}, time.Now()); err != nil {
+	if err := os.Chtimes(s.imagePath(diffID), time.Time{}, time.Now()); err != nil {
 		s.log.Debug("use of layer not noted", "diff_id", diffID, "err", err)
 	}
 }
