@@ -35,7 +35,7 @@ func crashImages(t testing.TB) []v1.Image {
 	var layers []v1.Layer
 	for i := range 6 {
 		var entries []Entry
-		for f := range 200 {
+		for f := range 60 {
 			entries = append(entries, File(fmt.Sprintf("%d/%d", i, f), strings.Repeat(fmt.Sprint(i, f), 100*f)))
 		}
 		layers = append(layers, Gzip(t, Tar(t, entries...)))
@@ -104,7 +104,7 @@ func TestKilled(t *testing.T) {
 		}
 	}
 
-	for round := range 15 {
+	for round := range 12 {
 		kill(t, dir, time.Duration(rand.IntN(120))*time.Millisecond)
 		s := open(t, filepath.Join(dir, "rootfs"))
 		if err := s.Close(); err != nil { // it seals what the victim did not
@@ -144,7 +144,7 @@ func TestKilled(t *testing.T) {
 			}
 		}
 		r := mount(t, clone(t, s, unpack(t, s, imgs[round%2])))
-		if got := read(t, r, fmt.Sprint(2, "/", 199)); len(got) != 100*199*len("2 199") {
+		if got := read(t, r, fmt.Sprint(2, "/", 59)); len(got) != 100*59*len("2 59") {
 			t.Errorf("round %d: a file of %d bytes", round, len(got))
 		}
 	}

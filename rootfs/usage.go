@@ -201,27 +201,23 @@ func (s *Store) collect(ctx context.Context, o CollectOptions) (Collected, error
 		if l.Mounted || slices.Contains(o.Keep, l.DiffID) {
 			continue
 		}
-		removed, err := s.collectLayer(l.DiffID)
-		if err != nil {
+		if err := s.collectLayer(ctx, l.DiffID); err != nil {
 			return p, err
 		}
-		if removed {
-			p.Layers = append(p.Layers, l.DiffID)
-			p.Bytes += l.Disk
-			total -= l.Disk
-		}
+		p.Layers = append(p.Layers, l.DiffID)
+		p.Bytes += l.Disk
+		total -= l.Disk
 	}
 	return p, s.collectStacks()
 }
 
-// collectLayer leaves alone what somebody is at work on.
-func (s *Store) collectLayer(diffID v1.Hash) (bool, error) {
-	release, ok, err := s.locks.Try(content.Byte(diffID))
-	if err != nil || !ok {
-		return false, err
+func (s *Store) collectLayer(ctx context.Context, diffID v1.Hash) error {
+	release, err := s.locks.Acquire(ctx, content.Byte(diffID))
+	if err != nil {
+		return err
 	}
 	defer release()
-	return true, s.removeLayer(layerName(diffID))
+	return s.removeLayer(layerName(diffID))
 }
 
 // collectStacks removes the stacks, and the mends, of bases that are not mounted:
