@@ -55,6 +55,7 @@ func (s *Store) base(ctx context.Context, diffIDs []v1.Hash) (*Base, error) {
 		if !l.RootImplied && !root {
 			b.Root, root = l.Root, true
 		}
+		s.touch(d)
 		b.Layers = append(b.Layers, l)
 		if l.RootOpaque {
 			break

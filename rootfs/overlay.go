@@ -167,7 +167,12 @@ func (o *Overlay) Mount(ctx context.Context, target string) (err error) {
 			return nil
 		}
 	}
-	if err := o.mount(points, target); err != nil {
+	// The base may have been pruned since, or its mend alone.
+	base, err := s.base(ctx, o.Base.DiffIDs)
+	if err != nil {
+		return fmt.Errorf("mount overlay %s: %w", o.Dir, err)
+	}
+	if err := o.mount(base, points, target); err != nil {
 		err = fmt.Errorf("mount overlay %s: %w", o.Dir, err)
 		return errors.Join(err, unmount(o.upper()), s.releaseLayers())
 	}
@@ -178,7 +183,7 @@ func (o *Overlay) upper() string { return filepath.Join(o.Dir, "upper") }
 
 func (o *Overlay) lower() string { return filepath.Join(o.Dir, "lower") }
 
-func (o *Overlay) mount(points []mountPoint, target string) error {
+func (o *Overlay) mount(base *Base, points []mountPoint, target string) error {
 	mounted := map[string]bool{}
 	for _, p := range points {
 		mounted[p.target] = true
@@ -187,7 +192,7 @@ func (o *Overlay) mount(points []mountPoint, target string) error {
 		return err
 	}
 	s := o.store
-	if err := s.mountStack(o.Base, mounted); err != nil {
+	if err := s.mountStack(base, mounted); err != nil {
 		return err
 	}
 	if err := os.Remove(o.lower()); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -196,7 +201,7 @@ func (o *Overlay) mount(points []mountPoint, target string) error {
 	if err := os.Symlink(s.path("stacks", o.Base.ID), o.lower()); err != nil {
 		return err
 	}
-	names := make([]string, len(o.Base.stack))
+	names := make([]string, len(base.stack))
 	for i := range names {
 		// overlayfs wants the uppermost first.
 		names[i] = "lower/" + strconv.Itoa(len(names)-1-i)

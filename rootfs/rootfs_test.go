@@ -21,14 +21,6 @@ import (
 	. "github.com/slipway-vm/slipway/rootfs/rootfstest"
 )
 
-func TestMain(m *testing.M) {
-	if os.Geteuid() != 0 {
-		fmt.Fprintln(os.Stderr, "these tests mount file systems: they need root")
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
-}
-
 func open(t testing.TB, dir string, change ...func(*rootfs.Config)) *rootfs.Store {
 	t.Helper()
 	c := rootfs.Config{Dir: dir}
@@ -231,7 +223,8 @@ func TestOpenReleasesLayers(t *testing.T) {
 }
 
 func TestManyLayers(t *testing.T) {
-	for _, n := range []int{128, 300} {
+	t.Parallel()
+	for _, n := range []int{128, 260} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			dir := t.TempDir()
 			s := open(t, dir)
@@ -256,6 +249,7 @@ func TestManyLayers(t *testing.T) {
 
 // A state directory may have any name.
 func TestOddDirectory(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), `a,b:c\d "e`+"\n"+strings.Repeat("x", 200))
 	if err := os.MkdirAll(filepath.Join(dir, "server"), 0o755); err != nil {
 		t.Fatal(err)
@@ -369,6 +363,7 @@ func (c counting) Compressed() (io.ReadCloser, error) {
 }
 
 func TestUnpackOnce(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	// Two stores, as two processes would have.
 	stores := []*rootfs.Store{open(t, dir), open(t, dir)}

@@ -44,17 +44,22 @@ func (s *Store) mountStack(b *Base, mounted map[string]bool) error {
 	return nil
 }
 
+// usedStacks are the bases of the overlays that are mounted.
+func (s *Store) usedStacks(points []mountPoint) map[string]bool {
+	used := map[string]bool{}
+	for _, p := range points {
+		if rest, ok := strings.CutPrefix(p.source, s.sourcePrefix()); ok && p.fstype == "overlay" {
+			id, _, _ := strings.Cut(rest, "-")
+			used[id] = true
+		}
+	}
+	return used
+}
+
 // usedLayers are the names of the layers under the overlays that are mounted.
 func (s *Store) usedLayers(points []mountPoint) (map[string]bool, error) {
 	used := map[string]bool{}
-	seen := map[string]bool{}
-	for _, p := range points {
-		rest, ok := strings.CutPrefix(p.source, s.sourcePrefix())
-		id, _, _ := strings.Cut(rest, "-")
-		if !ok || p.fstype != "overlay" || seen[id] {
-			continue
-		}
-		seen[id] = true
+	for id := range s.usedStacks(points) {
 		links, err := os.ReadDir(s.path("stacks", id))
 		if err != nil {
 			return nil, err

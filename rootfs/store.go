@@ -41,6 +41,7 @@ const (
 	lockMounts = content.Reserved + iota
 	lockTemplates
 	lockMends
+	lockPrune
 )
 
 // Limits bound what one image may unpack to.
@@ -213,6 +214,13 @@ func (s *Store) lookup(diffID v1.Hash) (*Layer, error) {
 		// anew over it.
 		return nil, fmt.Errorf("layer image %s: %w", diffID, ErrNotFound)
 	case err != nil:
+		return nil, fmt.Errorf("layer image %s: %w", diffID, err)
+	}
+	st, err := os.Stat(s.imagePath(diffID))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && st.Size() != l.Size {
+		return nil, fmt.Errorf("layer image %s: %w", diffID, ErrNotFound)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("layer image %s: %w", diffID, err)
 	}
 	return &l, nil

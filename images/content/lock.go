@@ -34,11 +34,15 @@ func Byte(h v1.Hash) int64 {
 
 // Try takes a byte if nobody has it, and returns what gives it back.
 func (l Locks) Try(at int64) (release func(), ok bool, err error) {
+	return l.try(at, unix.F_WRLCK)
+}
+
+func (l Locks) try(at int64, kind int16) (release func(), ok bool, err error) {
 	f, err := os.OpenFile(l.Path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, false, err
 	}
-	r := unix.Flock_t{Type: unix.F_WRLCK, Start: at, Len: 1}
+	r := unix.Flock_t{Type: kind, Start: at, Len: 1}
 	err = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &r)
 	if err == nil {
 		return sync.OnceFunc(func() { f.Close() }), true, nil
@@ -52,8 +56,18 @@ func (l Locks) Try(at int64) (release func(), ok bool, err error) {
 
 // Acquire waits for a byte and returns what gives it back.
 func (l Locks) Acquire(ctx context.Context, at int64) (release func(), err error) {
+	return l.wait(ctx, at, unix.F_WRLCK)
+}
+
+// Share is Acquire for holders that do not exclude one another, only those of
+// Acquire.
+func (l Locks) Share(ctx context.Context, at int64) (release func(), err error) {
+	return l.wait(ctx, at, unix.F_RDLCK)
+}
+
+func (l Locks) wait(ctx context.Context, at int64, kind int16) (release func(), err error) {
 	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
-		release, ok, err := l.Try(at)
+		release, ok, err := l.try(at, kind)
 		if ok || err != nil {
 			return release, err
 		}
