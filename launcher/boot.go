@@ -93,8 +93,11 @@ func (r *run) root(ctx context.Context, srv *Server) (*guest.Spec, error) {
 		return r.m.recordedProcess(r.i.dir)
 	}
 	// Until the overlay holds on to its layers, nobody may collect them.
-	r.m.layers.RLock()
-	defer r.m.layers.RUnlock()
+	release, err := r.m.cfg.Roots.Hold(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	img, base, err := r.m.pull(ctx, srv.Spec.Image, srv.Spec.Pull, r.pullProgress)
 	if err != nil {
 		return nil, err
