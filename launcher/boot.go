@@ -35,6 +35,10 @@ func (r *run) spawn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	programs, err := r.m.programs(&srv)
+	if err != nil {
+		return err
+	}
 	process, err := r.root(ctx, &srv)
 	if err != nil {
 		return err
@@ -45,7 +49,7 @@ func (r *run) spawn(ctx context.Context) error {
 		return err
 	}
 	r.i.set(func(s *Server) { s.Timeline.Clone += time.Since(cloned) })
-	spec, err := r.domainSpec(ctx, &srv, kernel)
+	spec, err := r.domainSpec(ctx, &srv, kernel, programs)
 	if err != nil {
 		return err
 	}
@@ -70,6 +74,21 @@ func (r *run) spawn(ctx context.Context) error {
 
 func (r *run) step(name string) { r.i.set(func(s *Server) { s.Step = name }) }
 
+// programs are what a domain is run with.
+type programs struct{ emulator, virtiofsd string }
+
+// programs finds out, before any work is done in vain, whether the host has what
+// the server's domain needs.
+func (m *Manager) programs(srv *Server) (p programs, err error) {
+	if p.emulator, err = m.cfg.Host.Emulator(); err != nil {
+		return p, err
+	}
+	if srv.RootMode == string(guest.RootVirtioFS) {
+		p.virtiofsd, err = m.cfg.Host.Virtiofsd()
+	}
+	return p, err
+}
+
 // kernel finds the server's kernel and refuses a server too small for it.
 func (m *Manager) kernel(ctx context.Context, srv *Server) (guest.Kernel, error) {
 	k, err := m.cfg.Kernels.Lookup(ctx, first(srv.Spec.Kernel, m.cfg.Kernel))
@@ -93,8 +112,11 @@ func (r *run) root(ctx context.Context, srv *Server) (*guest.Spec, error) {
 		return r.m.recordedProcess(r.i.dir)
 	}
 	// Until the overlay holds on to its layers, nobody may collect them.
-	r.m.layers.RLock()
-	defer r.m.layers.RUnlock()
+	release, err := r.m.cfg.Roots.Hold(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	img, base, err := r.m.pull(ctx, srv.Spec.Image, srv.Spec.Pull, r.pullProgress)
 	if err != nil {
 		return nil, err
@@ -199,21 +221,11 @@ func (r *run) writeSeed(srv *Server, spec *guest.Spec, share string) error {
 }
 
 // domainSpec says what the hypervisor is to run.
-func (r *run) domainSpec(ctx context.Context, srv *Server, kernel guest.Kernel) (domain.Spec, error) {
+func (r *run) domainSpec(ctx context.Context, srv *Server, kernel guest.Kernel, p programs) (domain.Spec, error) {
 	host := r.m.cfg.Host
 	initramfs, err := r.m.cfg.Kernels.Initramfs(ctx, kernel, r.m.cfg.Init)
 	if err != nil {
 		return domain.Spec{}, err
-	}
-	emulator, err := host.Emulator()
-	if err != nil {
-		return domain.Spec{}, err
-	}
-	virtiofsd := ""
-	if srv.RootMode == string(guest.RootVirtioFS) {
-		if virtiofsd, err = host.Virtiofsd(); err != nil {
-			return domain.Spec{}, err
-		}
 	}
 	r.step(StepProbe)
 	accel, err := host.Accelerator(ctx, kernel)
@@ -235,8 +247,8 @@ func (r *run) domainSpec(ctx context.Context, srv *Server, kernel guest.Kernel) 
 		}),
 		RootMode:    guest.RootMode(srv.RootMode),
 		Share:       filepath.Join(r.i.dir, shareDir),
-		Virtiofsd:   virtiofsd,
-		Emulator:    emulator,
+		Virtiofsd:   p.virtiofsd,
+		Emulator:    p.emulator,
 		ConsoleLog:  filepath.Join(r.i.dir, consoleFile),
 		AgentSocket: filepath.Join(r.i.dir, agentFile),
 	}, nil

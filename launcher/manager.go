@@ -85,10 +85,6 @@ type Manager struct {
 	mu      sync.Mutex
 	servers map[string]*instance
 	closed  bool
-
-	// layers is held for reading by whoever is about to use layer images, and for
-	// writing to collect those that nobody uses.
-	layers sync.RWMutex
 }
 
 // The causes with which a run is cancelled.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -51,8 +50,11 @@ type Image struct {
 
 // Pull makes an image ready, fetching what is missing.
 func (m *Manager) Pull(ctx context.Context, ref string, policy string, progress func(PullProgress)) (Image, error) {
-	m.layers.RLock()
-	defer m.layers.RUnlock()
+	release, err := m.cfg.Roots.Hold(ctx)
+	if err != nil {
+		return Image{}, err
+	}
+	defer release()
 	fetched := false
 	before, berr := m.cfg.Images.Lookup(ctx, ref)
 	img, base, err := m.pull(ctx, ref, policy, func(p PullProgress) {
@@ -71,7 +73,8 @@ func (m *Manager) Pull(ctx context.Context, ref string, policy string, progress 
 }
 
 // pull resolves an image, unpacks the layers that are missing and records it.
-// Whoever calls it holds m.layers for reading, and closes the image.
+// Whoever calls it holds the root store until what it made is referred to, and
+// closes the image.
 func (m *Manager) pull(ctx context.Context, ref string, policy string, report func(PullProgress)) (_ *images.Image, _ *rootfs.Base, err error) {
 	when, err := pullPolicy(policy)
 	if err != nil {
@@ -227,13 +230,12 @@ func (m *Manager) DeleteImage(ctx context.Context, ref string, force bool) error
 	return m.collect(ctx)
 }
 
+// collectTime bounds how long a collection waits for pulls to end.
+const collectTime = 200 * time.Millisecond
+
 // collect removes the layer images that neither an image nor a server uses. While
 // something is being pulled it leaves them to the next call.
 func (m *Manager) collect(ctx context.Context) error {
-	if !m.layers.TryLock() {
-		return nil
-	}
-	defer m.layers.Unlock()
 	recs, err := m.cfg.Images.List(ctx)
 	if err != nil {
 		return err
@@ -252,8 +254,12 @@ func (m *Manager) collect(ctx context.Context) error {
 		}
 		keep = append(keep, overlay.Base.DiffIDs...)
 	}
-	slices.SortFunc(keep, func(a, b v1.Hash) int { return slices.Compare([]byte(a.String()), []byte(b.String())) })
-	_, err = m.cfg.Roots.Prune(ctx, slices.Compact(keep))
+	ctx, cancel := context.WithTimeout(ctx, collectTime)
+	defer cancel()
+	_, err = m.cfg.Roots.Collect(ctx, rootfs.CollectOptions{Keep: keep})
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil
+	}
 	return err
 }
 

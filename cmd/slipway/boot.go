@@ -49,7 +49,12 @@ The exit status is the entrypoint's, 128+n if signal n ended it; 127 if the
 command was not found, 126 if it could not be executed, 125 if Slipway failed.
 Ctrl-C and SIGTERM send the entrypoint its stop signal and end it after a grace
 period; a second one ends it at once.`,
-		Args: cobra.MinimumNArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("no image is named: use slipway boot [flags] IMAGE [COMMAND [ARG...]]")
+			}
+			return nil
+		},
 		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
 			if err := b.fill(cmd, args); err != nil {
 				return &exitError{codeSlipway, err}

@@ -45,7 +45,7 @@ func run(ctx context.Context, args []string) int {
 	c := &cli{}
 	root := c.command()
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	ran, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return 0
 	}
@@ -56,7 +56,7 @@ func run(ctx context.Context, args []string) int {
 	if errors.As(err, &exit) {
 		return exit.code
 	}
-	if len(args) > 0 && args[0] == "boot" {
+	if ran.Name() == "boot" {
 		return codeSlipway
 	}
 	return 1

@@ -70,9 +70,7 @@ func newClient(ctx context.Context, conn net.Conn) (*Client, error) {
 		conn.Close()
 		return nil, err
 	}
-	config := muxConfig()
-	config.AcceptBacklog = 1
-	mux, err := yamux.Client(&guard{ReadWriteCloser: sess}, config)
+	mux, err := yamux.Client(&guard{ReadWriteCloser: sess}, muxConfig())
 	if err != nil {
 		sess.Close()
 		return nil, err
@@ -102,6 +100,13 @@ func (c *Client) Close() error {
 	return err
 }
 
+// maxCalls bounds the calls under way. It is less than muxBacklog, the number
+// of unanswered streams at which yamux would wait for the guest without limit.
+const maxCalls = muxBacklog - 16
+
+// ErrBusy is matched where a guest leaves too many calls unanswered.
+var ErrBusy = errors.New("the guest is too busy")
+
 // open starts a call. The stream is closed when ctx is done or stop is called,
 // whichever is first.
 func (c *Client) open(ctx context.Context, method string, params any) (stream *yamux.Stream, stop func(), err error) {
@@ -111,6 +116,9 @@ func (c *Client) open(ctx context.Context, method string, params any) (stream *y
 	raw, err := json.Marshal(params)
 	if err != nil {
 		return nil, nil, err
+	}
+	if c.mux.NumStreams() >= maxCalls {
+		return nil, nil, fmt.Errorf("%w: %d calls are under way", ErrBusy, maxCalls)
 	}
 	stream, err = c.mux.OpenStream()
 	if err != nil {
@@ -149,7 +157,7 @@ func (c *Client) call(ctx context.Context, method string, params, result any) er
 	}
 	switch t {
 	case msgError:
-		return decodeError(payload)
+		return c.refused(ctx, payload)
 	case msgReply:
 		if result == nil {
 			return nil
@@ -160,6 +168,14 @@ func (c *Client) call(ctx context.Context, method string, params, result any) er
 		return nil
 	}
 	return fmt.Errorf("%w: message %d in reply to %s", errProtocol, t, method)
+}
+
+// refused is the error of a call that the guest answered with one.
+func (c *Client) refused(ctx context.Context, payload []byte) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // the guest has only seen us leave
+	}
+	return decodeError(payload)
 }
 
 // explain turns the error of a stream into one that callers can act on.
@@ -203,7 +219,7 @@ func (c *Client) Output(ctx context.Context, from Offsets, sink func(stream Stre
 		}
 		switch t {
 		case msgError:
-			return decodeError(payload)
+			return c.refused(ctx, payload)
 		case msgReply:
 			return nil
 		case msgData, msgEnd:
@@ -245,7 +261,7 @@ func (c *Client) Events(ctx context.Context, handle func(Event) error) error {
 		}
 		switch t {
 		case msgError:
-			return decodeError(payload)
+			return c.refused(ctx, payload)
 		case msgReply:
 			return nil
 		case msgEvent:

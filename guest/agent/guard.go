@@ -6,15 +6,16 @@ import (
 	"io"
 )
 
-// guard stands between a guest's bytes and the host's yamux, and lets through
-// only frames that a guest has a reason to send. yamux trusts its peer with
-// memory: it keeps a goroutine for each ping until the reply could be written,
-// so a guest that asked and did not read would fill the host. The guest never
-// pings and never opens a stream.
+// guard stands between a guest's bytes and the host's yamux. yamux trusts its
+// peer in ways that a host cannot: it keeps a goroutine for each ping until
+// the reply could be written, it lets the peer open streams, and it holds a
+// stream's lock while it waits for the rest of a frame, so that not even a
+// deadline would free a reader. The guard lets through whole frames only, and
+// only those that a guest has a reason to send.
 type guard struct {
 	io.ReadWriteCloser
-	header []byte // of the frame being read, until complete
-	skip   uint32 // bytes of its data to come
+	frame []byte // being read, reused
+	ready []byte // the part of frame not yet passed on
 }
 
 // From yamux's specification (spec.md): a header is version, type, flags of
@@ -27,44 +28,50 @@ const (
 	muxGoAway = 3
 
 	muxFlagSYN = 1
+
+	// maxMuxData is more than a guest's server ever puts into one frame: a
+	// message.
+	maxMuxData = 2 * maxMessage
 )
 
 // Read implements io.Reader.
 func (g *guard) Read(p []byte) (int, error) {
-	n, err := g.ReadWriteCloser.Read(p)
-	for rest := p[:n]; len(rest) > 0; {
-		if g.skip > 0 {
-			data := min(int(g.skip), len(rest))
-			g.skip -= uint32(data)
-			rest = rest[data:]
-			continue
-		}
-		take := min(muxHeader-len(g.header), len(rest))
-		g.header = append(g.header, rest[:take]...)
-		rest = rest[take:]
-		if len(g.header) < muxHeader {
-			continue
-		}
-		if err := g.check(); err != nil {
+	if len(g.ready) == 0 {
+		if err := g.next(); err != nil {
 			return 0, err
 		}
-		g.header = g.header[:0]
 	}
-	return n, err
+	n := copy(p, g.ready)
+	g.ready = g.ready[n:]
+	return n, nil
 }
 
-func (g *guard) check() error {
-	typ := g.header[1]
-	flags := binary.BigEndian.Uint16(g.header[2:])
-	stream := binary.BigEndian.Uint32(g.header[4:])
-	length := binary.BigEndian.Uint32(g.header[8:])
+func (g *guard) next() error {
+	if cap(g.frame) == 0 {
+		g.frame = make([]byte, muxHeader+maxMuxData)
+	}
+	header := g.frame[:muxHeader]
+	if _, err := io.ReadFull(g.ReadWriteCloser, header); err != nil {
+		return err
+	}
+	typ := header[1]
+	flags := binary.BigEndian.Uint16(header[2:])
+	stream := binary.BigEndian.Uint32(header[4:])
+	length := binary.BigEndian.Uint32(header[8:])
 	switch {
 	case typ != muxData && typ != muxWindow && typ != muxGoAway:
 		return fmt.Errorf("%w: stream frame of type %d", errProtocol, typ)
 	case flags&muxFlagSYN != 0 || (stream != 0 && stream%2 == 0):
 		return fmt.Errorf("%w: the guest opened stream %d", errProtocol, stream)
-	case typ == muxData:
-		g.skip = length
+	case typ != muxData:
+		length = 0
+	case length > maxMuxData:
+		return fmt.Errorf("%w: stream frame of %d bytes", errProtocol, length)
 	}
+	whole := g.frame[:muxHeader+int(length)]
+	if _, err := io.ReadFull(g.ReadWriteCloser, whole[muxHeader:]); err != nil {
+		return err
+	}
+	g.ready = whole
 	return nil
 }

@@ -115,6 +115,31 @@ func TestHostileMessages(t *testing.T) {
 	}
 }
 
+// A guest that stops in the middle of a frame holds up nobody who has had
+// enough.
+func TestHostileStall(t *testing.T) {
+	conn := hostileGuest(t, func(s *session) {
+		answerStreams(s, func(method string, stream io.Writer) {
+			if method == methodHello {
+				writeMessage(stream, msgReply, []byte(`{"version":1}`))
+				return
+			}
+			s.Write(append(muxFrame(muxData, 0, 3, 100), "not a hundred bytes"...))
+		})
+	})
+	c, err := newClient(testContext(t), conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	if _, err := c.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 5*time.Second {
+		t.Errorf("wait: %v after %v", err, time.Since(start))
+	}
+}
+
 // A guest that sends without end and nobody reads fills no memory.
 func TestHostileFlood(t *testing.T) {
 	conn := hostileGuest(t, func(s *session) {

@@ -241,9 +241,12 @@ func (s *Server) events(ctx context.Context, stream *yamux.Stream) error {
 	}
 }
 
+// muxBacklog is how many streams may wait to be accepted.
+const muxBacklog = 256
+
 func muxConfig() *yamux.Config {
 	return &yamux.Config{
-		AcceptBacklog: 256,
+		AcceptBacklog: muxBacklog,
 		// A guest may be paused for long, and the link below tells the ends
 		// when the other has gone; so nothing here gives up by the clock
 		// except a write that nobody takes.

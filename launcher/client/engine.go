@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
 	"os/exec"
@@ -109,6 +110,11 @@ func (e Engine) start(ctx context.Context) error {
 	cmd.ExtraFiles = []*os.File{notify}
 	// A session of its own: the terminal's signals are not for the engine.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	// Nor are the caller's other files: a lock or a pipe of a script's must not
+	// stay open for as long as the engine runs.
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("keep files from the engine: %w", err)
+	}
 	err = cmd.Start()
 	_ = notify.Close()
 	if err != nil {

@@ -133,11 +133,20 @@ func (h *Host) kernel() Finding {
 
 func (h *Host) kvm(ctx context.Context) Finding {
 	const advice = "none is needed: guests are emulated (TCG), which is slower"
+	if h.cfg.Accel == string(guest.AccelTCG) {
+		return Finding{"kvm", Limited, "not tried: libvirt.accel is tcg", advice}
+	}
 	k, err := h.cfg.Kernels.Default()
 	if err != nil {
 		return Finding{"kvm", Limited, "not tried: there is no guest kernel", "import a guest kernel"}
 	}
-	fault, err := h.KVM(ctx, k)
+	fault, known := h.KnownKVM(k)
+	if !known && os.Geteuid() != 0 {
+		return Finding{"kvm", Limited, "not tried: that needs root", "run slipway host doctor as root"}
+	}
+	if !known {
+		fault, err = h.KVM(ctx, k)
+	}
 	if err == nil && fault != "" {
 		err = errors.New(fault)
 	}

@@ -125,7 +125,10 @@ func (h *Host) KVM(ctx context.Context, k guest.Kernel) (fault string, err error
 		m.KVM = map[string]string{}
 	}
 	m.KVM[key] = fault
-	return fault, h.save(m)
+	if err := h.save(m); err != nil {
+		h.log.Warn("what was found of the host is not kept", "err", err)
+	}
+	return fault, nil
 }
 
 // KnownKVM is KVM's answer where it has been tried.
@@ -177,6 +180,9 @@ func (h *Host) save(m memo) error {
 // is the host's KVM; err is for all else.
 func (h *Host) tryKVM(ctx context.Context, k guest.Kernel) (fault string, err error) {
 	f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return "there is no /dev/kvm", nil
+	}
 	if err != nil {
 		return err.Error(), nil
 	}

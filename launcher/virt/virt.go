@@ -121,6 +121,7 @@ func Open(cfg Config) (*Hypervisor, error) {
 		_, cerr := conn.Close()
 		return nil, errors.Join(fmt.Errorf("watch libvirt's domains: %w", err), cerr)
 	}
+	h.settle()
 	if err := h.sweep(); err != nil {
 		_, cerr := conn.Close()
 		return nil, errors.Join(err, cerr)
@@ -133,6 +134,36 @@ func Open(cfg Config) (*Hypervisor, error) {
 func quiet() {
 	const onlyErrors = "4"
 	_ = os.Setenv("LIBVIRT_DEBUG", onlyErrors)
+}
+
+// settleTime bounds how long settle waits for a QEMU that does not answer.
+const settleTime = 5 * time.Second
+
+// settle waits until libvirt has found its domains again, which it does in the
+// background. One whose QEMU is gone, or goes meanwhile, would be listed until
+// then and vanish without an event.
+func (h *Hypervisor) settle() {
+	doms, err := h.conn.ListAllDomains(0)
+	if err != nil {
+		return // whoever lists next will hear of it
+	}
+	settled := make(chan struct{}, len(doms))
+	for _, dom := range doms {
+		go func() {
+			// Any query will do that has to wait for its turn.
+			_, _ = dom.MemoryStats(1, 0)
+			_ = dom.Free()
+			settled <- struct{}{}
+		}()
+	}
+	limit := time.After(settleTime)
+	for range doms {
+		select {
+		case <-settled:
+		case <-limit:
+			return
+		}
+	}
 }
 
 // sweep forgets the domains that ended while no process watched.
@@ -225,6 +256,7 @@ func (h *Hypervisor) Destroy(_ context.Context, name string) error {
 	if err != nil && !errors.Is(err, libvirt.ERR_NO_DOMAIN) && !errors.Is(err, libvirt.ERR_OPERATION_INVALID) {
 		return fmt.Errorf("destroy domain %s: %w", name, explain(err))
 	}
+	h.forget(name)
 	return nil
 }
 

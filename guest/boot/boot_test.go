@@ -1,0 +1,56 @@
+package boot
+
+import (
+	"reflect"
+	"testing"
+
+	"github.com/slipway-vm/slipway/guest"
+)
+
+func TestParseCommandLine(t *testing.T) {
+	c := parseCommandLine("console=ttyS0 slipway.root=9p:slipway slipway.debug " +
+		"virtio_mmio.device=512@0xfeb00e00:12 virtio-mmio.device=512@0xfeb00c00:11 quiet\n")
+	if c.root != "9p:slipway" || !c.debug || c.probe {
+		t.Errorf("got %+v", c)
+	}
+	want := "device=512@0xfeb00e00:12 device=512@0xfeb00c00:11"
+	if got := c.moduleParameters("virtio_mmio"); got != want {
+		t.Errorf("parameters %q, want %q", got, want)
+	}
+	if got := c.moduleParameters("virtio"); got != "" {
+		t.Errorf("parameters of virtio %q", got)
+	}
+	if !parseCommandLine("slipway.probe").probe {
+		t.Error("no probe")
+	}
+}
+
+func TestEtcFiles(t *testing.T) {
+	const local = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n" +
+		"fe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
+	for _, test := range []struct {
+		spec guest.Spec
+		want map[string]string
+	}{
+		{guest.Spec{}, map[string]string{"hosts": local}},
+		{
+			guest.Spec{
+				Hostname: "web.example", Nameservers: []string{"10.0.0.1", "10.0.0.2"}, Search: []string{"a", "b"},
+				Hosts: []guest.Host{{Address: "10.0.0.9", Names: []string{"db", "data"}}},
+			},
+			map[string]string{
+				"hosts":       local + "127.0.1.1\tweb.example web\n10.0.0.9\tdb data\n",
+				"hostname":    "web.example\n",
+				"resolv.conf": "nameserver 10.0.0.1\nnameserver 10.0.0.2\nsearch a b\n",
+			},
+		},
+	} {
+		got := map[string]string{}
+		for name, data := range etcFiles(&test.spec) {
+			got[name] = string(data)
+		}
+		if !reflect.DeepEqual(got, test.want) {
+			t.Errorf("got %q, want %q", got, test.want)
+		}
+	}
+}
