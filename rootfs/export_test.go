@@ -24,8 +24,7 @@ func Floor(l v1.Layer, digests bool) error {
 		return err
 	}
 	defer rc.Close()
-	var source io.Reader = rc
-	var sink io.Writer = io.Discard
+	source, sink := io.Reader(rc), io.Discard
 	if digests {
 		source, sink = io.TeeReader(rc, sha256.New()), sha256.New()
 	}

@@ -18,7 +18,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/slipway-vm/slipway/rootfs"
-	. "github.com/slipway-vm/slipway/rootfs/rootfstest"
 )
 
 func open(t testing.TB, dir string, change ...func(*rootfs.Config)) *rootfs.Store {
