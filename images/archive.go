@@ -2,6 +2,7 @@ package images
 
 import (
 	"archive/tar"
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -11,10 +12,16 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/slipway-vm/slipway/images/content"
 )
 
 // archive is an uncompressed tar file whose members are found by an index made
@@ -28,16 +35,101 @@ type section struct{ at, size int64 }
 
 const maxMembers = 100_000
 
-func openArchive(name string) (*archive, error) {
+func (s *Store) openArchive(ctx context.Context, name string) (*archive, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, fileError(err)
+	}
+	if f, err = s.seekable(ctx, f); err != nil {
+		return nil, fmt.Errorf("archive %s: %w", name, err)
 	}
 	a := &archive{f: f, members: map[string]section{}}
 	if err := a.scan(); err != nil {
 		return nil, errors.Join(fmt.Errorf("archive %s: %w", name, err), f.Close())
 	}
 	return a, nil
+}
+
+// maxArchive bounds what is spooled of an archive that cannot be read in place.
+const maxArchive = 64 << 30
+
+// seekable gives an archive that can be read in place as it is. A pipe, standard
+// input or a compressed archive is first written out plain, to a file without
+// a name.
+func (s *Store) seekable(ctx context.Context, f *os.File) (_ *os.File, err error) {
+	st, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	b := bufio.NewReaderSize(f, 1<<20)
+	z, compressed, err := plain(b)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	if st.Mode().IsRegular() && !compressed {
+		_, err := f.Seek(0, io.SeekStart)
+		return f, err
+	}
+	defer f.Close()
+	defer z.Close()
+	defer context.AfterFunc(ctx, func() { f.SetReadDeadline(time.Now()) })() //nolint:errcheck // not every file can be interrupted
+	spool, err := content.Temporary(filepath.Join(s.dir, "tmp"), "archive-*")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(spool.Name()); err != nil {
+		return nil, errors.Join(err, spool.Close())
+	}
+	n, err := io.Copy(spool, io.LimitReader(contextReader{ctx, z}, maxArchive+1))
+	switch {
+	case err != nil && compressed && ctx.Err() == nil:
+		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
+	case n > maxArchive:
+		err = fmt.Errorf("unpacks to more than %d bytes: %w", int64(maxArchive), ErrCorrupt)
+	}
+	if err == nil {
+		_, err = spool.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return nil, errors.Join(err, spool.Close())
+	}
+	return spool, nil
+}
+
+// plain decompresses what is compressed.
+func plain(b *bufio.Reader) (io.ReadCloser, bool, error) {
+	magic, err := b.Peek(4)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, false, err
+	}
+	switch {
+	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
+		z, err := gzip.NewReader(b)
+		if err != nil {
+			return nil, true, fmt.Errorf("%w: %w", ErrCorrupt, err)
+		}
+		return z, true, nil
+	case string(magic) == "\x28\xb5\x2f\xfd":
+		z, err := zstd.NewReader(b, zstd.WithDecoderConcurrency(1))
+		if err != nil {
+			return nil, true, fmt.Errorf("%w: %w", ErrCorrupt, err)
+		}
+		return z.IOReadCloser(), true, nil
+	}
+	return io.NopCloser(b), false, nil
+}
+
+// contextReader stops when its context does.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c contextReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
 }
 
 func (a *archive) scan() error {
@@ -87,8 +179,8 @@ func (a *archive) file(name string) (io.ReadCloser, int64, error) {
 
 func (a *archive) Close() error { return a.f.Close() }
 
-func openLayoutArchive(ctx context.Context, r Reference) (blobs, document, error) {
-	a, err := openArchive(r.Path)
+func (s *Store) openLayoutArchive(ctx context.Context, r Reference) (blobs, document, error) {
+	a, err := s.openArchive(ctx, r.Path)
 	if err != nil {
 		return nil, document{}, err
 	}
@@ -118,8 +210,8 @@ type dockerImage struct {
 	Layers   []string
 }
 
-func openDockerArchive(r Reference) (blobs, document, error) {
-	a, err := openArchive(r.Path)
+func (s *Store) openDockerArchive(ctx context.Context, r Reference) (blobs, document, error) {
+	a, err := s.openArchive(ctx, r.Path)
 	if err != nil {
 		return nil, document{}, err
 	}

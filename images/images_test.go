@@ -1,9 +1,11 @@
 package images_test
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -29,6 +32,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/slipway-vm/slipway/images"
 )
@@ -313,7 +318,8 @@ func TestFiles(t *testing.T) {
 	if err := tarball.WriteToFile(filepath.Join(dir, "docker.tar"), tag, img); err != nil {
 		t.Fatal(err)
 	}
-	s := open(t)
+	state := t.TempDir()
+	s := open(t, func(c *images.Config) { c.Dir = state })
 	for _, ref := range []string{"oci:" + dir + "/layout:one", "oci-archive:" + dir + "/layout.tar:one", "oci:" + dir + "/layout",
 		"docker-archive:" + dir + "/docker.tar", "docker-archive:" + dir + "/docker.tar:example.com/a:b"} {
 		i := resolve(t, s, ref, platform)
@@ -327,11 +333,65 @@ func TestFiles(t *testing.T) {
 	if i := resolve(t, s, "oci:"+dir+"/layout:one", platform); i.Digest != digest(t, img) {
 		t.Error("another image than the tagged")
 	}
+	compressFile(t, dir+"/docker.tar", dir+"/docker.tar.gz", func(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriter(w), nil })
+	compressFile(t, dir+"/layout.tar", dir+"/layout.tar.zst", func(w io.Writer) (io.WriteCloser, error) { return zstd.NewWriter(w) })
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		w, err := os.OpenFile(pipe, os.O_WRONLY, 0)
+		if err != nil {
+			return
+		}
+		defer w.Close()
+		if r, err := os.Open(dir + "/docker.tar.gz"); err == nil {
+			io.Copy(w, r)
+			r.Close()
+		}
+	}()
+	for _, ref := range []string{"docker-archive:" + dir + "/docker.tar.gz", "oci-archive:" + dir + "/layout.tar.zst:one", "docker-archive:" + pipe} {
+		if err := drain(resolve(t, s, ref, platform)); err != nil {
+			t.Errorf("%s: %v", ref, err)
+		}
+	}
+	if left, err := os.ReadDir(filepath.Join(state, "tmp")); err != nil || len(left) != 0 {
+		t.Errorf("left %v (%v)", left, err)
+	}
+	if err := os.Truncate(dir+"/docker.tar.gz", 5000); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Resolve(t.Context(), "docker-archive:"+dir+"/docker.tar.gz", platform); !errors.Is(err, images.ErrCorrupt) {
+		t.Errorf("a truncated archive: %v", err)
+	}
 	for _, ref := range []string{"oci:" + dir + "/layout:none", "oci:" + dir, "oci:" + dir + "/nothing", "oci-archive:" + dir + "/nothing",
 		"docker-archive:" + dir + "/layout.tar", "docker-archive:" + dir + "/docker.tar:other:tag"} {
 		if _, err := s.Resolve(t.Context(), ref, platform); !errors.Is(err, images.ErrNotFound) {
 			t.Errorf("%s: %v", ref, err)
 		}
+	}
+}
+
+func compressFile(t testing.TB, from, to string, with func(io.Writer) (io.WriteCloser, error)) {
+	t.Helper()
+	b, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	w, err := with(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -342,7 +402,7 @@ func archiveDir(t testing.TB, dir, to string) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	w := newTar(f)
+	w := tar.NewWriter(f)
 	if err := w.AddFS(os.DirFS(dir)); err != nil {
 		t.Fatal(err)
 	}
@@ -694,7 +754,7 @@ func TestTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	ca := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(ca, pemCertificate(server.Certificate()), 0o600); err != nil {
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for what, s := range map[string]*images.Store{

@@ -86,9 +86,9 @@ func (s *Store) locate(ctx context.Context, r Reference) (blobs, document, error
 	case Layout:
 		return openLayout(ctx, r)
 	case LayoutArchive:
-		return openLayoutArchive(ctx, r)
+		return s.openLayoutArchive(ctx, r)
 	case DockerArchive:
-		return openDockerArchive(r)
+		return s.openDockerArchive(ctx, r)
 	}
 	return s.openRegistry(ctx, r)
 }

@@ -224,7 +224,7 @@ func TestOpenReleasesLayers(t *testing.T) {
 
 func TestManyLayers(t *testing.T) {
 	t.Parallel()
-	for _, n := range []int{128, 260} {
+	for _, n := range []int{260} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			dir := t.TempDir()
 			s := open(t, dir)
@@ -368,7 +368,7 @@ func TestUnpackOnce(t *testing.T) {
 	// Two stores, as two processes would have.
 	stores := []*rootfs.Store{open(t, dir), open(t, dir)}
 	var n atomic.Int32
-	body := strings.Repeat("0123456789", 1<<20)
+	body := strings.Repeat("0123456789", 200_000)
 	img := Image(t, counting{Gzip(t, Tar(t, File("f", body))), &n}, counting{Zstd(t, Tar(t, File("g", body))), &n}, counting{Plain(t, Tar(t, File("h", body))), &n})
 	n.Store(0)
 	var wg sync.WaitGroup
@@ -396,7 +396,7 @@ func TestUnpackRefuses(t *testing.T) {
 	gz := stored(t, Gzip(t, good))
 	id := func(b []byte) v1.Hash { h, _, _ := v1.SHA256(bytes.NewReader(b)); return h }
 	other := id([]byte("other"))
-	bomb := Tar(t, File("f", strings.Repeat("\x00", 30<<20)))
+	bomb := Tar(t, File("f", strings.Repeat("\x00", 3<<20)))
 	var crowd []Entry
 	for i := range 2000 {
 		crowd = append(crowd, File(fmt.Sprint(i), ""))
@@ -412,14 +412,14 @@ func TestUnpackRefuses(t *testing.T) {
 		{"broken gzip", Raw(append(append([]byte{}, gz[:20]...), bytes.Repeat([]byte{0xff}, 100)...), id(good)), rootfs.ErrMalformed, ""},
 		{"rubbish after gzip", Raw(append(append([]byte{}, gz...), "rubbish"...), id(good)), rootfs.ErrMalformed, ""},
 		{"no archive", Raw(bytes.Repeat([]byte("no"), 1000), id(nil)), rootfs.ErrMalformed, "tar"},
-		{"bytes", Gzip(t, bomb), rootfs.ErrTooLarge, "limit of 20971520 bytes"},
-		{"padding", Gzip(t, append(Tar(t), make([]byte, 60<<20)...)), rootfs.ErrTooLarge, "limit"},
+		{"bytes", Gzip(t, bomb), rootfs.ErrTooLarge, "limit of 2097152 bytes"},
+		{"padding", Gzip(t, append(Tar(t), make([]byte, 6<<20)...)), rootfs.ErrTooLarge, "limit"},
 		{"files", Gzip(t, Tar(t, crowd...)), rootfs.ErrTooLarge, "limit of 1000 files"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
-			s := open(t, dir, func(c *rootfs.Config) { c.Limits = rootfs.Limits{Bytes: 20 << 20, Inodes: 1000} })
+			s := open(t, dir, func(c *rootfs.Config) { c.Limits = rootfs.Limits{Bytes: 2 << 20, Inodes: 1000} })
 			_, err := s.Unpack(t.Context(), Image(t, test.layer), rootfs.UnpackOptions{})
 			if !errors.Is(err, test.kind) || !strings.Contains(err.Error(), test.say) {
 				t.Errorf("error %v, want %v: %s", err, test.kind, test.say)

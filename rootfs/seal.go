@@ -1,6 +1,7 @@
 package rootfs
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -107,7 +108,7 @@ func (s *Store) sealAll() {
 		l := q.queue[0]
 		q.queue = q.queue[1:]
 		q.mu.Unlock()
-		if err := s.sealOne(l); err != nil {
+		if err := s.sealOne(context.Background(), l); err != nil {
 			s.log.Warn("layer image not sealed", "diff_id", l.DiffID, "err", err)
 		}
 		q.mu.Lock()
@@ -115,7 +116,7 @@ func (s *Store) sealAll() {
 }
 
 // sealOne makes one layer image durable. It may have been removed meanwhile.
-func (s *Store) sealOne(l *Layer) error {
+func (s *Store) sealOne(ctx context.Context, l *Layer) error {
 	f, err := os.Open(s.imagePath(l.DiffID))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -132,9 +133,8 @@ func (s *Store) sealOne(l *Layer) error {
 	if sealed.Digest, err = digestOf(f); err != nil {
 		return err
 	}
-	release, ok, err := s.locks.Try(content.Byte(l.DiffID))
-	if err != nil || !ok {
-		// Whoever holds it is removing the layer, or making it anew.
+	release, err := s.locks.Acquire(ctx, content.Byte(l.DiffID))
+	if err != nil {
 		return err
 	}
 	defer release()
@@ -173,13 +173,13 @@ func (s *Store) Close() error {
 
 // Verify reads a layer image again and compares it with its digest. One that
 // is not sealed yet is sealed.
-func (s *Store) Verify(diffID v1.Hash) error {
+func (s *Store) Verify(ctx context.Context, diffID v1.Hash) error {
 	l, err := s.lookup(diffID)
 	if err != nil {
 		return err
 	}
 	if !l.Sealed() {
-		return s.sealOne(l)
+		return s.sealOne(ctx, l)
 	}
 	f, err := os.Open(s.imagePath(diffID))
 	if err != nil {

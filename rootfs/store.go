@@ -25,7 +25,7 @@ var (
 	// ErrNotFound: a layer image or an overlay is not there.
 	ErrNotFound = errors.New("not found")
 	// ErrCorrupt: bytes are not what their digest says. The message names it.
-	ErrCorrupt = errors.New("corrupt")
+	ErrCorrupt = content.ErrCorrupt
 	// ErrMalformed: a layer cannot be unpacked, though its digest is right.
 	ErrMalformed = layer.ErrMalformed
 	// ErrTooLarge: an image passes the limits.

@@ -68,21 +68,21 @@ func (s *Store) usage(diffID v1.Hash) (LayerUsage, error) {
 		return LayerUsage{}, err
 	}
 	u := LayerUsage{Layer: *l}
-	var image, record unix.Stat_t
-	if err := errors.Join(unix.Stat(s.imagePath(diffID), &image), unix.Stat(s.recordPath(diffID), &record)); err != nil {
+	var st unix.Stat_t
+	if err := unix.Stat(s.imagePath(diffID), &st); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			err = ErrNotFound
 		}
 		return u, err
 	}
-	u.Disk = image.Blocks * 512
-	u.Used = time.Unix(record.Mtim.Unix())
+	u.Disk = st.Blocks * 512
+	u.Used = time.Unix(st.Mtim.Unix())
 	return u, nil
 }
 
-// touch notes that a layer is used; the note is the record's own time.
+// touch notes that a layer is used; the note is the image's modification time.
 func (s *Store) touch(diffID v1.Hash) {
-	if err := os.Chtimes(s.recordPath(diffID), time.Time{}, time.Now()); err != nil {
+	if err := os.Chtimes(s.imagePath(diffID), time.Time{}, time.Now()); err != nil {
 		s.log.Debug("use of layer not noted", "diff_id", diffID, "err", err)
 	}
 }
@@ -201,27 +201,23 @@ func (s *Store) collect(ctx context.Context, o CollectOptions) (Collected, error
 		if l.Mounted || slices.Contains(o.Keep, l.DiffID) {
 			continue
 		}
-		removed, err := s.collectLayer(l.DiffID)
-		if err != nil {
+		if err := s.collectLayer(ctx, l.DiffID); err != nil {
 			return p, err
 		}
-		if removed {
-			p.Layers = append(p.Layers, l.DiffID)
-			p.Bytes += l.Disk
-			total -= l.Disk
-		}
+		p.Layers = append(p.Layers, l.DiffID)
+		p.Bytes += l.Disk
+		total -= l.Disk
 	}
 	return p, s.collectStacks()
 }
 
-// collectLayer leaves alone what somebody is at work on.
-func (s *Store) collectLayer(diffID v1.Hash) (bool, error) {
-	release, ok, err := s.locks.Try(content.Byte(diffID))
-	if err != nil || !ok {
-		return false, err
+func (s *Store) collectLayer(ctx context.Context, diffID v1.Hash) error {
+	release, err := s.locks.Acquire(ctx, content.Byte(diffID))
+	if err != nil {
+		return err
 	}
 	defer release()
-	return true, s.removeLayer(layerName(diffID))
+	return s.removeLayer(layerName(diffID))
 }
 
 // collectStacks removes the stacks, and the mends, of bases that are not mounted:

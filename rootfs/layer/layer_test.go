@@ -385,6 +385,61 @@ func TestConvertSparse(t *testing.T) {
 	}
 }
 
+// What GNU tar writes, in each of its formats and for sparse files.
+func TestConvertGNU(t *testing.T) {
+	dir := t.TempDir()
+	long := strings.Repeat("directory-of-some-length/", 12)
+	if err := os.MkdirAll(filepath.Join(dir, long), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	sparse, err := os.Create(filepath.Join(dir, "sparse"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sparse.Close()
+	for _, at := range []int64{0, 1 << 20, 5<<20 + 1000, 8<<20 - 3} {
+		if _, err := sparse.WriteAt([]byte("abc"), at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(
+		os.WriteFile(filepath.Join(dir, long, strings.Repeat("f", 200)), []byte("x"), 0o640),
+		os.Symlink(long+strings.Repeat("t", 150), filepath.Join(dir, "link")),
+		os.Lchown(filepath.Join(dir, "link"), 3_000_000, 4_000_000),
+		os.Chtimes(filepath.Join(dir, long), time.Time{}, time.Unix(-5, 0)),
+		unix.Setxattr(dir, "user.a", []byte("\x00b\n"), 0),
+		os.Link(filepath.Join(dir, "sparse"), filepath.Join(dir, long, "hard")),
+	); err != nil {
+		t.Fatal(err)
+	}
+	want := describe(t, dir)
+	for _, args := range []string{"--format=gnu", "--format=gnu -S", "--format=posix --xattrs", "--format=posix -S --xattrs",
+		"--format=posix -S --sparse-version=0.0", "--format=posix -S --sparse-version=0.1", "--format=oldgnu -S", "--format=posix --label=volume"} {
+		t.Run(args, func(t *testing.T) {
+			stream, err := exec.Command("sh", "-c", "tar -C "+dir+" --numeric-owner -c "+args+" .").Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			image, _, err := convert(t, stream)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, want := describe(t, mounted(t, image)), maps.Clone(want)
+			if !strings.Contains(args, "posix") {
+				for _, m := range []map[string]string{got, want} {
+					for name, s := range m {
+						m[name], _, _ = strings.Cut(s, " @") // whole seconds only
+					}
+				}
+			}
+			if !strings.Contains(args, "xattrs") {
+				want[""] = strings.TrimSuffix(want[""], ` user.a="\x00b\n"`)
+			}
+			compare(t, got, want)
+		})
+	}
+}
+
 func TestConvertInfo(t *testing.T) {
 	_, info, err := convert(t, archive(t, []entry{file("a/b/f", "12345"), file("a/.wh..wh..opq", ""), directory("c", 0o755), file("c/g", "6")}))
 	if err != nil {
