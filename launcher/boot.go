@@ -43,6 +43,7 @@ func (r *run) spawn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.m.trim(ctx, nil)
 	cloned := time.Now()
 	r.step(StepClone)
 	if err := r.furnish(ctx, &srv, process); err != nil {

@@ -41,6 +41,9 @@ type Config struct {
 	// RootMode and Kernel are for servers that do not say; empty means virtiofs
 	// and the kernel store's default.
 	RootMode, Kernel string
+	// MaxImages is how many bytes layer images may take before those that were used
+	// least recently, and by no server, are removed; 0: any number.
+	MaxImages int64
 	// BootTimeout is how long a guest may take from its domain's start to its
 	// entrypoint's; 0 means two minutes.
 	BootTimeout time.Duration

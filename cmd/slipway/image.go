@@ -15,7 +15,7 @@ import (
 
 func (c *cli) image() *cobra.Command {
 	cmd := &cobra.Command{Use: "image", Short: "Look after images"}
-	cmd.AddCommand(c.imagePull(), c.imageList(), c.imageShow(), c.imageDelete())
+	cmd.AddCommand(c.imagePull(), c.imageList(), c.imageShow(), c.imageDelete(), c.imagePrune(), c.imageVerify())
 	return cmd
 }
 
@@ -95,9 +95,9 @@ func (c *cli) imageList() *cobra.Command {
 			}
 			rows := [][]any{}
 			for _, i := range images {
-				rows = append(rows, []any{short(i.ID), i.Reference, i.Digest.String(), i.Size, i.Unpacked, stamp(i.Pulled)})
+				rows = append(rows, []any{short(i.ID), i.Reference, i.Digest.String(), i.Size, i.Alone, i.Shared, stamp(i.Pulled)})
 			}
-			return format.List(cmd.OutOrStdout(), o, []string{"ID", "Name", "Digest", "Size", "Unpacked", "Pulled"}, rows)
+			return format.List(cmd.OutOrStdout(), o, []string{"ID", "Name", "Digest", "Size", "Alone", "Shared", "Pulled"}, rows)
 		}),
 	}
 	o.AddListFlags(cmd.Flags())
@@ -117,8 +117,8 @@ func (c *cli) imageShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fields := []string{"id", "name", "digest", "size", "unpacked", "layers", "created_at", "pulled_at"}
-			values := []any{i.ID, i.Reference, i.Digest.String(), i.Size, i.Unpacked, len(i.DiffIDs), stamp(i.Created), stamp(i.Pulled)}
+			fields := []string{"id", "name", "digest", "size", "alone", "shared", "layers", "created_at", "pulled_at"}
+			values := []any{i.ID, i.Reference, i.Digest.String(), i.Size, i.Alone, i.Shared, len(i.DiffIDs), stamp(i.Created), stamp(i.Pulled)}
 			if i.Config != nil {
 				cfg := i.Config.Config
 				fields = append(fields, "architecture", "entrypoint", "command", "env", "user", "workdir", "stop_signal")
@@ -148,4 +148,43 @@ func (c *cli) imageDelete() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "also one that servers were made from; they go on")
 	return cmd
+}
+
+func (c *cli) imagePrune() *cobra.Command {
+	var all bool
+	cmd := &cobra.Command{
+		Use: "prune", Short: "Remove the layers that no image and no server uses", Args: cobra.NoArgs,
+		RunE: c.withEngine(func(cmd *cobra.Command, _ []string, engine *client.Client) error {
+			p, err := engine.PruneImages(cmd.Context(), all)
+			if err != nil {
+				return err
+			}
+			for _, ref := range p.Images {
+				fmt.Fprintln(cmd.OutOrStdout(), "removed", ref)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%d layers removed, %.1f MB freed\n", p.Layers, float64(p.Bytes)/1e6)
+			return nil
+		}),
+	}
+	cmd.Flags().BoolVarP(&all, "all", "a", false, "also the images that no server was made from")
+	return cmd
+}
+
+func (c *cli) imageVerify() *cobra.Command {
+	return &cobra.Command{
+		Use: "verify IMAGE [IMAGE...]", Short: "Read all that is kept of images again and compare it with its digests", Args: cobra.MinimumNArgs(1),
+		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
+			return each(args, func(ref string) error {
+				ref, err := absoluteImage(ref)
+				if err != nil {
+					return err
+				}
+				if err := engine.VerifyImage(cmd.Context(), ref); err != nil {
+					return err
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: whole\n", ref)
+				return nil
+			})
+		}),
+	}
 }

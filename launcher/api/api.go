@@ -81,6 +81,8 @@ func (a *API) routes() []route {
 		{"POST", "/images/pull", a.pullImage},
 		{"GET", "/image", a.showImage}, // references have slashes: ?ref=
 		{"DELETE", "/image", a.deleteImage},
+		{"POST", "/images/prune", a.pruneImages},
+		{"POST", "/images/verify", a.verifyImage},
 		{"GET", "/kernels", a.listKernels},
 		{"POST", "/kernels/import", a.importKernel},
 		{"POST", "/kernels/default", a.setDefaultKernel},

@@ -54,6 +54,31 @@ func (a *API) deleteImage(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// PruneBody is the body of a request to remove what is not used.
+type PruneBody struct {
+	All bool `json:"all,omitempty"` // images that no server was made from, too
+}
+
+func (a *API) pruneImages(w http.ResponseWriter, r *http.Request) error {
+	var body PruneBody
+	if err := readJSON(r, &body); err != nil {
+		return err
+	}
+	pruned, err := a.manager.PruneImages(r.Context(), body.All)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, pruned)
+}
+
+func (a *API) verifyImage(w http.ResponseWriter, r *http.Request) error {
+	if err := a.manager.VerifyImage(r.Context(), r.URL.Query().Get("ref")); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
 func (a *API) pullImage(w http.ResponseWriter, r *http.Request) error {
 	var body PullBody
 	if err := readJSON(r, &body); err != nil {

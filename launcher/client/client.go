@@ -226,6 +226,17 @@ func (c *Client) DeleteImage(ctx context.Context, ref string, force bool) error 
 	return c.call(ctx, http.MethodDelete, "/image", q, nil, nil)
 }
 
+// PruneImages removes what nothing uses; all, also images without servers.
+func (c *Client) PruneImages(ctx context.Context, all bool) (launcher.Pruned, error) {
+	var p launcher.Pruned
+	return p, c.call(ctx, http.MethodPost, "/images/prune", nil, api.PruneBody{All: all}, &p)
+}
+
+// VerifyImage compares all that is kept of an image with its digests.
+func (c *Client) VerifyImage(ctx context.Context, ref string) error {
+	return c.call(ctx, http.MethodPost, "/images/verify", url.Values{"ref": {ref}}, nil, nil)
+}
+
 // Pull makes an image ready, and tells how far it is.
 func (c *Client) Pull(ctx context.Context, body api.PullBody, progress func(launcher.PullProgress)) (launcher.Image, error) {
 	resp, err := c.do(ctx, http.MethodPost, "/images/pull", nil, body)
