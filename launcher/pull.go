@@ -4,10 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
-
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/slipway-vm/slipway/images"
 	"github.com/slipway-vm/slipway/rootfs"
@@ -19,15 +18,27 @@ type PullProgress struct {
 	// Done and Total are compressed bytes of the layers that were missing.
 	Done  int64 `json:"done"`
 	Total int64 `json:"total"`
-	// Layers counts all layers; Missing those that were not there.
-	Layers  int `json:"layers"`
+	// Layers are the image's layers as far as they are known, bottom first.
+	Layers []LayerProgress `json:"layers"`
+	// Missing counts the layers that were not there.
 	Missing int `json:"missing"`
-	// Layer is the layer that this report is about, if it is about one.
-	Layer *rootfs.Progress `json:"layer,omitempty"`
 
 	Resolve time.Duration `json:"resolve"`
 	Fetch   time.Duration `json:"fetch"`
 	Unpack  time.Duration `json:"unpack"`
+}
+
+// LayerProgress is how far one layer is.
+type LayerProgress struct {
+	Digest string       `json:"digest,omitempty"` // of the compressed layer
+	Phase  rootfs.Phase `json:"phase"`
+	Done   int64        `json:"done"`  // compressed bytes
+	Total  int64        `json:"total"` // of them
+}
+
+// Settled reports whether the layer is there.
+func (l LayerProgress) Settled() bool {
+	return l.Phase == rootfs.PhaseDone || l.Phase == rootfs.PhaseExists
 }
 
 // String is the progress in a few words.
@@ -36,7 +47,7 @@ func (p PullProgress) String() string {
 		return p.Step
 	}
 	return fmt.Sprintf("%s: %d of %d layers missing, %.1f of %.1f MB",
-		p.Step, p.Missing, p.Layers, float64(p.Done)/1e6, float64(p.Total)/1e6)
+		p.Step, p.Missing, len(p.Layers), float64(p.Done)/1e6, float64(p.Total)/1e6)
 }
 
 // Pull makes an image ready, fetching what is missing.
@@ -80,7 +91,7 @@ func (m *Manager) pull(ctx context.Context, ref string, policy string, report fu
 		return nil, nil, err
 	}
 	begin := time.Now()
-	p := &pullMeter{report: report, sofar: PullProgress{Step: StepResolve}, done: map[v1.Hash]int64{}}
+	p := &pullMeter{report: report, sofar: PullProgress{Step: StepResolve}}
 	report(p.sofar)
 	img, err := m.cfg.Images.Resolve(ctx, ref, images.ResolveOptions{Pull: when})
 	if err != nil {
@@ -124,7 +135,6 @@ type pullMeter struct {
 	began  time.Time
 	last   time.Time // when the last byte arrived
 	sofar  PullProgress
-	done   map[v1.Hash]int64
 }
 
 func (p *pullMeter) start(resolve time.Duration) {
@@ -139,26 +149,29 @@ func (p *pullMeter) start(resolve time.Duration) {
 func (p *pullMeter) layer(l rootfs.Progress) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, known := p.done[l.DiffID]; !known {
-		p.sofar.Layers++
-		if l.Phase != rootfs.PhaseExists {
+	layers := slices.Clone(p.sofar.Layers) // whoever has the last report keeps it
+	for len(layers) < l.Layers {
+		layers = append(layers, LayerProgress{Phase: rootfs.PhaseWaiting})
+	}
+	before := layers[l.Index]
+	layers[l.Index] = LayerProgress{Digest: l.Digest.String(), Phase: l.Phase, Done: l.Complete, Total: l.Total}
+	p.sofar.Layers = layers
+	if l.Phase != rootfs.PhaseExists {
+		if before.Total == 0 && l.Total > 0 {
 			p.sofar.Missing++
 			p.sofar.Total += l.Total
 		}
+		if l.Complete > before.Done {
+			p.last = time.Now()
+			p.sofar.Done += l.Complete - before.Done
+		}
 	}
-	if l.Complete > p.done[l.DiffID] && l.Phase != rootfs.PhaseExists {
-		p.last = time.Now()
-		p.sofar.Done += l.Complete - p.done[l.DiffID]
-	}
-	p.done[l.DiffID] = l.Complete
-	p.sofar.Layer = &l
 	p.report(p.sofar)
 }
 
 func (p *pullMeter) end(took time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.sofar.Layer = nil
 	if p.sofar.Missing > 0 {
 		if !p.last.IsZero() {
 			p.sofar.Fetch = p.last.Sub(p.began)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/slipway-vm/slipway/launcher"
 	"github.com/slipway-vm/slipway/launcher/api"
 	"github.com/slipway-vm/slipway/launcher/client"
+	"github.com/slipway-vm/slipway/rootfs"
 )
 
 func (c *cli) image() *cobra.Command {
@@ -30,9 +32,11 @@ func (c *cli) imagePull() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				show := newPullDisplay(os.Stderr, mode)
+				show, err := newPullDisplay(os.Stderr, mode)
+				if err != nil {
+					return err
+				}
 				img, err := engine.Pull(cmd.Context(), api.PullBody{Image: ref, Pull: "always"}, show.report)
-				show.done()
 				if err != nil {
 					return err
 				}
@@ -49,37 +53,62 @@ func (c *cli) imagePull() *cobra.Command {
 			})
 		}),
 	}
-	cmd.Flags().StringVar(&mode, "progress", "plain-if-not-terminal", "show progress: plain, none, or auto: on a terminal")
-	cmd.Flags().Lookup("progress").DefValue = "auto, plain elsewhere"
+	cmd.Flags().StringVar(&mode, "progress", "auto", "show progress: plain, none, or auto: each layer's on a terminal, elsewhere plain")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print the digest only")
 	return cmd
 }
 
-// pullDisplay shows a pull, layer by layer.
+// pullDisplay shows a pull, layer by layer: on a terminal a line for each, kept up
+// to date; elsewhere a line when one is done.
 type pullDisplay struct {
-	*progress
-	lines bool
+	w        io.Writer // nil: show nothing
+	terminal bool
+	lines    int // on the terminal, of the last report
+	settled  []bool
 }
 
-func newPullDisplay(f *os.File, mode string) *pullDisplay {
-	if mode == "plain-if-not-terminal" {
-		mode = "auto"
-		if !isTerminal(f) {
-			mode = "plain"
-		}
+func newPullDisplay(f *os.File, mode string) (*pullDisplay, error) {
+	switch mode {
+	case "auto":
+		return &pullDisplay{w: f, terminal: isTerminal(f)}, nil
+	case "plain":
+		return &pullDisplay{w: f}, nil
+	case "none":
+		return &pullDisplay{}, nil
 	}
-	p := newProgress(f, mode)
-	return &pullDisplay{p, !p.terminal}
+	return nil, fmt.Errorf("--progress %q: use plain, none or auto", mode)
 }
 
 func (d *pullDisplay) report(p launcher.PullProgress) {
-	if !d.lines {
-		d.show(p.String())
+	if d.w == nil {
 		return
 	}
-	if l := p.Layer; l != nil && (l.Phase == "done" || l.Phase == "exists") {
-		d.show(fmt.Sprintf("layer %d of %d: %s: %s, %.1f MB", l.Index+1, l.Layers, short(l.Digest.Hex), l.Phase, float64(l.Total)/1e6))
+	if d.terminal && d.lines > 0 {
+		fmt.Fprintf(d.w, "\x1b[%dA", d.lines)
 	}
+	for n, l := range p.Layers {
+		if d.terminal {
+			fmt.Fprintf(d.w, "\r\x1b[K%s\n", layerLine(l))
+			continue
+		}
+		if len(d.settled) <= n {
+			d.settled = append(d.settled, false)
+		}
+		if l.Settled() && !d.settled[n] {
+			fmt.Fprintf(d.w, "layer %d of %d: %s\n", n+1, len(p.Layers), layerLine(l))
+		}
+		d.settled[n] = l.Settled()
+	}
+	d.lines = len(p.Layers)
+}
+
+func layerLine(l launcher.LayerProgress) string {
+	mb := func(n int64) string { return fmt.Sprintf("%.1f", float64(n)/1e6) }
+	digest := short(strings.TrimPrefix(l.Digest, "sha256:"))
+	if l.Phase == rootfs.PhaseFetch && l.Total > 0 {
+		return fmt.Sprintf("%-12s %s %s of %s MB, %d %%", digest, l.Phase, mb(l.Done), mb(l.Total), 100*l.Done/l.Total)
+	}
+	return fmt.Sprintf("%-12s %s, %s MB", digest, l.Phase, mb(l.Total))
 }
 
 func short(hex string) string { return hex[:min(len(hex), 12)] }

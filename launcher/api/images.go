@@ -10,7 +10,6 @@ import (
 
 	"github.com/slipway-vm/slipway/guest"
 	"github.com/slipway-vm/slipway/launcher"
-	"github.com/slipway-vm/slipway/rootfs"
 )
 
 // PullBody is the body of a request to pull an image.
@@ -95,9 +94,10 @@ func (a *API) pullImage(w http.ResponseWriter, r *http.Request) error {
 		return flush.Flush()
 	}
 	var last time.Time
+	done := 0
 	img, err := a.manager.Pull(r.Context(), body.Image, body.Pull, func(p launcher.PullProgress) {
-		if p.Layer != nil && (p.Layer.Phase == rootfs.PhaseDone || p.Layer.Phase == rootfs.PhaseExists) || time.Since(last) >= progressInterval {
-			last = time.Now()
+		if settled := settledLayers(p); settled > done || time.Since(last) >= progressInterval {
+			last, done = time.Now(), settled
 			_ = send(PullEvent{Progress: &p}) // a client that has gone ends the request's context
 		}
 	})
@@ -106,6 +106,16 @@ func (a *API) pullImage(w http.ResponseWriter, r *http.Request) error {
 		return send(PullEvent{Error: e})
 	}
 	return send(PullEvent{Image: &img})
+}
+
+func settledLayers(p launcher.PullProgress) int {
+	n := 0
+	for _, l := range p.Layers {
+		if l.Settled() {
+			n++
+		}
+	}
+	return n
 }
 
 // Kernels are the guest kernels; guest.KernelStore implements it.
