@@ -15,10 +15,10 @@ import (
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 
 	"github.com/slipway-vm/slipway/rootfs"
-	. "github.com/slipway-vm/slipway/rootfs/rootfstest"
 )
 
 func open(t testing.TB, dir string, change ...func(*rootfs.Config)) *rootfs.Store {
@@ -469,6 +469,42 @@ func (s stuck) Open(ctx context.Context) (io.ReadCloser, error) {
 		io.Reader
 		io.Closer
 	}{r, w}, nil
+}
+
+// A zstd layer may ask for a window of 64 MiB, not for more.
+func TestUnpackWindows(t *testing.T) {
+	stream := Tar(t, File("f", strings.Repeat("0123456789", 100)))
+	id := Plain(t, stream).ID
+	for size, kind := range map[int]error{8 << 20: nil, 64 << 20: nil, 128 << 20: rootfs.ErrMalformed} {
+		var b bytes.Buffer
+		w, err := zstd.NewWriter(&b, zstd.WithWindowSize(size), zstd.WithSingleSegment(false))
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Written in two parts, so that the frame cannot state a smaller size.
+		if _, err := w.Write(stream[:1000]); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(stream[1000:]); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s := open(t, t.TempDir())
+		for range 2 { // the place for wide ones is given back
+			_, err = s.Unpack(t.Context(), Image(t, Raw(b.Bytes(), id)), rootfs.UnpackOptions{})
+			if !errors.Is(err, kind) {
+				t.Errorf("window of %d: %v", size, err)
+			}
+			if _, err := s.Prune(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 }
 
 func TestUnpackCancelled(t *testing.T) {
