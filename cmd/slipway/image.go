@@ -24,6 +24,7 @@ func (c *cli) image() *cobra.Command {
 func (c *cli) imagePull() *cobra.Command {
 	var mode string
 	var quiet bool
+	var o format.Options
 	cmd := &cobra.Command{
 		Use: "pull IMAGE [IMAGE...]", Short: "Fetch and unpack images", Args: cobra.MinimumNArgs(1),
 		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
@@ -40,6 +41,10 @@ func (c *cli) imagePull() *cobra.Command {
 				if err != nil {
 					return err
 				}
+				if cmd.Flags().Changed("format") || cmd.Flags().Changed("column") {
+					fields, values := imageFields(img)
+					return format.Show(cmd.OutOrStdout(), o, fields, values)
+				}
 				if quiet {
 					fmt.Fprintln(cmd.OutOrStdout(), img.Digest)
 					return nil
@@ -54,6 +59,7 @@ func (c *cli) imagePull() *cobra.Command {
 		}),
 	}
 	cmd.Flags().StringVar(&mode, "progress", "auto", "show progress: plain, none, or auto: each layer's on a terminal, elsewhere plain")
+	o.AddFlags(cmd.Flags())
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print the digest only")
 	return cmd
 }
@@ -146,19 +152,25 @@ func (c *cli) imageShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fields := []string{"id", "name", "digest", "size", "alone", "shared", "layers", "created_at", "pulled_at"}
-			values := []any{i.ID, i.Reference, i.Digest.String(), i.Size, i.Alone, i.Shared, len(i.DiffIDs), stamp(i.Created), stamp(i.Pulled)}
-			if i.Config != nil {
-				cfg := i.Config.Config
-				fields = append(fields, "architecture", "entrypoint", "command", "env", "user", "workdir", "stop_signal")
-				values = append(values, i.Config.Architecture, strings.Join(cfg.Entrypoint, " "), strings.Join(cfg.Cmd, " "),
-					strings.Join(cfg.Env, "\n"), cfg.User, cfg.WorkingDir, cfg.StopSignal)
-			}
+			fields, values := imageFields(i)
 			return format.Show(cmd.OutOrStdout(), o, fields, values)
 		}),
 	}
 	o.AddFlags(cmd.Flags())
 	return cmd
+}
+
+// imageFields names an image's facts.
+func imageFields(i launcher.Image) (fields []string, values []any) {
+	fields = []string{"id", "name", "digest", "size", "alone", "shared", "layers", "created_at", "pulled_at"}
+	values = []any{i.ID, i.Reference, i.Digest.String(), i.Size, i.Alone, i.Shared, len(i.DiffIDs), stamp(i.Created), stamp(i.Pulled)}
+	if i.Config == nil {
+		return fields, values
+	}
+	cfg := i.Config.Config
+	fields = append(fields, "architecture", "entrypoint", "command", "env", "user", "workdir", "stop_signal")
+	return fields, append(values, i.Config.Architecture, strings.Join(cfg.Entrypoint, " "), strings.Join(cfg.Cmd, " "),
+		strings.Join(cfg.Env, "\n"), cfg.User, cfg.WorkingDir, cfg.StopSignal)
 }
 
 func (c *cli) imageDelete() *cobra.Command {
