@@ -20,6 +20,11 @@ type Control interface {
 	// Stop sends the stop signal and, after grace (the Spec's where it is
 	// negative), kills. It does not wait.
 	Stop(grace time.Duration) error
+	// Exec starts a process beside the entrypoint. A *StartError says that it
+	// cannot be started.
+	Exec(req ExecRequest) (Process, error)
+	// Attach returns the entrypoint; its Outputs are nil and Close does nothing.
+	Attach() (Process, error)
 	// Shutdown returns what powers the guest off, to be called when the host
 	// has been answered: ErrRunning while the entrypoint does.
 	Shutdown() (powerOff func(), err error)
@@ -105,6 +110,10 @@ func (s *Server) call(ctx context.Context, stream *yamux.Stream, req request) er
 		return withParams(req, func(p stopParams) error {
 			return reply(stream, s.Control.Stop(p.Grace))
 		})
+	case methodExec:
+		return withParams(req, func(p ExecRequest) error { return s.exec(ctx, stream, p) })
+	case methodAttach:
+		return withParams(req, func(p AttachRequest) error { return s.attach(ctx, stream, p) })
 	case methodShutdown:
 		return s.shutdown(stream)
 	}

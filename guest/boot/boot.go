@@ -45,9 +45,14 @@ type guestState struct {
 	once     sync.Once
 }
 
-// Main is PID 1. It does not return.
+// Main is PID 1. It does not return. A panic in it is one of the kernel's too,
+// which under panic=-1 ends the guest.
 func Main() {
 	start := sinceBoot()
+	if os.Getpid() != 1 {
+		logf("this program is PID 1 of a guest and nothing else")
+		os.Exit(2)
+	}
 	g := &guestState{
 		reaper:   newReaper(),
 		output:   agent.NewOutputLog(0),
@@ -55,17 +60,15 @@ func Main() {
 		powerOff: make(chan struct{}),
 	}
 	g.timeline = agent.Timeline{{Step: agent.StepInit, At: start}}
-	defer func() {
-		// A bug must not leave the guest hanging.
-		if r := recover(); r != nil {
-			logf("panic: %v", r)
+	// The main thread stays out of everything: threads that join other
+	// namespaces end with what they did, and this one cannot end.
+	go func() {
+		if err := g.run(); err != nil {
+			g.fail(err)
 		}
-		powerOff()
 	}()
-	if err := g.run(); err != nil {
-		g.fail(err)
-	}
 	<-g.powerOff
+	powerOff()
 }
 
 // run makes the boot's steps in order.
@@ -115,7 +118,7 @@ func (g *guestState) fail(err error) {
 	g.finish(agent.Event{Type: agent.EventFailed, Exit: &agent.Exit{Code: exitCode(err), Err: err.Error()}})
 	g.output.End(agent.Stdout)
 	g.output.End(agent.Stderr)
-	var start *startError
+	var start *agent.StartError
 	if !errors.As(err, &start) {
 		time.AfterFunc(failureWait, g.requestPowerOff)
 	}
@@ -152,10 +155,14 @@ func (g *guestState) mountShare() error {
 	case guest.RootVirtioFS:
 		return mount{source: tag, target: shareDir, fstype: "virtiofs"}.do()
 	case guest.Root9P:
-		// cache=mmap lets programs map files writably and yet sees what the
-		// host changes in a volume.
+		cache := "loose"
+		if g.cmdline.volumes {
+			// Programs can still map files writably, and what the host
+			// changes in a volume is seen.
+			cache = "mmap"
+		}
 		return mount{source: tag, target: shareDir, fstype: "9p",
-			data: "trans=virtio,version=9p2000.L,msize=512000,cache=mmap,access=client,posixacl"}.do()
+			data: "trans=virtio,version=9p2000.L,msize=512000,access=client,posixacl,cache=" + cache}.do()
 	}
 	return fmt.Errorf("unknown root mode %q", mode)
 }

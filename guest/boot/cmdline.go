@@ -9,10 +9,11 @@ import (
 
 // cmdline is what init reads from the kernel command line.
 type cmdline struct {
-	root  string
-	probe bool
-	debug bool
-	words []string
+	root    string
+	volumes bool
+	probe   bool
+	debug   bool
+	words   []string
 }
 
 func readCommandLine() (cmdline, error) {
@@ -30,6 +31,8 @@ func parseCommandLine(s string) cmdline {
 		switch name {
 		case guest.ArgRoot:
 			c.root = value
+		case guest.ArgVolumes:
+			c.volumes = true
 		case guest.ArgProbe:
 			c.probe = true
 		case guest.ArgDebug:

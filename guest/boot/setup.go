@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -16,12 +17,22 @@ import (
 // etcDir holds the files that are laid over the root's /etc.
 const etcDir = "/run/slipway/etc"
 
-// setUp gives the guest its name and its loopback.
+// openFiles is the limit that docker sets; the kernel's own, 1024 and 4096, is
+// too low for many images.
+const openFiles = 1 << 20
+
+// setUp gives the guest its name, its limits and its loopback.
 func (g *guestState) setUp() error {
 	if g.spec.Hostname != "" {
 		if err := unix.Sethostname([]byte(g.spec.Hostname)); err != nil {
 			return fmt.Errorf("set hostname %q: %w", g.spec.Hostname, err)
 		}
+	}
+	// syscall's Setrlimit tells the runtime, which would else restore in each
+	// child the limit that it found.
+	limit := syscall.Rlimit{Cur: openFiles, Max: openFiles}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("set the limit of open files: %w", err)
 	}
 	if err := raiseLoopback(); err != nil {
 		return err
