@@ -23,26 +23,6 @@ const (
 	AccelTCG Accel = "tcg"
 )
 
-// RootMode says how the root reaches the guest.
-type RootMode string
-
-// The root modes.
-const (
-	RootVirtioFS RootMode = "virtiofs"
-	Root9P       RootMode = "9p"
-)
-
-// Kernel arguments read by slipway-init.
-const (
-	ArgRoot    = "slipway.root"    // slipway.root=MODE:TAG
-	ArgVolumes = "slipway.volumes" // others write to the share meanwhile
-	ArgProbe   = "slipway.probe"   // print ProbeLine and power off
-	ArgDebug   = "slipway.debug"   // log each step on the console
-)
-
-// ProbeLine is what slipway-init prints on the console under slipway.probe.
-const ProbeLine = "slipway-init: probe ok"
-
 // CommandLineOptions are the facts that a kernel command line depends on.
 type CommandLineOptions struct {
 	Machine Machine

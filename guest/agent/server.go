@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"time"
 
 	"github.com/hashicorp/yamux"
@@ -35,15 +34,11 @@ type Server struct {
 	Control Control
 	Output  *OutputLog
 	Events  *EventLog
-	Log     *slog.Logger
 }
 
 // Serve answers hosts on the port, one session after another, until the port
 // fails or ctx is done.
 func (s *Server) Serve(ctx context.Context, port Port) error {
-	if s.Log == nil {
-		s.Log = slog.New(slog.DiscardHandler)
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	link := newGuestLink(port)
@@ -63,8 +58,7 @@ func (s *Server) serveSession(ctx context.Context, sess *session) {
 	defer sess.Close()
 	mux, err := yamux.Server(sess, muxConfig())
 	if err != nil {
-		s.Log.Error("agent session not started", "err", err)
-		return
+		return // only a wrong configuration, which tests would show
 	}
 	defer mux.Close()
 	ctx, cancel := context.WithCancel(ctx)

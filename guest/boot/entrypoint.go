@@ -13,9 +13,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/slipway-vm/slipway/guest"
 	"github.com/slipway-vm/slipway/guest/agent"
 	"github.com/slipway-vm/slipway/guest/process"
+	"github.com/slipway-vm/slipway/guest/share"
 )
 
 // entrypoint is the running process of the image.
@@ -42,7 +42,7 @@ func exitCode(err error) int {
 type stageConfig struct {
 	Share string      `json:"share"`
 	Etc   string      `json:"etc"` // directory of files to lay over /etc
-	Spec  *guest.Spec `json:"spec"`
+	Spec  *share.Spec `json:"spec"`
 }
 
 // stageFailure is what the stage answers where it does not get to the
@@ -64,13 +64,13 @@ const (
 )
 
 func (g *guestState) startEntrypoint() error {
-	sig, err := guest.ParseSignal(g.spec.StopSignal)
+	sig, err := share.ParseSignal(g.spec.StopSignal)
 	if err != nil {
 		return err
 	}
 	grace := g.spec.Grace
 	if grace == 0 {
-		grace = guest.DefaultGrace
+		grace = share.DefaultGrace
 	}
 	cgroup, err := makeCgroup(entryCgroup)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/slipway-vm/slipway/guest"
+	"github.com/slipway-vm/slipway/guest/share"
 )
 
 // etcDir holds the files that are laid over the root's /etc.
@@ -50,7 +50,7 @@ func (g *guestState) setUp() error {
 
 // etcFiles makes the files that name this server and its neighbours. The
 // resolver is left to the image where the seed names none.
-func etcFiles(spec *guest.Spec) map[string][]byte {
+func etcFiles(spec *share.Spec) map[string][]byte {
 	files := map[string][]byte{}
 	var hosts bytes.Buffer
 	hosts.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n" +

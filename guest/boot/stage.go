@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/slipway-vm/slipway/guest"
 	"github.com/slipway-vm/slipway/guest/process"
+	"github.com/slipway-vm/slipway/guest/share"
 )
 
 // Stage is the entrypoint before it is the entrypoint: the first process of
@@ -62,7 +62,7 @@ func enterRoot(c stageConfig) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
-	dir := filepath.Join(c.Share, guest.RootDir)
+	dir := filepath.Join(c.Share, share.RootDir)
 	if err := unix.Mount(dir, dir, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 		return fmt.Errorf("bind the root: %w", err)
 	}
@@ -96,7 +96,7 @@ func enterRoot(c stageConfig) error {
 	return unix.Chdir("/")
 }
 
-func execute(spec *guest.Spec) error {
+func execute(spec *share.Spec) error {
 	root, err := process.OpenRoot("/")
 	if err != nil {
 		return err
