@@ -141,8 +141,11 @@ func link(t *testing.T, from, to string) {
 
 // end deletes what servers the test has left, ends the engine, and counts.
 func (s *state) end() {
+	log, _ := os.ReadFile(filepath.Join(s.dir, "engine.log"))
+	if bytes.Contains(log, []byte("level=ERROR")) {
+		s.t.Error("the engine has logged what must not happen")
+	}
 	if s.t.Failed() {
-		log, _ := os.ReadFile(filepath.Join(s.dir, "engine.log"))
 		s.t.Logf("engine.log:\n%s", log[max(0, len(log)-8<<10):])
 	}
 	s.deleteAll()
