@@ -93,6 +93,8 @@ type state struct {
 	t   *testing.T
 	dir string
 	env []string
+	// files are what calls have open besides the standard ones, from 3.
+	files []*os.File
 }
 
 var numbered struct {
@@ -241,7 +243,7 @@ func (s *state) start(args ...string) *command {
 	c := &command{t: s.t, args: args, ended: make(chan struct{}), began: time.Now()}
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	c.cmd = exec.CommandContext(ctx, filepath.Join(bin, "slipway"), args...)
-	c.cmd.Env = s.env
+	c.cmd.Env, c.cmd.ExtraFiles = s.env, s.files
 	c.cmd.Stdout, c.cmd.Stderr = &c.stdout, &c.stderr
 	if err := c.cmd.Start(); err != nil {
 		cancel()
