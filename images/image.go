@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -179,21 +180,24 @@ func (v *verified) Read(p []byte) (int, error) {
 		return 0, v.err
 	}
 	n, err := v.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		err = io.EOF
+	}
 	v.sum.Write(p[:n])
 	v.left -= int64(n)
 	switch {
 	case v.left < 0:
 		err = fmt.Errorf("blob %s is longer than its %d bytes: %w", v.desc.Digest, v.desc.Size, ErrCorrupt)
-	case err == io.EOF && v.left > 0:
+	case errors.Is(err, io.EOF) && v.left > 0:
 		err = fmt.Errorf("blob %s ends after %d of %d bytes: %w", v.desc.Digest, v.desc.Size-v.left, v.desc.Size, ErrCorrupt)
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		if got := hex.EncodeToString(v.sum.Sum(nil)); got != v.desc.Digest.Hex {
 			err = fmt.Errorf("blob %s has digest sha256:%s: %w", v.desc.Digest, got, ErrCorrupt)
 		}
 	}
 	if err != nil {
 		v.err = err
-		if err != io.EOF {
+		if !errors.Is(err, io.EOF) {
 			n = 0
 		}
 	}

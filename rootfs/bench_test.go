@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/slipway-vm/slipway/rootfs"
-	. "github.com/slipway-vm/slipway/rootfs/rootfstest"
 )
 
 // benchImage is the first image of the OCI layout that SLIPWAY_BENCH_LAYOUT

@@ -16,7 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/slipway-vm/slipway/rootfs"
-	. "github.com/slipway-vm/slipway/rootfs/rootfstest"
 )
 
 func TestMain(m *testing.M) {

@@ -14,7 +14,7 @@ func Decompress(l v1.Layer) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	return decompress(rc)
+	return new(Store).decompress(context.Background(), rc)
 }
 
 // Floor is the least that unpacking a layer can cost.
@@ -24,12 +24,11 @@ func Floor(l v1.Layer, digests bool) error {
 		return err
 	}
 	defer rc.Close()
-	var source io.Reader = rc
-	var sink io.Writer = io.Discard
+	source, sink := io.Reader(rc), io.Discard
 	if digests {
 		source, sink = io.TeeReader(rc, sha256.New()), sha256.New()
 	}
-	z, err := decompress(source)
+	z, err := new(Store).decompress(context.Background(), source)
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package rootfs
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -214,19 +213,4 @@ func mountFrom(dir, source, target, options string) error {
 		return fmt.Errorf("the kernel has no overlayfs: %w", ErrUnsupported)
 	}
 	return err
-}
-
-// hasFilesystem says whether the kernel knows a file system by now.
-func hasFilesystem(name string) bool {
-	f, err := os.Open("/proc/filesystems")
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		if fields := strings.Fields(s.Text()); len(fields) > 0 && fields[len(fields)-1] == name {
-			return true
-		}
-	}
-	return false
 }

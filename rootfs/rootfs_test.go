@@ -15,10 +15,10 @@ import (
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 
 	"github.com/slipway-vm/slipway/rootfs"
-	. "github.com/slipway-vm/slipway/rootfs/rootfstest"
 )
 
 func open(t testing.TB, dir string, change ...func(*rootfs.Config)) *rootfs.Store {
@@ -434,6 +434,33 @@ func TestUnpackRefuses(t *testing.T) {
 	}
 }
 
+// A full disk is called that, and leaves the store as it was.
+func TestUnpackDiskFull(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	s := open(t, dir)
+	random := make([]byte, 6<<20)
+	for i := range random {
+		random[i] = byte(i * i >> 7)
+	}
+	l := Gzip(t, Tar(t, File("f", string(random))))
+	_, err := s.Unpack(t.Context(), Image(t, l), rootfs.UnpackOptions{})
+	digest, _ := l.Digest()
+	if !errors.Is(err, unix.ENOSPC) || errors.Is(err, rootfs.ErrMalformed) || !strings.Contains(err.Error(), digest.String()) {
+		t.Errorf("error %v", err)
+	}
+	empty(t, dir, "layers")
+	empty(t, dir, "tmp")
+	unpack(t, s, Numbered(t, 1))
+}
+
 func stored(t testing.TB, l v1.Layer) []byte {
 	t.Helper()
 	rc, err := l.Compressed()
@@ -469,6 +496,42 @@ func (s stuck) Open(ctx context.Context) (io.ReadCloser, error) {
 		io.Reader
 		io.Closer
 	}{r, w}, nil
+}
+
+// A zstd layer may ask for a window of 64 MiB, not for more.
+func TestUnpackWindows(t *testing.T) {
+	stream := Tar(t, File("f", strings.Repeat("0123456789", 100)))
+	id := Plain(t, stream).ID
+	for size, kind := range map[int]error{8 << 20: nil, 64 << 20: nil, 128 << 20: rootfs.ErrMalformed} {
+		var b bytes.Buffer
+		w, err := zstd.NewWriter(&b, zstd.WithWindowSize(size), zstd.WithSingleSegment(false))
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Written in two parts, so that the frame cannot state a smaller size.
+		if _, err := w.Write(stream[:1000]); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(stream[1000:]); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s := open(t, t.TempDir())
+		for range 2 { // the place for wide ones is given back
+			_, err = s.Unpack(t.Context(), Image(t, Raw(b.Bytes(), id)), rootfs.UnpackOptions{})
+			if !errors.Is(err, kind) {
+				t.Errorf("window of %d: %v", size, err)
+			}
+			if _, err := s.Prune(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 }
 
 func TestUnpackCancelled(t *testing.T) {

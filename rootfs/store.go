@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -55,8 +56,8 @@ type Config struct {
 	Dir    string
 	Log    *slog.Logger // nil: none
 	Limits Limits
-	// Parallel is the number of layers unpacked at once; 0 means one more
-	// than there are processors, at least three.
+	// Parallel is the number of layers unpacked at once, of all images
+	// together; 0 means one more than there are processors, at least three.
 	Parallel int
 	// LoopLayers mounts layer images by loop device even where the kernel
 	// could do without.
@@ -73,6 +74,8 @@ type Store struct {
 	locks   content.Locks
 	flights flights
 	sealer  *sealer
+	slots   chan struct{} // one for each layer that may be unpacked at once
+	wide    chan struct{} // held by the one layer that needs a lot of memory
 }
 
 // Open opens the store at a directory, which is made if missing, and removes
@@ -88,7 +91,10 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if c.Limits.Inodes == 0 {
 		c.Limits.Inodes = 2_000_000
 	}
-	s := &Store{config: c, log: c.Log, dir: dir, locks: content.Locks{Path: filepath.Join(dir, "lock")}, sealer: newSealer()}
+	if c.Parallel <= 0 {
+		c.Parallel = max(3, runtime.GOMAXPROCS(0)+1)
+	}
+	s := &Store{slots: make(chan struct{}, c.Parallel), wide: make(chan struct{}, 1), config: c, log: c.Log, dir: dir, locks: content.Locks{Path: filepath.Join(dir, "lock")}, sealer: newSealer()}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

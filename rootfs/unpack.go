@@ -7,8 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -65,13 +65,9 @@ func (s *Store) Unpack(ctx context.Context, img v1.Image, o UnpackOptions) (*Bas
 		return nil, fmt.Errorf("unpack image: %w", err)
 	}
 	defer s.sealer.begin()()
-	parallel := s.config.Parallel
-	if parallel <= 0 {
-		parallel = max(3, runtime.GOMAXPROCS(0)+1)
-	}
 	b := &budget{limits: s.config.Limits}
 	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(parallel)
+	group.SetLimit(s.config.Parallel)
 	for _, j := range jobs {
 		if groupCtx.Err() != nil {
 			break
@@ -156,6 +152,10 @@ func (s *Store) ensure(ctx context.Context, j *job, b *budget) error {
 	} else if !errors.Is(err, ErrNotFound) {
 		return err
 	}
+	if err := enter(ctx, s.slots); err != nil {
+		return fmt.Errorf("layer %s: %w", j.Digest, err)
+	}
+	defer leave(s.slots)
 	start := time.Now()
 	if err := s.make(ctx, j, b); err != nil {
 		if ctx.Err() != nil {
@@ -168,6 +168,18 @@ func (s *Store) ensure(ctx context.Context, j *job, b *budget) error {
 	s.log.Info("layer unpacked", "digest", j.Digest, "diff_id", j.DiffID, "elapsed", time.Since(start))
 	return nil
 }
+
+// enter waits for a place in a room.
+func enter(ctx context.Context, room chan struct{}) error {
+	select {
+	case room <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func leave(room chan struct{}) { <-room }
 
 // make fetches, checks and converts one layer, whose lock is held.
 func (s *Store) make(ctx context.Context, j *job, b *budget) (err error) {
@@ -218,7 +230,7 @@ func (s *Store) convert(ctx context.Context, j *job, f *os.File, b *budget) (lay
 	defer context.AfterFunc(ctx, closeSource)()
 
 	source := &counted{r: rc, f: j.progress()}
-	z, err := decompress(source)
+	z, err := s.decompress(ctx, source)
 	if err != nil {
 		return layer.Info{}, s.blame(ctx, source, err)
 	}
@@ -250,7 +262,9 @@ func (s *Store) blame(ctx context.Context, source *counted, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if errors.Is(err, ErrTooLarge) {
+	// Nor is it the layer's fault that the disk is full.
+	var disk *fs.PathError
+	if errors.Is(err, ErrTooLarge) || errors.As(err, &disk) {
 		return err
 	}
 	if source.err != nil && !errors.Is(source.err, io.EOF) {

@@ -9,6 +9,9 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -53,6 +56,9 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	if err := completePath(); err != nil {
+		return err
+	}
 	e, err := open(ctx, cfg, newLog(cfg.Log))
 	if errors.Is(err, errRunning) {
 		// Whoever started us wants an engine, and there is one.
@@ -65,6 +71,18 @@ func run(ctx context.Context, args []string) error {
 		return errors.Join(err, e.close())
 	}
 	return errors.Join(e.serve(ctx, cfg.Engine.IdleTimeout), e.close())
+}
+
+// completePath adds the usual places of programs to PATH: an engine that a user's
+// shell has started, perhaps by su, needs mkfs too.
+func completePath() error {
+	dirs := filepath.SplitList(os.Getenv("PATH"))
+	for _, d := range []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"} {
+		if !slices.Contains(dirs, d) {
+			dirs = append(dirs, d)
+		}
+	}
+	return os.Setenv("PATH", strings.Join(dirs, string(filepath.ListSeparator)))
 }
 
 func newLog(c config.Log) *slog.Logger {

@@ -15,7 +15,7 @@ import (
 func TestHoldLock(t *testing.T) {
 	path := os.Getenv("TEST_HOLD_LOCK")
 	if path == "" {
-		t.Skip("only run by other tests")
+		return
 	}
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
