@@ -289,9 +289,7 @@ func (m *Manager) remove(ctx context.Context, i *instance) error {
 	if err := m.cfg.Store.Remove(ctx, i.id); err != nil {
 		return err
 	}
-	m.mu.Lock()
-	delete(m.servers, i.id)
-	m.mu.Unlock()
+	m.forget(i)
 	i.set(func(s *Server) { s.VMState, s.TaskState = VMDeleted, TaskNone })
 	m.log.Info("server deleted", "server", i.id)
 	return nil
