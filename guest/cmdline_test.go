@@ -13,8 +13,8 @@ func TestCommandLine(t *testing.T) {
 				"tsc_early_khz=2600000 tsc=reliable no_timer_check mitigations=off slipway.root=virtiofs:slipway",
 		},
 		{
-			CommandLineOptions{Machine: MachinePC, Accel: AccelKVM, Root: Root9P, Volumes: true, Debug: true, Extra: []string{"a=b"}},
-			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd cryptomgr.notests loglevel=7 slipway.debug slipway.root=9p:slipway slipway.volumes a=b",
+			CommandLineOptions{Machine: MachinePC, Accel: AccelKVM, Root: Root9P, Debug: true, Extra: []string{"a=b"}},
+			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd cryptomgr.notests loglevel=7 slipway.debug slipway.root=9p:slipway a=b",
 		},
 		{
 			CommandLineOptions{Machine: MachinePC, Accel: AccelKVM, Probe: true},

@@ -120,20 +120,21 @@ func (c *Client) open(ctx context.Context, method string, params any) (stream *y
 	if c.mux.NumStreams() >= maxCalls {
 		return nil, nil, fmt.Errorf("%w: %d calls are under way", ErrBusy, maxCalls)
 	}
-	stream, err = c.mux.OpenStream()
+	opened, err := c.mux.OpenStream()
 	if err != nil {
 		return nil, nil, c.explain(ctx, err)
 	}
-	unlink := context.AfterFunc(ctx, func() { abandon(stream) })
+	// Not of stream: a return changes that, and the end of ctx may come after.
+	unlink := context.AfterFunc(ctx, func() { abandon(opened) })
 	stop = func() {
 		unlink()
-		abandon(stream)
+		abandon(opened)
 	}
-	if err := writeJSON(stream, msgRequest, request{Method: method, Params: raw}); err != nil {
+	if err := writeJSON(opened, msgRequest, request{Method: method, Params: raw}); err != nil {
 		stop()
 		return nil, nil, c.explain(ctx, err)
 	}
-	return stream, stop, nil
+	return opened, stop, nil
 }
 
 // abandon wakes whoever reads from a stream and closes it. Close alone is only

@@ -78,7 +78,7 @@ func (c *Client) Exec(ctx context.Context, req ExecRequest, streams ExecIO) (Exi
 	defer close(ended)
 	send := &sender{w: stream}
 	if streams.Stdin != nil {
-		go func() { _ = send.copy(Stdin, streams.Stdin) }() // an end of either kind is the end of input
+		go func() { _ = send.copy(Stdin, streams.Stdin) }()
 	}
 	go send.control(streams.Resize, streams.Signals, ended)
 	exit, err := receiveProcess(stream, streams.Stdout, streams.Stderr)
@@ -223,7 +223,7 @@ func (s *Server) exec(ctx context.Context, stream *yamux.Stream, req ExecRequest
 func (s *sender) copyOutput(st Stream, r io.Reader) error {
 	buf := make([]byte, maxData)
 	c := chunk{stream: st}
-	for more := true; more; {
+	for {
 		n, err := r.Read(buf)
 		if n > 0 {
 			c.data = buf[:n]
@@ -232,9 +232,10 @@ func (s *sender) copyOutput(st Stream, r io.Reader) error {
 			}
 			c.offset += int64(n)
 		}
-		more = err == nil
+		if err != nil {
+			return nil //nolint:nilerr // a process's output ends in several ways
+		}
 	}
-	return nil
 }
 
 // feedProcess hands the host's messages to a process, until they end.
@@ -293,7 +294,7 @@ func (c *Client) Attach(ctx context.Context, req AttachRequest, stdin io.Reader,
 	defer close(ended)
 	send := &sender{w: stream}
 	if stdin != nil {
-		go func() { _ = send.copy(Stdin, stdin) }() // an end of either kind is the end of input
+		go func() { _ = send.copy(Stdin, stdin) }()
 	}
 	go send.control(resize, nil, ended)
 	if _, err := receiveProcess(stream, nil, nil); err != nil {

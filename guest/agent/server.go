@@ -144,11 +144,12 @@ func (s *Server) shutdown(stream io.Writer) error {
 	if !s.Output.Acknowledged() {
 		return ErrOutputKept
 	}
-	if err := reply(stream, nil); err != nil {
-		return err
-	}
+	// A host that asks has recorded everything, and one that reads the answer may
+	// close the session before this end knows that the answer was sent. So an
+	// answer that could not be sent changes nothing.
+	err = reply(stream, nil)
 	powerOff()
-	return nil
+	return err
 }
 
 func withParams[T any](req request, call func(T) error) error {

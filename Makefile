@@ -1,0 +1,98 @@
+# Slipway needs Debian and Go; everything else is installed by `make deps`.
+# Whatever is made lies in bin/ and .cache/.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# The prerequisites of boot, test and bench are steps: in order, one at a time.
+.NOTPARALLEL:
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+CACHE := $(CURDIR)/.cache
+KERNEL_DEB := $(CACHE)/kernel/linux-image.deb
+IMAGES := $(CACHE)/images
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+STAMP := -X main.version=$(VERSION)
+# isal: decompress with ISA-L where the library is there when slipwayd runs.
+TAGS := isal
+LINT := go tool -modfile=.tools/go.mod golangci-lint
+
+PACKAGES := gcc libc6-dev pkg-config libisal-dev libvirt-dev libvirt-daemon-driver-qemu \
+	qemu-system-x86 qemu-utils e2fsprogs erofs-utils kmod \
+	mmdebstrap busybox-static jq tar xz-utils zstd attr libcap2-bin ca-certificates
+DEV_PACKAGES := shellcheck
+
+# What a test or a benchmark that boots guests is given.
+TEST_ENV := SLIPWAY_TEST_KERNEL_DEB=$(KERNEL_DEB) SLIPWAY_TEST_BIN=$(CURDIR)/bin \
+	SLIPWAY_TEST_INIT=$(CURDIR)/bin/slipway-init SLIPWAY_TEST_IMAGES=$(IMAGES)
+# The packages whose tests boot guests.
+GUEST_PACKAGES = $(shell grep -rl --include='*_test.go' '^//go:build.*guest' cmd launcher rootfs guest cloudinit images 2>/dev/null | \
+	xargs -r dirname | sort -u | sed 's,^,./,')
+
+.PHONY: help
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: boot
+boot: deps build kernel image ## Boot an image and show its output: make boot [IMAGE=REF] [BOOTFLAGS=...].
+	@imported=$$(bin/slipway kernel import $(KERNEL_DEB)); echo "kernel: imported $$imported"
+	@echo "boot: $(or $(IMAGE),hello)"
+	@bin/slipway boot --rm --timeline $(BOOTFLAGS) $(or $(IMAGE),oci:$(IMAGES)/hello)
+
+.PHONY: deps
+deps: ## Install the Debian packages that are missing.
+	@etc/debian/install $(PACKAGES)
+	@etc/debian/libvirt-user
+
+.PHONY: deps-dev
+deps-dev: ## Install what `make check` needs besides.
+	@etc/debian/install $(PACKAGES) $(DEV_PACKAGES)
+	@etc/debian/libvirt-user
+
+.PHONY: build
+build: ## Build slipway, slipwayd and slipway-init into bin/.
+	@echo "build: slipway, slipwayd and slipway-init $(VERSION) (the first time takes minutes)"
+	@mkdir -p bin
+	@go build -tags '$(TAGS)' -ldflags '$(STAMP)' -o bin/ ./cmd/slipway ./cmd/slipwayd
+	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w $(STAMP)' -o bin/ ./cmd/slipway-init
+
+.PHONY: kernel
+kernel: $(KERNEL_DEB) ## Download Debian's kernel package, for guests; it is not installed.
+	@echo "kernel: $$(dpkg-deb -f $(KERNEL_DEB) Package Version | sed 's/^.*: //' | paste -sd ' ')"
+
+$(KERNEL_DEB):
+	@etc/debian/download-kernel $@
+
+.PHONY: image
+image: $(IMAGES)/hello/index.json ## Make the image that `make boot` boots, from Debian packages.
+	@echo "image: $(IMAGES)/hello, $$(du -sh $(IMAGES)/hello | cut -f1)"
+
+.PHONY: test-image
+test-image: $(IMAGES)/busybox/index.json
+
+$(IMAGES)/%/index.json: etc/images/build etc/images/lib.sh etc/images/%.sh
+	@etc/images/build $(IMAGES) $*
+
+.PHONY: test
+test: deps build kernel image test-image ## Run every test, those that boot guests included.
+	@echo "test: packages without guests"
+	@$(TEST_ENV) go test -tags $(TAGS) $(TESTFLAGS) $$(go list ./... | grep -vxF "$$(go list -tags guest,$(TAGS) $(or $(GUEST_PACKAGES),./cmd/internal/archtest))")
+	@echo "test: packages that boot guests"
+	@$(TEST_ENV) go test -tags guest,$(TAGS) -p 1 -count 1 -v -timeout 25m $(TESTFLAGS) $(or $(GUEST_PACKAGES),./cmd/internal/archtest)
+
+.PHONY: check
+check: deps-dev ## Format, vet, lint and run the tests without guests under the race detector.
+	@echo "check: gofmt"; out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); [[ -z $$out ]] || { echo "not formatted:" $$out; exit 1; }
+	@echo "check: shellcheck"; shellcheck $$(git ls-files -co --exclude-standard etc .ci | xargs grep -lE '^#!/bin/(ba)?sh|^# shellcheck shell')
+	@echo "check: go.mod"; go mod verify; go mod tidy -diff
+	@echo "check: go vet"; go vet -tags $(TAGS) ./... && go vet -tags guest,$(TAGS) ./...
+	@echo "check: golangci-lint (building it takes a minute, once)"; $(LINT) run --build-tags guest,$(TAGS) ./...
+	@echo "check: go test -race"; go test -race -tags $(TAGS) ./...
+
+.PHONY: bench
+bench: deps build kernel image test-image ## Measure boot time and memory against their floors.
+	@$(TEST_ENV) go run -tags guest,$(TAGS) ./cmd/internal/bench $(BENCHFLAGS)
+
+.PHONY: clean
+clean: ## Remove what was built, downloaded and made here.
+	rm -rf bin .cache

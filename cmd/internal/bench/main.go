@@ -1,0 +1,126 @@
+// Command bench measures what Slipway costs, as ratios to a floor measured in the
+// same run, so that the machine's speed and load cancel out.
+//
+// The floor is a guest started by QEMU alone, as bare as it can be: the machine
+// type, accelerator, processor, kernel and kernel arguments of Slipway's own
+// guests (they are read off a running one), an initramfs that holds only
+// slipway-init, no libvirt, no devices but a serial port; init prints one line and
+// powers off.
+//
+// Slipway is used as a person uses it, through the command line, with a state
+// directory of its own that is removed afterwards. Runs of the floor and of
+// Slipway alternate. A time is a median, with the extremes beside it.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// options are what the command line and the makefile say.
+type options struct {
+	runs      int
+	image     string
+	root      string
+	flavor    string
+	bin       string // holds slipway, slipwayd and slipway-init
+	kernelDeb string
+	state     string
+}
+
+func parseOptions() (options, error) {
+	var o options
+	flag.IntVar(&o.runs, "n", 5, "`number` of runs")
+	flag.StringVar(&o.image, "image", "", "image `reference` (default the busybox test image)")
+	flag.StringVar(&o.root, "root", "", "root `mode`: virtiofs or 9p (default Slipway's)")
+	flag.StringVar(&o.flavor, "flavor", "", "`flavor` of the servers (default Slipway's)")
+	flag.Parse()
+	if flag.NArg() > 0 || o.runs < 1 {
+		flag.Usage()
+		return o, errors.New("wrong arguments")
+	}
+	for name, field := range map[string]*string{
+		"SLIPWAY_TEST_BIN": &o.bin, "SLIPWAY_TEST_KERNEL_DEB": &o.kernelDeb,
+	} {
+		if *field = os.Getenv(name); *field == "" {
+			return o, fmt.Errorf("%s is not set: run it by make bench", name)
+		}
+	}
+	if o.image == "" {
+		o.image = "oci:" + filepath.Join(os.Getenv("SLIPWAY_TEST_IMAGES"), "busybox")
+	}
+	return o, nil
+}
+
+func run(ctx context.Context) (err error) {
+	o, err := parseOptions()
+	if err != nil {
+		return err
+	}
+	if o.state, err = os.MkdirTemp("", "slipway-bench-"); err != nil {
+		return err
+	}
+	s := &slipway{options: o}
+	defer func() { err = errors.Join(err, s.remove(context.WithoutCancel(ctx))) }()
+
+	progress("importing the kernel and the image; the first boot")
+	if err := s.prepare(ctx); err != nil {
+		return err
+	}
+	progress("memory of one idle server")
+	mem, fl, err := s.measureMemory(ctx)
+	if err != nil {
+		return err
+	}
+
+	var bare, warm, cold []times
+	for i := range o.runs {
+		progress(fmt.Sprintf("run %d of %d: bare QEMU, boot, boot with the engine's start", i+1, o.runs))
+		t, err := fl.run(ctx)
+		if err != nil {
+			return err
+		}
+		bare = append(bare, t)
+		// Starts the engine if the run before has ended it.
+		if err := s.run(ctx, "server", "list"); err != nil {
+			return err
+		}
+		if t, err = s.boot(ctx); err != nil {
+			return err
+		}
+		warm = append(warm, t)
+		if err := s.stopEngine(ctx); err != nil {
+			return err
+		}
+		if t, err = s.boot(ctx); err != nil {
+			return err
+		}
+		cold = append(cold, t)
+	}
+	report(os.Stdout, o, fl, mem, bare, warm, cold)
+	return nil
+}
+
+// times are those of one guest since its command was started.
+type times struct {
+	first time.Duration // until the first byte that it was started for
+	end   time.Duration // until the command had ended
+}
+
+func progress(what string) { fmt.Fprintln(os.Stderr, "bench:", what) }

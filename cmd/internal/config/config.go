@@ -1,0 +1,114 @@
+// Package config reads the settings of Slipway's programs. It is the only
+// package that knows viper, and lies under cmd so that no library can reach it:
+// libraries take what they need through their constructors.
+//
+// A setting has a key such as "boot.root" (a section and a name, or a name
+// alone). The sources of its value, the later overriding the earlier:
+//
+//   - the default, which etc/slipway.yaml shows and explains
+//   - /etc/slipway/slipway.yaml, where it is there, or the file that --config names
+//   - the environment: SLIPWAY_ and the key in capitals, dots as underscores
+//     (SLIPWAY_BOOT_ROOT); an empty variable counts as none
+//   - flags
+//
+// A text (an environment variable or a flag) gives a list of words with commas
+// between them, and any other list or a map as YAML: "{docker.io: [mirror:5000]}".
+//
+// Nothing is ignored: a key, a SLIPWAY_ variable or a value that means nothing is
+// an error which names it and where it stands, also when another source overrides
+// it. Only SLIPWAY_TEST_ variables are left alone; they belong to the tests.
+package config
+
+import (
+	"time"
+)
+
+// DefaultFile is read where it exists and no other file is named.
+const DefaultFile = "/etc/slipway/slipway.yaml"
+
+// Config is what Slipway can be told. Each field's meaning stands in
+// etc/slipway.yaml.
+type Config struct {
+	StateDir string   `key:"state_dir"`
+	Log      Log      `key:"log"`
+	Engine   Engine   `key:"engine"`
+	Libvirt  Libvirt  `key:"libvirt"`
+	Boot     Boot     `key:"boot"`
+	Images   Images   `key:"images"`
+	Flavors  []Flavor `key:"flavors"`
+}
+
+// Log says what is logged and how.
+type Log struct {
+	Level  string `key:"level"`  // debug, info, warn or error
+	Format string `key:"format"` // text or json
+}
+
+// Engine is about the life of slipwayd.
+type Engine struct {
+	IdleTimeout time.Duration `key:"idle_timeout"` // 0: it does not end by itself
+}
+
+// Libvirt says where and how domains run.
+type Libvirt struct {
+	URI   string `key:"uri"`
+	Accel string `key:"accel"` // auto, kvm or tcg
+}
+
+// Boot holds what a server gets unless it is asked for otherwise.
+type Boot struct {
+	Root      string        `key:"root"` // virtiofs or 9p
+	Flavor    string        `key:"flavor"`
+	Kernel    string        `key:"kernel"`
+	Timeout   time.Duration `key:"timeout"`
+	StopGrace time.Duration `key:"stop_grace"`
+}
+
+// Images is about registries and about what an image may take.
+type Images struct {
+	InsecureRegistries []string            `key:"insecure_registries"`
+	Mirrors            map[string][]string `key:"mirrors"`
+	CAFiles            []string            `key:"ca_files"`
+	MaxUnpacked        Size                `key:"max_unpacked"`
+	MaxInodes          int64               `key:"max_inodes"`
+	MaxStore           Size                `key:"max_store"` // 0: no limit
+}
+
+// Flavor is a named size of server.
+type Flavor struct {
+	Name   string `yaml:"name"`
+	VCPUs  int    `yaml:"vcpus"`
+	Memory Size   `yaml:"memory"`
+	Disk   Size   `yaml:"disk"`
+}
+
+// Default returns the settings of a machine where nothing is configured.
+func Default() *Config {
+	return &Config{
+		StateDir: "/var/lib/slipway",
+		Log:      Log{Level: "info", Format: "text"},
+		Engine:   Engine{IdleTimeout: time.Minute},
+		Libvirt:  Libvirt{URI: "qemu:///embed", Accel: "auto"},
+		Boot: Boot{
+			Root:      "virtiofs",
+			Flavor:    "m1.tiny",
+			Kernel:    "stock",
+			Timeout:   2 * time.Minute,
+			StopGrace: 10 * time.Second,
+		},
+		Images: Images{
+			InsecureRegistries: []string{},
+			Mirrors:            map[string][]string{},
+			CAFiles:            []string{},
+			MaxUnpacked:        64 * GiB,
+			MaxInodes:          8_000_000,
+		},
+		Flavors: []Flavor{
+			{Name: "m1.nano", VCPUs: 1, Memory: 256 * MiB, Disk: 1 * GiB},
+			{Name: "m1.tiny", VCPUs: 1, Memory: 512 * MiB, Disk: 1 * GiB},
+			{Name: "m1.small", VCPUs: 1, Memory: 2 * GiB, Disk: 20 * GiB},
+			{Name: "m1.medium", VCPUs: 2, Memory: 4 * GiB, Disk: 40 * GiB},
+			{Name: "m1.large", VCPUs: 4, Memory: 8 * GiB, Disk: 80 * GiB},
+		},
+	}
+}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/slipway-vm/slipway/launcher"
+)
+
+func TestParseVolume(t *testing.T) {
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for in, want := range map[string]launcher.Volume{
+		"/a:/b":    {Host: "/a", Guest: "/b"},
+		"/a:/b:ro": {Host: "/a", Guest: "/b", ReadOnly: true},
+		"/a:/b:rw": {Host: "/a", Guest: "/b"},
+		"./x:/b":   {Host: filepath.Join(here, "x"), Guest: "/b"},
+		".:/b":     {Host: here, Guest: "/b"},
+	} {
+		if got, err := parseVolume(in); err != nil || got != want {
+			t.Errorf("%s: %+v, %v", in, got, err)
+		}
+	}
+	for in, says := range map[string]string{
+		"/a": "two or three", "/a:/b:/c:/d": "two or three", "/a:/b:x": "neither ro nor rw", "data:/b": "no named volumes",
+	} {
+		if _, err := parseVolume(in); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", in, err)
+		}
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "env")
+	if err := os.WriteFile(file, []byte("# a comment\n\nA=1\n  B=two words\nPASSED\nNOT_SET_ANYWHERE\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PASSED", "on")
+	got, err := environment([]string{file}, []string{"C=", "PASSED"})
+	want := []string{"A=1", "B=two words", "PASSED=on", "C=", "PASSED=on"}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v", got, err)
+	}
+	if _, err := environment(nil, []string{"=x"}); err == nil {
+		t.Error("an entry without a name is taken")
+	}
+	if _, err := environment([]string{"/nonexistent"}, nil); err == nil {
+		t.Error("a file that is not there is taken")
+	}
+}
+
+func TestAbsoluteImage(t *testing.T) {
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for in, want := range map[string]string{
+		"alpine:3":         "alpine:3",
+		"oci:x:latest":     "oci:" + here + "/x:latest",
+		"oci:/x":           "oci:/x",
+		"docker-archive:a": "docker-archive:" + here + "/a",
+	} {
+		if got, err := absoluteImage(in); err != nil || got != want {
+			t.Errorf("%s: %s, %v", in, got, err)
+		}
+	}
+	if _, err := absoluteImage("oci:"); err == nil {
+		t.Error("oci: without a directory is taken")
+	}
+}
+
+func TestParseSince(t *testing.T) {
+	now := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+	for in, want := range map[string]time.Time{
+		"": {}, "10m": now.Add(-10 * time.Minute), "2026-01-31T11:00:00Z": now.Add(-time.Hour),
+	} {
+		if got, err := parseSince(in, now); err != nil || !got.Equal(want) {
+			t.Errorf("%q: %v, %v", in, got, err)
+		}
+	}
+	if _, err := parseSince("yesterday", now); err == nil {
+		t.Error("yesterday is taken")
+	}
+}

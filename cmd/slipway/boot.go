@@ -1,0 +1,345 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/slipway-vm/slipway/cmd/internal/config"
+	"github.com/slipway-vm/slipway/guest/agent"
+	"github.com/slipway-vm/slipway/launcher"
+	"github.com/slipway-vm/slipway/launcher/client"
+	"github.com/slipway-vm/slipway/launcher/output"
+)
+
+// bootFlags are the flags of boot as they are given.
+type bootFlags struct {
+	spec       launcher.Spec
+	memory     config.Size
+	disk       config.Size
+	env        []string
+	envFiles   []string
+	volumes    []string
+	entrypoint string
+	stopGrace  time.Duration
+	detach     bool
+	timeline   bool
+	progress   string
+}
+
+func (c *cli) boot() *cobra.Command {
+	var b bootFlags
+	cmd := &cobra.Command{
+		Use:   "boot [flags] IMAGE [COMMAND [ARG...]]",
+		Short: "Boot an image as a micro-VM and show its output",
+		Long: `Boot an image as a micro-VM and show its output.
+
+IMAGE is a registry reference (alpine, registry.example/app:1.2, app@sha256:...),
+oci:DIR[:TAG], oci-archive:FILE or docker-archive:FILE. COMMAND replaces the
+image's own.
+
+The exit status is the entrypoint's, 128+n if signal n ended it; 127 if the
+command was not found, 126 if it could not be executed, 125 if Slipway failed.
+Ctrl-C and SIGTERM send the entrypoint its stop signal and end it after a grace
+period; a second one ends it at once.`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("no image is named: use slipway boot [flags] IMAGE [COMMAND [ARG...]]")
+			}
+			return nil
+		},
+		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
+			if err := b.fill(cmd, args); err != nil {
+				return &exitError{codeSlipway, err}
+			}
+			return b.run(cmd.Context(), engine)
+		}),
+	}
+	f := cmd.Flags()
+	f.SetInterspersed(false)
+	f.StringVar(&b.spec.Name, "name", "", "`name` of the server")
+	f.StringVar(&b.spec.Flavor, "flavor", "", "`flavor`: the server's size")
+	f.IntVar(&b.spec.VCPUs, "vcpus", 0, "`number` of processors, over the flavor's")
+	f.VarP(&b.memory, "memory", "m", "memory, over the flavor's (512M, 2G)")
+	f.Var(&b.disk, "disk", "bytes that the server may write to its root, over the flavor's")
+	f.StringArrayVarP(&b.env, "env", "e", nil, "`NAME=VALUE` for the environment, or NAME to pass it on; can be repeated")
+	f.StringArrayVar(&b.envFiles, "env-file", nil, "`file` of such lines; can be repeated")
+	f.StringVarP(&b.spec.Dir, "workdir", "w", "", "working `directory` of the entrypoint")
+	f.StringVarP(&b.spec.User, "user", "u", "", "`user[:group]` of the entrypoint, names or numbers")
+	f.StringVar(&b.spec.Hostname, "hostname", "", "host `name` of the server")
+	f.StringVar(&b.entrypoint, "entrypoint", "", "`program` instead of the image's entrypoint; empty for none")
+	f.StringArrayVarP(&b.volumes, "volume", "v", nil, "`HOST:GUEST[:ro]`: a host directory in the server; can be repeated")
+	f.StringVar(&b.spec.RootMode, "root", "", "how the root reaches the guest: virtiofs or 9p")
+	f.StringVar(&b.spec.Kernel, "kernel", "", "guest `kernel`: a name, a digest or a file")
+	f.StringVar(&b.spec.Pull, "pull", "missing", "when to ask the registry: missing, always or never")
+	f.BoolVar(&b.spec.AutoRemove, "rm", false, "delete the server when it has ended")
+	f.BoolVarP(&b.spec.Stdin, "interactive", "i", false, "pass the standard input on to the entrypoint")
+	f.BoolVarP(&b.spec.TTY, "tty", "t", false, "give the entrypoint a terminal")
+	f.BoolVarP(&b.detach, "detach", "d", false, "print the server's ID once it runs, and leave it running")
+	f.DurationVar(&b.spec.Timeout, "timeout", 0, "stop the server after this `time`")
+	f.DurationVar(&b.stopGrace, "stop-timeout", 0, "`time` between the stop signal and the hard end (default: the engine's)")
+	f.BoolVar(&b.timeline, "timeline", false, "say at the end how the time of the boot was spent")
+	f.StringVar(&b.progress, "progress", "auto", "show progress: plain, none, or auto: on a terminal")
+	return cmd
+}
+
+// fill makes the server's specification of flags and arguments.
+func (b *bootFlags) fill(cmd *cobra.Command, args []string) error {
+	var err error
+	s := &b.spec
+	if s.Image, err = absoluteImage(args[0]); err != nil {
+		return err
+	}
+	s.Command = args[1:]
+	s.Memory, s.Disk = int64(b.memory), int64(b.disk)
+	s.RemoveFailed = true
+	if s.Env, err = environment(b.envFiles, b.env); err != nil {
+		return err
+	}
+	for _, v := range b.volumes {
+		volume, err := parseVolume(v)
+		if err != nil {
+			return err
+		}
+		s.Volumes = append(s.Volumes, volume)
+	}
+	if cmd.Flags().Changed("entrypoint") {
+		s.Entrypoint = &[]string{}
+		if b.entrypoint != "" {
+			s.Entrypoint = &[]string{b.entrypoint}
+		}
+	}
+	if cmd.Flags().Changed("stop-timeout") {
+		s.StopGrace = &b.stopGrace
+	}
+	switch b.progress {
+	case "plain", "none", "auto":
+		return nil
+	}
+	return fmt.Errorf("--progress %q: use plain, none or auto", b.progress)
+}
+
+// run boots the server and stays with it until it has ended.
+func (b *bootFlags) run(ctx context.Context, engine *client.Client) error {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	here := &console{}
+	if !b.detach {
+		var err error
+		if here, err = openConsole(b.spec.Stdin, b.spec.TTY); err != nil {
+			return &exitError{codeSlipway, err}
+		}
+		defer here.close()
+	}
+	srv, err := engine.Create(ctx, b.spec)
+	if err != nil {
+		return &exitError{codeSlipway, err}
+	}
+	w := &watcher{engine: engine, id: srv.ID, show: newProgress(os.Stderr, b.progress)}
+	if b.detach {
+		return w.detach(ctx, signals, b.timeline)
+	}
+	written := make(chan error, 1)
+	go func() { written <- w.copyOutput(ctx, os.Stdout, os.Stderr) }()
+	if here.stdin != nil || here.terminal != nil {
+		attached, detach := context.WithCancel(ctx)
+		defer detach()
+		go w.attach(attached, here)
+	}
+	last, err := w.follow(ctx, signals)
+	if err != nil {
+		return &exitError{codeSlipway, err}
+	}
+	if err := <-written; err != nil {
+		return &exitError{codeSlipway, err}
+	}
+	if b.timeline {
+		printTimeline(os.Stderr, last)
+	}
+	return outcome(last)
+}
+
+// outcome turns how a server ended into this program's end.
+func outcome(srv launcher.Server) error {
+	switch {
+	case srv.Fault != "":
+		code := srv.FaultCode
+		if code == 0 {
+			code = codeSlipway
+		}
+		return &exitError{code, errors.New(srv.Fault)}
+	case srv.Exit == nil:
+		return &exitError{codeSlipway, errors.New("the server was deleted before its entrypoint ended")}
+	case srv.Exit.Reason != "":
+		return &exitError{srv.Exit.Code, errors.New(srv.Exit.Reason)}
+	case srv.Exit.Code != 0:
+		return &exitError{code: srv.Exit.Code}
+	}
+	return nil
+}
+
+// watcher stays with one server.
+type watcher struct {
+	engine *client.Client
+	id     string
+	show   *progress
+}
+
+// attach gives the entrypoint this program's input, once it runs.
+func (w *watcher) attach(ctx context.Context, here *console) {
+	err := w.engine.Watch(ctx, w.id, func(srv launcher.Server) bool { return srv.VMState != launcher.VMBuilding })
+	if err == nil {
+		err = w.engine.Attach(ctx, w.id, agent.AttachRequest{Size: here.size()}, here.stdin, here.resize())
+	}
+	if err != nil && ctx.Err() == nil && !errors.Is(err, launcher.ErrConflict) && !errors.Is(err, launcher.ErrNotFound) &&
+		!errors.Is(err, launcher.ErrUnavailable) {
+		fmt.Fprintf(os.Stderr, "slipway: the input is not passed on: %v\r\n", err)
+	}
+}
+
+// copyOutput copies the entrypoint's output of this run, as it comes.
+func (w *watcher) copyOutput(ctx context.Context, stdout, stderr io.Writer) error {
+	err := w.engine.Output(ctx, w.id, client.OutputQuery{Run: "latest", Follow: true}, func(r output.Record) error {
+		to := stdout
+		if r.Stream == output.Stderr {
+			to = stderr
+		}
+		w.show.done()
+		_, err := to.Write(r.Data)
+		return err
+	})
+	if errors.Is(err, launcher.ErrNotFound) {
+		return nil // it failed and is gone already; its last record says why
+	}
+	return err
+}
+
+// follow watches the server until nothing of it is left to happen, and passes on
+// the signals that come meanwhile. It returns the server's last record.
+func (w *watcher) follow(ctx context.Context, signals <-chan os.Signal) (launcher.Server, error) {
+	var last launcher.Server
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, 1)
+	seen := make(chan launcher.Server, 16)
+	go func() {
+		defer close(seen)
+		ended <- w.engine.Watch(ctx, w.id, func(srv launcher.Server) bool {
+			select {
+			case seen <- srv:
+			case <-ctx.Done():
+			}
+			return over(srv)
+		})
+	}()
+	stops := 0
+	for {
+		select {
+		case srv, ok := <-seen:
+			if !ok {
+				w.show.done()
+				return last, <-ended
+			}
+			last = srv
+			w.show.server(srv)
+		case <-signals:
+			stops++
+			go w.interrupt(ctx, last, stops)
+		}
+	}
+}
+
+// over says that nothing more will happen to a server by itself.
+func over(srv launcher.Server) bool {
+	return srv.TaskState == launcher.TaskNone &&
+		(srv.VMState == launcher.VMStopped || srv.VMState == launcher.VMError || srv.VMState == launcher.VMDeleted)
+}
+
+// interrupt stops a server for the nth time: gently first, then at once. One that
+// does not run yet is deleted.
+func (w *watcher) interrupt(ctx context.Context, srv launcher.Server, n int) {
+	var err error
+	switch {
+	case srv.VMState != launcher.VMActive:
+		err = w.engine.Delete(ctx, w.id)
+	case n > 1:
+		now := time.Duration(0)
+		err = w.engine.Stop(ctx, w.id, &now)
+	default:
+		err = w.engine.Stop(ctx, w.id, nil)
+	}
+	if err != nil && ctx.Err() == nil && !errors.Is(err, launcher.ErrConflict) && !errors.Is(err, launcher.ErrNotFound) {
+		fmt.Fprintln(os.Stderr, "slipway:", err)
+	}
+}
+
+// detach waits until the entrypoint runs, prints the server's ID and lets go.
+func (w *watcher) detach(ctx context.Context, signals <-chan os.Signal, timeline bool) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-signals:
+			cancel(errors.New("interrupted"))
+		case <-ctx.Done():
+		}
+	}()
+	last, err := w.started(ctx)
+	if ctx.Err() != nil {
+		err = errors.Join(context.Cause(ctx), w.engine.Delete(context.WithoutCancel(ctx), w.id))
+	}
+	if err != nil {
+		return &exitError{codeSlipway, err}
+	}
+	if last.Launched.IsZero() {
+		return outcome(last)
+	}
+	if timeline {
+		printTimeline(os.Stderr, last)
+	}
+	fmt.Println(last.ID)
+	return nil
+}
+
+// started waits until the entrypoint has been started, or cannot be any more.
+func (w *watcher) started(ctx context.Context) (launcher.Server, error) {
+	var last launcher.Server
+	err := w.engine.Watch(ctx, w.id, func(srv launcher.Server) bool {
+		last = srv
+		w.show.server(srv)
+		return !srv.Launched.IsZero() || over(srv)
+	})
+	w.show.done()
+	return last, err
+}
+
+// printTimeline says how a server ended and how its boot's time was spent.
+func printTimeline(w io.Writer, srv launcher.Server) {
+	if srv.Exit != nil {
+		fmt.Fprintf(w, "exit status: %d\n", srv.Exit.Code)
+	}
+	if srv.Launched.IsZero() {
+		return
+	}
+	t := srv.Timeline
+	var parts []string
+	for _, s := range []struct {
+		name string
+		took time.Duration
+	}{
+		{"resolve", t.Resolve}, {"fetch", t.Fetch}, {"unpack", t.Unpack}, {"clone", t.Clone},
+		{"define", t.Define}, {"kernel", t.Kernel}, {"init", t.Init}, {"first output", t.FirstOutput},
+	} {
+		parts = append(parts, fmt.Sprintf("%s %d ms", s.name, s.took.Round(time.Millisecond).Milliseconds()))
+	}
+	fmt.Fprintf(w, "timeline: %s; total %d ms (%s, %s)\n", strings.Join(parts, ", "), t.Total.Milliseconds(), srv.Accel, srv.RootMode)
+}

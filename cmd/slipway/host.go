@@ -1,0 +1,103 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/slipway-vm/slipway/cmd/internal/format"
+	"github.com/slipway-vm/slipway/guest"
+	"github.com/slipway-vm/slipway/launcher/host"
+)
+
+func (c *cli) host() *cobra.Command {
+	cmd := &cobra.Command{Use: "host", Short: "Look at this host"}
+	cmd.AddCommand(c.hostDoctor())
+	return cmd
+}
+
+func (c *cli) hostDoctor() *cobra.Command {
+	var o format.Options
+	cmd := &cobra.Command{
+		Use: "doctor", Short: "Say what this host can do, what Slipway will use, and what to install for more", Args: cobra.NoArgs,
+		Long: `Say what this host can do, what Slipway will therefore use, and what to install
+for more. The exit status is 1 if something is missing that Slipway needs.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			rows, missing, err := c.examine(cmd)
+			if err != nil {
+				return err
+			}
+			if err := format.List(cmd.OutOrStdout(), o, []string{"Item", "Status", "Detail", "Advice"}, rows); err != nil {
+				return err
+			}
+			if missing > 0 {
+				return &exitError{code: 1}
+			}
+			return nil
+		},
+	}
+	o.AddListFlags(cmd.Flags())
+	return cmd
+}
+
+// examine gathers the findings, those of a running engine included, and the choice
+// that follows.
+func (c *cli) examine(cmd *cobra.Command) (rows [][]any, missing int, err error) {
+	h, err := c.newHost()
+	if err != nil {
+		return nil, 0, err
+	}
+	findings := h.Examine(cmd.Context())
+	if os.Geteuid() == 0 {
+		findings = append(findings, c.engineFinding(cmd))
+	}
+	for _, f := range findings {
+		if f.Status == host.Missing {
+			missing++
+		}
+		rows = append(rows, []any{f.Item, string(f.Status), f.Detail, f.Advice})
+	}
+	choice := h.Choose(cmd.Context())
+	for _, r := range [][2]string{
+		{"accelerator", choice.Accelerator}, {"root mode", choice.RootMode},
+		{"kernel", choice.Kernel}, {"machine", choice.Machine},
+	} {
+		rows = append(rows, []any{"uses: " + r[0], string(host.OK), r[1], ""})
+	}
+	return rows, missing, nil
+}
+
+func (c *cli) newHost() (*host.Host, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(c.cfg.StateDir, 0o711); err != nil && !errors.Is(err, os.ErrPermission) {
+		return nil, err
+	}
+	kernels, err := guest.OpenKernels(filepath.Join(c.cfg.StateDir, "kernels"))
+	if err != nil {
+		return nil, err
+	}
+	return host.New(host.Config{
+		Memo: filepath.Join(c.cfg.StateDir, "host.json"), Accel: c.cfg.Libvirt.Accel,
+		Kernels: kernels, Init: filepath.Join(filepath.Dir(self), "slipway-init"),
+	}), nil
+}
+
+// engineFinding starts the engine, which is the proof that libvirt works.
+func (c *cli) engineFinding(cmd *cobra.Command) host.Finding {
+	const item = "engine"
+	engine, err := c.engine(cmd.Context())
+	if err != nil {
+		return host.Finding{Item: item, Status: host.Missing, Detail: err.Error(), Advice: "see the lines above"}
+	}
+	info, err := engine.Info(cmd.Context())
+	if err != nil {
+		return host.Finding{Item: item, Status: host.Missing, Detail: err.Error()}
+	}
+	return host.Finding{Item: item, Status: host.OK, Detail: fmt.Sprintf("libvirt %s, QEMU %s, %s", info.Libvirt, info.QEMU, info.URI)}
+}

@@ -1,0 +1,124 @@
+// Command slipway boots OCI images as micro-VMs and looks after them. It is a
+// client of the engine, slipwayd, and starts one where none runs.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/slipway-vm/slipway/cmd/internal/config"
+	"github.com/slipway-vm/slipway/launcher/client"
+)
+
+// version is set by the linker.
+var version = "unknown"
+
+// codeSlipway is the exit status of boot where Slipway itself failed, as docker
+// has it; other commands fail with 1.
+const codeSlipway = 125
+
+// exitError ends the program with a status and, if it has one, a message.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+func main() {
+	os.Exit(run(context.Background(), os.Args[1:]))
+}
+
+func run(ctx context.Context, args []string) int {
+	c := &cli{}
+	root := c.command()
+	root.SetArgs(args)
+	ran, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return 0
+	}
+	if msg := err.Error(); msg != "" {
+		fmt.Fprintln(os.Stderr, "slipway:", msg)
+	}
+	var exit *exitError
+	if errors.As(err, &exit) {
+		return exit.code
+	}
+	if ran.Name() == "boot" {
+		return codeSlipway
+	}
+	return 1
+}
+
+// cli is what the commands share.
+type cli struct {
+	flags *config.Flags
+	cfg   *config.Config
+}
+
+func (c *cli) command() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "slipway",
+		Short:         "Boot OCI images as micro-VMs",
+		Version:       version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		PersistentPreRunE: func(*cobra.Command, []string) (err error) {
+			c.cfg, err = c.flags.Load()
+			return err
+		},
+	}
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
+	c.flags = config.AddFlags(root.PersistentFlags())
+	root.AddCommand(c.boot(), c.server(), c.image(), c.kernel(), c.host())
+	return root
+}
+
+// engine connects to the engine of the state directory.
+func (c *cli) engine(ctx context.Context) (*client.Client, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	e := client.Engine{StateDir: c.cfg.StateDir, Program: filepath.Join(filepath.Dir(self), "slipwayd")}
+	if file := c.flags.File(); file != "" {
+		abs, err := filepath.Abs(file)
+		if err != nil {
+			return nil, err
+		}
+		e.Args = append(e.Args, "--config", abs)
+	}
+	return e.Connect(ctx)
+}
+
+// withEngine makes a command's work from a function that needs the engine.
+func (c *cli) withEngine(f func(cmd *cobra.Command, args []string, engine *client.Client) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		engine, err := c.engine(cmd.Context())
+		if err != nil {
+			return err
+		}
+		return f(cmd, args, engine)
+	}
+}
+
+// each does something for every argument and goes on after a failure.
+func each(args []string, f func(string) error) error {
+	var errs []error
+	for _, a := range args {
+		errs = append(errs, f(a))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,247 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/slipway-vm/slipway/cmd/internal/config"
+	"github.com/slipway-vm/slipway/cmd/internal/format"
+	"github.com/slipway-vm/slipway/launcher"
+	"github.com/slipway-vm/slipway/launcher/client"
+	"github.com/slipway-vm/slipway/launcher/output"
+)
+
+func (c *cli) server() *cobra.Command {
+	cmd := &cobra.Command{Use: "server", Short: "Look after servers"}
+	cmd.AddCommand(c.serverList(), c.serverShow(), c.serverLogs(), c.serverStart(), c.serverStop(), c.serverKill(), c.serverWait(), c.serverExec(), c.serverDelete())
+	return cmd
+}
+
+func (c *cli) serverList() *cobra.Command {
+	var o format.Options
+	var all bool
+	cmd := &cobra.Command{
+		Use: "list", Short: "List servers", Args: cobra.NoArgs,
+		RunE: c.withEngine(func(cmd *cobra.Command, _ []string, engine *client.Client) error {
+			servers, err := engine.Servers(cmd.Context())
+			if err != nil {
+				return err
+			}
+			columns := []string{"ID", "Name", "Status", "Exit Code", "Image", "Flavor", "Created"}
+			rows := [][]any{}
+			for _, s := range servers {
+				rows = append(rows, []any{s.ID, s.Name, s.Status(), exitCode(s), s.Spec.Image, s.Flavor.Name, stamp(s.Created)})
+			}
+			return format.List(cmd.OutOrStdout(), o, columns, rows)
+		}),
+	}
+	cmd.Flags().BoolVarP(&all, "all", "a", false, "accepted and without effect: all servers are listed")
+	_ = cmd.Flags().MarkHidden("all")
+	o.AddListFlags(cmd.Flags())
+	return cmd
+}
+
+// exitCode is nil, which shows as None, while there is none.
+func exitCode(s launcher.Server) any {
+	if s.Exit == nil {
+		return nil
+	}
+	return s.Exit.Code
+}
+
+func stamp(t time.Time) any {
+	if t.IsZero() {
+		return nil
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+func (c *cli) serverShow() *cobra.Command {
+	var o format.Options
+	cmd := &cobra.Command{
+		Use: "show SERVER", Short: "Show a server", Args: cobra.ExactArgs(1),
+		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
+			s, err := engine.Server(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			fields, values := serverFields(s)
+			return format.Show(cmd.OutOrStdout(), o, fields, values)
+		}),
+	}
+	o.AddFlags(cmd.Flags())
+	return cmd
+}
+
+// serverFields names a server's facts, with Nova's names where it has some.
+func serverFields(s launcher.Server) (fields []string, values []any) {
+	add := func(name string, value any) {
+		fields, values = append(fields, name), append(values, value)
+	}
+	optional := func(s string) any {
+		if s == "" {
+			return nil
+		}
+		return s
+	}
+	add("id", s.ID)
+	add("name", s.Name)
+	add("status", s.Status())
+	add("OS-EXT-STS:vm_state", string(s.VMState))
+	add("OS-EXT-STS:task_state", optional(string(s.TaskState)))
+	add("fault", optional(s.Fault))
+	add("image", s.Spec.Image)
+	add("image_digest", optional(s.ImageDigest))
+	add("flavor", s.Flavor.Name)
+	add("vcpus", s.Flavor.VCPUs)
+	add("memory", config.Size(s.Flavor.Memory).String())
+	add("disk", config.Size(s.Flavor.Disk).String())
+	add("root_mode", s.RootMode)
+	add("kernel", optional(s.Kernel))
+	add("kernel_digest", optional(s.KernelID))
+	add("machine", optional(string(s.Machine)))
+	add("accelerator", optional(string(s.Accel)))
+	add("command", optional(strings.Join(s.Spec.Command, " ")))
+	var volumes []string
+	for _, v := range s.Spec.Volumes {
+		mode := "rw"
+		if v.ReadOnly {
+			mode = "ro"
+		}
+		volumes = append(volumes, v.Host+":"+v.Guest+":"+mode)
+	}
+	add("volumes", optional(strings.Join(volumes, ", ")))
+	add("created", stamp(s.Created))
+	add("OS-SRV-USG:launched_at", stamp(s.Launched))
+	add("exit_code", exitCode(s))
+	if s.Exit != nil {
+		add("exit_reason", optional(s.Exit.Reason))
+		add("OS-SRV-USG:terminated_at", stamp(s.Exit.At))
+	}
+	add("boot_ms", s.Timeline.Total.Milliseconds())
+	return fields, values
+}
+
+func (c *cli) serverLogs() *cobra.Command {
+	var q client.OutputQuery
+	var since string
+	var times, console bool
+	cmd := &cobra.Command{
+		Use: "logs SERVER", Short: "Show what a server's entrypoint has written", Args: cobra.ExactArgs(1),
+		Long: `Show what a server's entrypoint has written, its standard output on standard
+output and its standard error on standard error.`,
+		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
+			if console {
+				return engine.Console(cmd.Context(), args[0], os.Stdout)
+			}
+			var err error
+			if q.Since, err = parseSince(since, time.Now()); err != nil {
+				return err
+			}
+			return engine.Output(cmd.Context(), args[0], q, func(r output.Record) error {
+				to := os.Stdout
+				if r.Stream == output.Stderr {
+					to = os.Stderr
+				}
+				if times {
+					if _, err := fmt.Fprint(to, r.Time.UTC().Format(time.RFC3339Nano), " "); err != nil {
+						return err
+					}
+				}
+				_, err := to.Write(r.Data)
+				return err
+			})
+		}),
+	}
+	f := cmd.Flags()
+	f.BoolVarP(&q.Follow, "follow", "f", false, "go on with what comes, until the server ends")
+	f.StringVarP(&q.Tail, "tail", "n", "", "begin with the last `N` lines")
+	f.StringVar(&since, "since", "", "leave out what is older: a `time` (RFC 3339) or a duration (10m)")
+	f.StringVar(&q.Stream, "stream", "", "only this `stream`: stdout or stderr")
+	f.BoolVarP(&times, "timestamps", "t", false, "begin each piece with the time it arrived")
+	f.BoolVar(&console, "console", false, "the guest's console instead: its kernel's messages")
+	return cmd
+}
+
+func parseSince(s string, now time.Time) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	if d, err := time.ParseDuration(s); err == nil {
+		return now.Add(-d), nil
+	}
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("--since %q: use a time such as 2026-01-31T12:00:00Z or a duration such as 10m", s)
+	}
+	return t, nil
+}
+
+func (c *cli) serverStart() *cobra.Command {
+	var attach bool
+	cmd := &cobra.Command{
+		Use: "start SERVER [SERVER...]", Short: "Boot servers that have stopped, from their own disks", Args: cobra.MinimumNArgs(1),
+		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
+			if attach && len(args) > 1 {
+				return errors.New("--attach takes one server")
+			}
+			signals := make(chan os.Signal, 4)
+			signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+			defer signal.Stop(signals)
+			return each(args, func(ref string) error {
+				if err := engine.Start(cmd.Context(), ref); err != nil {
+					return err
+				}
+				w := &watcher{engine: engine, id: ref, show: newProgress(os.Stderr, "auto")}
+				if !attach {
+					last, err := w.started(cmd.Context())
+					if err == nil && last.Fault != "" {
+						err = outcome(last)
+					}
+					return err
+				}
+				written := make(chan error, 1)
+				go func() { written <- w.copyOutput(cmd.Context(), os.Stdout, os.Stderr) }()
+				last, err := w.follow(cmd.Context(), signals)
+				if err = errors.Join(err, <-written); err != nil {
+					return err
+				}
+				return outcome(last)
+			})
+		}),
+	}
+	cmd.Flags().BoolVarP(&attach, "attach", "a", false, "show its output and end with its exit status, as boot does")
+	return cmd
+}
+
+func (c *cli) serverStop() *cobra.Command {
+	var grace time.Duration
+	cmd := &cobra.Command{
+		Use: "stop SERVER [SERVER...]", Short: "Stop servers: the stop signal, then, after a grace period, the hard end", Args: cobra.MinimumNArgs(1),
+		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
+			var g *time.Duration
+			if cmd.Flags().Changed("timeout") {
+				g = &grace
+			}
+			return each(args, func(ref string) error { return engine.Stop(cmd.Context(), ref, g) })
+		}),
+	}
+	cmd.Flags().DurationVarP(&grace, "timeout", "t", 0, "the grace period (default: the server's own)")
+	return cmd
+}
+
+func (c *cli) serverDelete() *cobra.Command {
+	return &cobra.Command{
+		Use: "delete SERVER [SERVER...]", Short: "Delete servers, running ones too, and all that is theirs", Args: cobra.MinimumNArgs(1),
+		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
+			return each(args, func(ref string) error { return engine.Delete(cmd.Context(), ref) })
+		}),
+	}
+}

@@ -1,0 +1,343 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/slipway-vm/slipway/cmd/internal/config"
+	"github.com/slipway-vm/slipway/guest"
+	"github.com/slipway-vm/slipway/images"
+	"github.com/slipway-vm/slipway/launcher"
+	"github.com/slipway-vm/slipway/launcher/api"
+	"github.com/slipway-vm/slipway/launcher/client"
+	"github.com/slipway-vm/slipway/launcher/host"
+	"github.com/slipway-vm/slipway/launcher/store"
+	"github.com/slipway-vm/slipway/launcher/virt"
+	"github.com/slipway-vm/slipway/rootfs"
+)
+
+// errRunning says that the state directory has an engine already.
+var errRunning = errors.New("an engine runs already")
+
+// engine is everything that runs in a slipwayd, wired.
+type engine struct {
+	cfg     *config.Config
+	log     *slog.Logger
+	store   *store.Store
+	virt    *virt.Hypervisor
+	manager *launcher.Manager
+	server  *http.Server
+	socket  net.Listener
+	closers []func() error // in the order of opening
+
+	ctx    context.Context // of all requests
+	cancel context.CancelFunc
+	active atomic.Int64 // requests being answered
+	mu     sync.Mutex
+	used   time.Time // when the last request ended
+}
+
+// open brings an engine up as far as its socket. After an error nothing is left.
+func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *engine, err error) {
+	e := &engine{cfg: cfg, log: log, used: time.Now()}
+	e.ctx, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.close())
+		}
+	}()
+	if os.Geteuid() != 0 {
+		return nil, errors.New("needs root: it mounts file systems")
+	}
+	if len(cfg.StateDir) > client.MaxStateDir {
+		return nil, fmt.Errorf("state_dir %s: longer than %d characters, too long for the sockets below it", cfg.StateDir, client.MaxStateDir)
+	}
+	if err := e.claim(); err != nil {
+		return nil, err
+	}
+	if err := e.openManager(ctx); err != nil {
+		return nil, err
+	}
+	return e, e.listen()
+}
+
+// claim makes this process the state directory's one engine.
+func (e *engine) claim() error {
+	if err := os.MkdirAll(e.cfg.StateDir, 0o711); err != nil {
+		return fmt.Errorf("make the state directory: %w", err)
+	}
+	f, err := os.OpenFile(e.path(client.LockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("open the state directory: %w", err)
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return errors.Join(errRunning, f.Close())
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("lock the state directory: %w", err), f.Close())
+	}
+	e.onClose(f.Close)
+	return nil
+}
+
+func (e *engine) path(name string) string { return filepath.Join(e.cfg.StateDir, name) }
+
+func (e *engine) onClose(f func() error) { e.closers = append(e.closers, f) }
+
+func (e *engine) openManager(ctx context.Context) error {
+	cfg := e.cfg
+	layers, err := rootfs.Open(ctx, rootfs.Config{
+		Dir: e.path("rootfs"), Log: e.log,
+		Limits: rootfs.Limits{Bytes: int64(cfg.Images.MaxUnpacked), Inodes: cfg.Images.MaxInodes},
+	})
+	if err != nil {
+		return err
+	}
+	pulled, err := images.Open(images.Config{
+		Dir: e.path("images"), Log: e.log,
+		Insecure: cfg.Images.InsecureRegistries, Mirrors: cfg.Images.Mirrors, CAFiles: cfg.Images.CAFiles,
+	})
+	if err != nil {
+		return err
+	}
+	e.onClose(layers.Close)
+	kernels, err := guest.OpenKernels(e.path("kernels"))
+	if err != nil {
+		return err
+	}
+	initPath, err := initProgram()
+	if err != nil {
+		return err
+	}
+	if e.store, err = store.Open(ctx, e.path("slipway.db")); err != nil {
+		return err
+	}
+	e.onClose(e.store.Close)
+	prefix := domainPrefix(cfg)
+	e.virt, err = virt.Open(virt.Config{URI: cfg.Libvirt.URI, Root: e.path("libvirt"), Prefix: prefix, Log: e.log})
+	if err != nil {
+		return err
+	}
+	e.onClose(e.virt.Close)
+	here := host.New(host.Config{
+		Memo: e.path("host.json"), Accel: cfg.Libvirt.Accel,
+		Kernels: kernels, Init: initPath, Log: e.log,
+	})
+	e.manager, err = launcher.New(ctx, launcher.Config{
+		Dir: e.path("servers"), Images: pulled, Roots: layers, Kernels: kernels,
+		Hypervisor: e.virt, DomainPrefix: prefix, Store: e.store, Host: here, Init: initPath,
+		Flavors: flavors(cfg), DefaultFlavor: cfg.Boot.Flavor,
+		RootMode: cfg.Boot.Root, Kernel: cfg.Boot.Kernel, MaxImages: int64(cfg.Images.MaxStore),
+		BootTimeout: cfg.Boot.Timeout, StopGrace: cfg.Boot.StopGrace, Log: e.log,
+	})
+	if err != nil {
+		return err
+	}
+	e.onClose(e.manager.Close)
+	e.server = &http.Server{
+		Handler:           e.counted(api.New(e.manager, kernels, e.info, e.log)),
+		BaseContext:       func(net.Listener) context.Context { return e.ctx },
+		ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog:          slog.NewLogLogger(e.log.Handler(), slog.LevelDebug),
+	}
+	return nil
+}
+
+// initProgram finds slipway-init beside this program.
+func initProgram() (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	p := filepath.Join(filepath.Dir(self), "slipway-init")
+	if _, err := os.Stat(p); err != nil {
+		return "", fmt.Errorf("slipway-init is not beside slipwayd: %w", err)
+	}
+	return p, nil
+}
+
+// domainPrefix begins the names of our domains. On a libvirt that others use too,
+// it must tell the servers of this state directory from those of another.
+func domainPrefix(cfg *config.Config) string {
+	if cfg.Libvirt.URI == virt.EmbedURI {
+		return "slipway-"
+	}
+	return fmt.Sprintf("slipway-%08x-", nameHash(cfg.StateDir))
+}
+
+func nameHash(s string) uint32 {
+	h := uint32(2166136261) // FNV-1a
+	for i := range len(s) {
+		h = (h ^ uint32(s[i])) * 16777619
+	}
+	return h
+}
+
+func flavors(cfg *config.Config) []launcher.Flavor {
+	var list []launcher.Flavor
+	for _, f := range cfg.Flavors {
+		list = append(list, launcher.Flavor{Name: f.Name, VCPUs: f.VCPUs, Memory: int64(f.Memory), Disk: int64(f.Disk)})
+	}
+	return list
+}
+
+// listen opens the socket. Only its owner can connect, and is asked who he is
+// all the same: the directory may be open to others.
+func (e *engine) listen() error {
+	path := e.path(client.SocketFile)
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	old := unix.Umask(0o177)
+	l, err := new(net.ListenConfig).Listen(e.ctx, "unix", path)
+	unix.Umask(old)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	unixListener := l.(*net.UnixListener)
+	unixListener.SetUnlinkOnClose(false) // by then the path may be the next engine's
+	e.socket = ownerOnly{unixListener}
+	return nil
+}
+
+// ownerOnly is a listener that accepts processes of this user only.
+type ownerOnly struct{ *net.UnixListener }
+
+func (l ownerOnly) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.AcceptUnix()
+		if err != nil {
+			return nil, err
+		}
+		if uid, err := peer(conn); err == nil && uid == os.Geteuid() {
+			return conn, nil
+		}
+		_ = conn.Close()
+	}
+}
+
+func peer(conn *net.UnixConn) (uid int, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var cred *unix.Ucred
+	cerr := raw.Control(func(fd uintptr) {
+		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	if err := errors.Join(cerr, err); err != nil {
+		return 0, err
+	}
+	return int(cred.Uid), nil
+}
+
+// counted notes when the engine is in use.
+func (e *engine) counted(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		e.active.Add(1)
+		defer func() {
+			e.mu.Lock()
+			e.used = time.Now()
+			e.mu.Unlock()
+			e.active.Add(-1)
+		}()
+		h.ServeHTTP(w, r)
+	})
+}
+
+// serve answers until ctx ends or nothing has happened for the idle time, 0 being
+// for ever.
+func (e *engine) serve(ctx context.Context, idle time.Duration) error {
+	e.log.Info("engine ready", "version", version, "state_dir", e.cfg.StateDir, "pid", os.Getpid())
+	go func() {
+		// What the first domain would wait for is learnt while its image is fetched.
+		if err := e.virt.Warm(); err != nil {
+			e.log.Warn("libvirt knows no QEMU", "err", err)
+		}
+	}()
+	failed := make(chan error, 2)
+	go func() { failed <- e.server.Serve(e.socket) }()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-failed:
+			return err
+		case <-ctx.Done():
+			e.log.Info("engine ending")
+			return nil
+		case <-tick.C:
+		}
+		if idle == 0 || !e.idleFor(idle) {
+			continue
+		}
+		// Out of sight first: who connected just before is still served.
+		if err := os.Remove(e.path(client.SocketFile)); err != nil {
+			return err
+		}
+		time.Sleep(100 * time.Millisecond)
+		if e.idleFor(idle) {
+			e.log.Info("engine ending: nothing to do", "idle", idle)
+			return nil
+		}
+		if err := e.listen(); err != nil {
+			return err
+		}
+		go func() { failed <- e.server.Serve(e.socket) }()
+	}
+}
+
+// idleFor reports whether nothing has run and nobody has asked for that long.
+func (e *engine) idleFor(idle time.Duration) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.active.Load() > 0 || e.manager.Busy() {
+		e.used = time.Now()
+	}
+	return time.Since(e.used) >= idle
+}
+
+// close ends the engine. Servers run on. The socket goes first, so that a client
+// that comes now starts an engine of its own, which waits for our lock.
+func (e *engine) close() error {
+	var errs []error
+	if e.socket != nil {
+		_ = os.Remove(e.path(client.SocketFile))
+		e.cancel() // who follows something is let go
+		ctx, cancel := context.WithTimeout(context.Background(), shutdownTime)
+		errs = append(errs, ignoreTimeout(e.server.Shutdown(ctx)))
+		cancel()
+	}
+	for _, f := range slices.Backward(e.closers) {
+		errs = append(errs, f())
+	}
+	e.cancel()
+	return errors.Join(errs...)
+}
+
+// ignoreTimeout: a request that does not end is no reason for the engine to fail.
+func ignoreTimeout(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil
+	}
+	return err
+}
+
+func (e *engine) info(context.Context) api.Info {
+	info := api.Info{Version: version, PID: os.Getpid(), StateDir: e.cfg.StateDir, URI: e.cfg.Libvirt.URI}
+	info.Libvirt, info.QEMU, _ = e.virt.Version()
+	return info
+}

@@ -1,0 +1,105 @@
+package images_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+
+	"github.com/slipway-vm/slipway/images"
+)
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("IMAGES_TEST_VICTIM"); dir != "" {
+		victim(dir)
+	}
+	os.Exit(m.Run())
+}
+
+// victim saves and deletes images until it is killed.
+func victim(dir string) {
+	ctx := context.Background()
+	fmt.Println("ready")
+	for n := 0; ; n++ {
+		err := func() error {
+			s, err := images.Open(images.Config{Dir: filepath.Join(dir, "images")})
+			if err != nil {
+				return err
+			}
+			for _, tag := range []string{"a", "b", "a"} {
+				i, err := s.Resolve(ctx, "oci:"+dir+"/layout:"+tag, platform)
+				if err != nil {
+					return err
+				}
+				if _, err := s.Save(ctx, i); err != nil {
+					return err
+				}
+				i.Close()
+			}
+			_, err = s.Delete(ctx, "oci:"+dir+"/layout:"+string("ab"[n%2]))
+			return err
+		}()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+}
+
+// A process killed at any moment leaves a store whose images are all whole.
+func TestKilled(t *testing.T) {
+	dir := t.TempDir()
+	path, err := layout.Write(filepath.Join(dir, "layout"), empty.Index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tag := range []string{"a", "b"} {
+		if err := path.AppendImage(runnable(t, 1), layout.WithAnnotations(map[string]string{"org.opencontainers.image.ref.name": tag})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 15 {
+		c := exec.Command(os.Args[0])
+		c.Env = append(os.Environ(), "IMAGES_TEST_VICTIM="+dir)
+		c.Stderr = os.Stderr
+		out, err := c.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := out.Read(make([]byte, 10)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(rand.IntN(40)) * time.Millisecond)
+		if err := c.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		var exit *exec.ExitError
+		if err := c.Wait(); !errors.As(err, &exit) || exit.ExitCode() != -1 {
+			t.Fatalf("the victim ended by itself: %v", err)
+		}
+		s, err := images.Open(images.Config{Dir: filepath.Join(dir, "images")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := s.List(t.Context())
+		if err != nil || len(all) > 2 {
+			t.Fatalf("%d images, %v", len(all), err)
+		}
+		for _, tmp := range []string{"tmp", "blobs/tmp"} {
+			if left, err := os.ReadDir(filepath.Join(dir, "images", tmp)); err != nil || len(left) != 0 {
+				t.Errorf("left %v (%v)", left, err)
+			}
+		}
+	}
+}

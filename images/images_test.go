@@ -1,0 +1,774 @@
+package images_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/slipway-vm/slipway/images"
+)
+
+// fakeRegistry serves images in memory; before, if set, may answer instead.
+type fakeRegistry struct {
+	host string
+
+	mu       sync.Mutex
+	before   func(w http.ResponseWriter, r *http.Request) bool
+	requests []string
+}
+
+func serve(t testing.TB) *fakeRegistry {
+	t.Helper()
+	f := &fakeRegistry{}
+	inner := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		f.mu.Lock()
+		before := f.before
+		f.requests = append(f.requests, r.Method+" "+r.URL.Path)
+		f.mu.Unlock()
+		if before == nil || !before(w, r) {
+			inner.ServeHTTP(w, r)
+		}
+	}))
+	t.Cleanup(s.Close)
+	f.host = strings.TrimPrefix(s.URL, "http://")
+	return f
+}
+
+func (f *fakeRegistry) answer(before func(w http.ResponseWriter, r *http.Request) bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.before, f.requests = before, nil
+}
+
+func (f *fakeRegistry) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.requests)
+}
+
+func push(t testing.TB, ref string, img v1.Image) {
+	t.Helper()
+	r, err := name.ParseReference(ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.Write(r, img); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func open(t testing.TB, change ...func(*images.Config)) *images.Store {
+	t.Helper()
+	c := images.Config{Dir: t.TempDir(), Keychain: authn.NewMultiKeychain()}
+	for _, f := range change {
+		f(&c)
+	}
+	s, err := images.Open(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func resolve(t testing.TB, s *images.Store, ref string, o images.ResolveOptions) *images.Image {
+	t.Helper()
+	i, err := s.Resolve(t.Context(), ref, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := i.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return i
+}
+
+// drain reads all layers.
+func drain(i *images.Image) error {
+	layers, err := i.Layers()
+	if err != nil {
+		return err
+	}
+	for _, l := range layers {
+		rc, err := l.Compressed()
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(io.Discard, rc)
+		rc.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// runnable is a random image for this platform.
+func runnable(t testing.TB, layers int64, change ...func(*v1.ConfigFile)) v1.Image {
+	t.Helper()
+	img, err := random.Image(10000, layers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c = c.DeepCopy()
+	c.OS, c.Architecture = "linux", "amd64"
+	for _, f := range change {
+		f(c)
+	}
+	if img, err = mutate.ConfigFile(img, c); err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+func digest(t testing.TB, i interface{ Digest() (v1.Hash, error) }) v1.Hash {
+	t.Helper()
+	h, err := i.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+var platform = images.ResolveOptions{Platform: &v1.Platform{OS: "linux", Architecture: "amd64"}}
+
+func TestParseReference(t *testing.T) {
+	wd, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct{ in, want string }{
+		{"nginx", "docker.io/library/nginx:latest"},
+		{"docker.io/nginx:1", "docker.io/library/nginx:1"},
+		{"docker://nginx:1", "docker.io/library/nginx:1"},
+		{"127.0.0.1:5000/a/b", "127.0.0.1:5000/a/b:latest"},
+		{"localhost:5000/a:t", "localhost:5000/a:t"},
+		{"example.com/a@sha256:" + strings.Repeat("a", 64), "example.com/a@sha256:" + strings.Repeat("a", 64)},
+		{"oci:dir", "oci:" + wd + "/dir"},
+		{"oci:/a/b:tag", "oci:/a/b:tag"},
+		{"oci:/a:b/c", "oci:/a:b/c"},
+		{"oci-archive:/a.tar:tag", "oci-archive:/a.tar:tag"},
+		{"docker-archive:/a.tar", "docker-archive:/a.tar"},
+		{"docker-archive:/a.tar:name:tag", "docker-archive:/a.tar:name:tag"},
+		{"docker-archive:/a.tar:example.com/name:tag", "docker-archive:/a.tar:example.com/name:tag"},
+	}
+	for _, test := range tests {
+		r, err := images.ParseReference(test.in)
+		if err != nil || r.String() != test.want {
+			t.Errorf("%s: %s (%v), want %s", test.in, r, err, test.want)
+			continue
+		}
+		if again, err := images.ParseReference(r.String()); err != nil || again.String() != test.want {
+			t.Errorf("%s is not stable: %s (%v)", r, again, err)
+		}
+	}
+	for _, bad := range []string{"", "UPPER", "a b", "oci:", "oci-archive::tag", "x:y:z", "http://example.com/a"} {
+		if r, err := images.ParseReference(bad); !errors.Is(err, images.ErrInvalidReference) {
+			t.Errorf("%q is taken as %s (%v)", bad, r, err)
+		}
+	}
+}
+
+func TestRegistry(t *testing.T) {
+	f := serve(t)
+	img := runnable(t, 3)
+	ref := f.host + "/a/b:tag"
+	push(t, ref, img)
+	s := open(t)
+	i := resolve(t, s, ref, platform)
+	if i.Reference != ref || i.Digest != digest(t, img) || i.Local {
+		t.Errorf("image %+v", i)
+	}
+	if err := drain(i); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Resolve(t.Context(), ref, images.ResolveOptions{Pull: images.PullNever}); !errors.Is(err, images.ErrNotFound) {
+		t.Errorf("an unknown image, without pulling: %v", err)
+	}
+	r, err := s.Save(t.Context(), i)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, _ := img.ConfigName()
+	if r.ID != config.Hex || r.Digest != i.Digest || r.Reference != ref || len(r.DiffIDs) != 3 || r.Size == 0 || r.Pulled.IsZero() {
+		t.Errorf("record %+v", r)
+	}
+
+	// Remembered, it is answered without the network, layers apart.
+	f.answer(nil)
+	i = resolve(t, s, ref, platform)
+	if f.count() != 0 || !i.Local || i.Digest != r.Digest {
+		t.Errorf("%d requests for a remembered image", f.count())
+	}
+	if err := drain(i); err != nil || f.count() == 0 {
+		t.Errorf("layers of a remembered image: %v", err)
+	}
+	newer := runnable(t, 1)
+	push(t, ref, newer)
+	if i := resolve(t, s, ref, platform); i.Digest != r.Digest {
+		t.Error("PullMissing pulled")
+	}
+	always := platform
+	always.Pull = images.PullAlways
+	if i := resolve(t, s, ref, always); i.Digest != digest(t, newer) {
+		t.Error("PullAlways did not pull")
+	}
+}
+
+func TestRecords(t *testing.T) {
+	f := serve(t)
+	s := open(t)
+	var records []images.Record
+	for n, img := range []v1.Image{runnable(t, 1), runnable(t, 2)} {
+		for _, tag := range []string{"a", "b"} {
+			ref := fmt.Sprintf("%s/image%d:%s", f.host, n, tag)
+			push(t, ref, img)
+			r, err := s.Save(t.Context(), resolve(t, s, ref, platform))
+			if err != nil {
+				t.Fatal(err)
+			}
+			records = append(records, r)
+		}
+	}
+	all, err := s.List(t.Context())
+	if err != nil || len(all) != 4 || all[0].Reference != records[0].Reference || all[3].Config.Architecture != "amd64" {
+		t.Errorf("list %+v (%v)", all, err)
+	}
+	for _, what := range []string{records[2].Reference, records[2].ID, records[2].ID[:12], records[2].Digest.String(), "sha256:" + records[2].ID} {
+		if r, err := s.Lookup(t.Context(), what); err != nil || r.Reference != records[2].Reference {
+			t.Errorf("lookup %s: %+v (%v)", what, r, err)
+		}
+	}
+	for _, what := range []string{"nothing", "ffff", "abc", "", "UPPER", "../x"} {
+		if _, err := s.Lookup(t.Context(), what); !errors.Is(err, images.ErrNotFound) {
+			t.Errorf("lookup %q: %v", what, err)
+		}
+	}
+	if _, err := s.Delete(t.Context(), records[0].Reference); err != nil {
+		t.Error(err)
+	}
+	if r, err := s.Lookup(t.Context(), records[0].ID); err != nil || r.Reference != records[1].Reference {
+		t.Errorf("the other tag: %+v (%v)", r, err)
+	}
+	if _, err := s.Delete(t.Context(), records[2].ID[:12]); err != nil {
+		t.Error(err)
+	}
+	if all, err := s.List(t.Context()); err != nil || len(all) != 1 {
+		t.Errorf("list %+v (%v)", all, err)
+	}
+	if _, err := s.Delete(t.Context(), records[2].ID); !errors.Is(err, images.ErrNotFound) {
+		t.Errorf("deleting twice: %v", err)
+	}
+}
+
+func TestFiles(t *testing.T) {
+	dir := t.TempDir()
+	img := runnable(t, 2)
+	path, err := layout.Write(filepath.Join(dir, "layout"), empty.Index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := path.AppendImage(img, layout.WithAnnotations(map[string]string{"org.opencontainers.image.ref.name": "one"})); err != nil {
+		t.Fatal(err)
+	}
+	if err := path.AppendImage(runnable(t, 1), layout.WithAnnotations(map[string]string{"org.opencontainers.image.ref.name": "latest"})); err != nil {
+		t.Fatal(err)
+	}
+	archiveDir(t, filepath.Join(dir, "layout"), filepath.Join(dir, "layout.tar"))
+	tag, err := name.NewTag("example.com/a:b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tarball.WriteToFile(filepath.Join(dir, "docker.tar"), tag, img); err != nil {
+		t.Fatal(err)
+	}
+	state := t.TempDir()
+	s := open(t, func(c *images.Config) { c.Dir = state })
+	for _, ref := range []string{"oci:" + dir + "/layout:one", "oci-archive:" + dir + "/layout.tar:one", "oci:" + dir + "/layout",
+		"docker-archive:" + dir + "/docker.tar", "docker-archive:" + dir + "/docker.tar:example.com/a:b"} {
+		i := resolve(t, s, ref, platform)
+		if err := drain(i); err != nil || !i.Local || i.Reference != ref {
+			t.Errorf("%s: %v", ref, err)
+		}
+		if r, err := s.Save(t.Context(), i); err != nil || r.Reference != ref {
+			t.Errorf("%s: %v", ref, err)
+		}
+	}
+	if i := resolve(t, s, "oci:"+dir+"/layout:one", platform); i.Digest != digest(t, img) {
+		t.Error("another image than the tagged")
+	}
+	compressFile(t, dir+"/docker.tar", dir+"/docker.tar.gz", func(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriter(w), nil })
+	compressFile(t, dir+"/layout.tar", dir+"/layout.tar.zst", func(w io.Writer) (io.WriteCloser, error) { return zstd.NewWriter(w) })
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		w, err := os.OpenFile(pipe, os.O_WRONLY, 0)
+		if err != nil {
+			return
+		}
+		defer w.Close()
+		if r, err := os.Open(dir + "/docker.tar.gz"); err == nil {
+			io.Copy(w, r)
+			r.Close()
+		}
+	}()
+	for _, ref := range []string{"docker-archive:" + dir + "/docker.tar.gz", "oci-archive:" + dir + "/layout.tar.zst:one", "docker-archive:" + pipe} {
+		if err := drain(resolve(t, s, ref, platform)); err != nil {
+			t.Errorf("%s: %v", ref, err)
+		}
+	}
+	if left, err := os.ReadDir(filepath.Join(state, "tmp")); err != nil || len(left) != 0 {
+		t.Errorf("left %v (%v)", left, err)
+	}
+	if err := os.Truncate(dir+"/docker.tar.gz", 5000); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Resolve(t.Context(), "docker-archive:"+dir+"/docker.tar.gz", platform); !errors.Is(err, images.ErrCorrupt) {
+		t.Errorf("a truncated archive: %v", err)
+	}
+	for _, ref := range []string{"oci:" + dir + "/layout:none", "oci:" + dir, "oci:" + dir + "/nothing", "oci-archive:" + dir + "/nothing",
+		"docker-archive:" + dir + "/layout.tar", "docker-archive:" + dir + "/docker.tar:other:tag"} {
+		if _, err := s.Resolve(t.Context(), ref, platform); !errors.Is(err, images.ErrNotFound) {
+			t.Errorf("%s: %v", ref, err)
+		}
+	}
+}
+
+func compressFile(t testing.TB, from, to string, with func(io.Writer) (io.WriteCloser, error)) {
+	t.Helper()
+	b, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	w, err := with(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func archiveDir(t testing.TB, dir, to string) {
+	t.Helper()
+	f, err := os.Create(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	w := tar.NewWriter(f)
+	if err := w.AddFS(os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Whatever a registry says that is not so is an error that names the digest.
+func TestLies(t *testing.T) {
+	img := runnable(t, 1)
+	layers, err := img.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer := digest(t, layers[0])
+	config, err := img.ConfigName()
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := func(b string) func(http.ResponseWriter, *http.Request) {
+		return func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, b) }
+	}
+	rc, err := layers[0].Compressed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored, err := io.ReadAll(rc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := bytes.Clone(stored)
+	changed[len(changed)/2] ^= 1
+	tests := []struct {
+		name string
+		path string
+		with func(http.ResponseWriter, *http.Request)
+		say  v1.Hash
+	}{
+		{"a changed layer", "/blobs/" + layer.String(), body(string(changed)), layer},
+		{"a short layer", "/blobs/" + layer.String(), body(string(stored[:100])), layer},
+		{"a long layer", "/blobs/" + layer.String(), body(string(stored) + "more"), layer},
+		{"a long layer in chunks", "/blobs/" + layer.String(), func(w http.ResponseWriter, _ *http.Request) {
+			w.(http.Flusher).Flush()
+			w.Write(stored)
+			io.WriteString(w, "more")
+		}, layer},
+		{"another config", "/blobs/" + config.String(), body(`{"architecture":"amd64","os":"linux"}`), config},
+		{"another manifest", "/manifests/" + digest(t, img).String(), func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", string(types.OCIManifestSchema1))
+			io.WriteString(w, `{"schemaVersion":2}`)
+		}, digest(t, img)},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			f := serve(t)
+			ref := f.host + "/a@" + digest(t, img).String()
+			push(t, f.host+"/a:latest", img)
+			f.answer(func(w http.ResponseWriter, r *http.Request) bool {
+				if strings.HasSuffix(r.URL.Path, test.path) {
+					test.with(w, r)
+					return true
+				}
+				return false
+			})
+			i, err := open(t).Resolve(t.Context(), ref, platform)
+			if err == nil {
+				err = drain(i)
+			}
+			if !errors.Is(err, images.ErrCorrupt) || !strings.Contains(err.Error(), test.say.String()) {
+				t.Errorf("error %v, want one that names %s", err, test.say)
+			}
+		})
+	}
+}
+
+func TestResume(t *testing.T) {
+	for _, ranges := range []bool{true, false} {
+		t.Run(fmt.Sprintf("ranges=%v", ranges), func(t *testing.T) {
+			f := serve(t)
+			data := make([]byte, 1<<20)
+			for i := range data {
+				data[i] = byte(i * i >> 8)
+			}
+			img, err := mutate.AppendLayers(runnable(t, 0), static.NewLayer(data, types.OCIUncompressedLayer))
+			if err != nil {
+				t.Fatal(err)
+			}
+			push(t, f.host+"/a", img)
+			layers, _ := img.Layers()
+			path := "/blobs/" + digest(t, layers[0]).String()
+			var mu sync.Mutex
+			var asked []string
+			f.answer(func(w http.ResponseWriter, r *http.Request) bool {
+				if !strings.HasSuffix(r.URL.Path, path) {
+					return false
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				asked = append(asked, r.Header.Get("Range"))
+				if len(asked) == 2 {
+					w.WriteHeader(http.StatusServiceUnavailable)
+					return true
+				}
+				from := 0
+				if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &from); err == nil && ranges {
+					w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(data)-1, len(data)))
+					w.WriteHeader(http.StatusPartialContent)
+				} else {
+					from = 0
+				}
+				if len(asked) < 4 {
+					w.Header().Set("Content-Length", fmt.Sprint(len(data)-from))
+					w.Write(data[from : from+(len(data)-from)/2])
+					w.(http.Flusher).Flush()
+					panic(http.ErrAbortHandler)
+				}
+				w.Write(data[from:])
+				return true
+			})
+			if err := drain(resolve(t, open(t), f.host+"/a", platform)); err != nil {
+				t.Fatal(err)
+			}
+			if len(asked) != 4 || asked[1] != "bytes=524288-" {
+				t.Errorf("asked for %q", asked)
+			}
+		})
+	}
+}
+
+// A registry that stays broken is given up, and one that nobody serves at once.
+func TestUnavailable(t *testing.T) {
+	f := serve(t)
+	push(t, f.host+"/a", runnable(t, 1))
+	f.answer(func(w http.ResponseWriter, r *http.Request) bool {
+		w.WriteHeader(http.StatusBadGateway)
+		return true
+	})
+	tests := []struct {
+		name string
+		ref  string
+		kind error
+		in   time.Duration
+	}{
+		{"broken", f.host + "/a", images.ErrUnavailable, 5 * time.Second},
+		{"nobody", "127.0.0.1:1/a", images.ErrUnavailable, time.Second},
+		{"no such host", "registry.invalid/a", images.ErrUnavailable, 2 * time.Second},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			start := time.Now()
+			_, err := open(t).Resolve(t.Context(), test.ref, platform)
+			if !errors.Is(err, test.kind) || time.Since(start) > test.in {
+				t.Errorf("error %v after %v", err, time.Since(start))
+			}
+		})
+	}
+}
+
+func TestResolveRefuses(t *testing.T) {
+	f := serve(t)
+	foreign, err := mutate.Append(runnable(t, 0), mutate.Addendum{Layer: static.NewLayer([]byte("x"), types.DockerForeignLayer), URLs: []string{"http://example.com"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	chart := mutate.ConfigMediaType(runnable(t, 1), "application/vnd.cncf.helm.config.v1+json")
+	push(t, f.host+"/arm", runnable(t, 1, func(c *v1.ConfigFile) { c.Architecture = "arm64" }))
+	push(t, f.host+"/chart", chart)
+	f.put(t, "foreign", foreign)
+	f.put(t, "count", runnable(t, 1, func(c *v1.ConfigFile) { c.RootFS.DiffIDs = nil }))
+	tests := []struct {
+		ref  string
+		kind error
+		say  string
+	}{
+		{f.host + "/nothing", images.ErrNotFound, "nothing"},
+		{f.host + "/arm", images.ErrUnsupported, "linux/arm64"},
+		{f.host + "/chart", images.ErrUnsupported, "helm"},
+		{f.host + "/foreign", images.ErrUnsupported, "foreign layer"},
+		{f.host + "/count", images.ErrCorrupt, "1 layers"},
+		{"No Reference", images.ErrInvalidReference, "No Reference"},
+		{f.host + "/arm@sha256:" + strings.Repeat("0", 64), images.ErrNotFound, ""},
+	}
+	for _, test := range tests {
+		_, err := open(t).Resolve(t.Context(), test.ref, platform)
+		if !errors.Is(err, test.kind) || !strings.Contains(err.Error(), test.say) {
+			t.Errorf("%s: %v, want %v: %s", test.ref, err, test.kind, test.say)
+		}
+	}
+}
+
+// put stores an image without what remote.Write would make right.
+func (f *fakeRegistry) put(t testing.TB, repo string, img v1.Image) {
+	t.Helper()
+	raw, err := img.RawManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := img.RawConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := img.ConfigName()
+	if err != nil {
+		t.Fatal(err)
+	}
+	send := func(method, path, kind string, b []byte) {
+		r, err := http.NewRequestWithContext(context.Background(), method, "http://"+f.host+"/v2/"+repo+path, bytes.NewReader(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", kind)
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode >= 300 {
+			t.Fatalf("%s %s: %s", method, path, resp.Status)
+		}
+	}
+	send(http.MethodPost, "/blobs/uploads/?digest="+id.String(), "application/octet-stream", config)
+	send(http.MethodPut, "/manifests/latest", string(types.OCIManifestSchema1), raw)
+}
+
+func TestIndex(t *testing.T) {
+	f := serve(t)
+	amd, arm := runnable(t, 1), runnable(t, 1, func(c *v1.ConfigFile) { c.Architecture = "arm64" })
+	attestation := runnable(t, 1)
+	add := func(img v1.Image, p *v1.Platform, annotations map[string]string) mutate.IndexAddendum {
+		return mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: p, Annotations: annotations}}
+	}
+	index := mutate.AppendManifests(empty.Index,
+		add(attestation, &v1.Platform{OS: "unknown", Architecture: "unknown"}, map[string]string{"vnd.docker.reference.type": "attestation-manifest"}),
+		add(attestation, &v1.Platform{OS: "linux", Architecture: "amd64"}, map[string]string{"vnd.docker.reference.type": "attestation-manifest"}),
+		add(arm, &v1.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}, nil),
+		add(amd, &v1.Platform{OS: "linux", Architecture: "amd64"}, nil))
+	nested := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: index})
+	for _, idx := range []v1.ImageIndex{index, mutate.IndexMediaType(index, types.DockerManifestList), nested} {
+		r, err := name.ParseReference(f.host + "/a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := remote.WriteIndex(r, idx); err != nil {
+			t.Fatal(err)
+		}
+		for arch, want := range map[string]v1.Image{"amd64": amd, "arm64": arm} {
+			i := resolve(t, open(t), f.host+"/a", images.ResolveOptions{Platform: &v1.Platform{OS: "linux", Architecture: arch}})
+			if i.Digest != digest(t, want) {
+				t.Errorf("another image than that for %s", arch)
+			}
+		}
+		_, err = open(t).Resolve(t.Context(), f.host+"/a", images.ResolveOptions{Platform: &v1.Platform{OS: "linux", Architecture: "s390x"}})
+		if !errors.Is(err, images.ErrNotFound) || !strings.Contains(err.Error(), "linux/arm64/v8, linux/amd64") {
+			t.Errorf("error %v", err)
+		}
+	}
+}
+
+func TestCredentials(t *testing.T) {
+	f := serve(t)
+	push(t, f.host+"/a", runnable(t, 1))
+	tokens := 0
+	bearer := func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path == "/token" {
+			user, password, _ := r.BasicAuth()
+			if user != "user" || password != "secret" || r.URL.Query().Get("scope") != "repository:a:pull" {
+				w.WriteHeader(http.StatusUnauthorized)
+				return true
+			}
+			tokens++
+			json.NewEncoder(w).Encode(map[string]any{"token": fmt.Sprint("token", tokens)})
+			return true
+		}
+		// A token is good for one resource, which forces refreshing.
+		if r.Header.Get("Authorization") == fmt.Sprint("Bearer token", tokens) && (!strings.Contains(r.URL.Path, "blobs") || tokens > 1) {
+			return false
+		}
+		w.Header().Set("WWW-Authenticate", `Bearer realm="http://`+f.host+`/token",service="s",scope="repository:a:pull"`)
+		w.WriteHeader(http.StatusUnauthorized)
+		return true
+	}
+	basic := func(w http.ResponseWriter, r *http.Request) bool {
+		if user, password, _ := r.BasicAuth(); user == "user" && password == "secret" {
+			return false
+		}
+		w.Header().Set("WWW-Authenticate", `Basic realm="r"`)
+		w.WriteHeader(http.StatusUnauthorized)
+		return true
+	}
+	for kind, guard := range map[string]func(http.ResponseWriter, *http.Request) bool{"basic": basic, "bearer": bearer} {
+		t.Run(kind, func(t *testing.T) {
+			f.answer(guard)
+			known := open(t, func(c *images.Config) { c.Keychain = keychain{"user", "secret"} })
+			if err := drain(resolve(t, known, f.host+"/a", platform)); err != nil {
+				t.Error(err)
+			}
+			for _, who := range []keychain{{"user", "wrong"}, {}} {
+				unknown := open(t, func(c *images.Config) { c.Keychain = who })
+				if _, err := unknown.Resolve(t.Context(), f.host+"/a", platform); !errors.Is(err, images.ErrUnauthorized) {
+					t.Errorf("%v: error %v", who, err)
+				}
+			}
+		})
+	}
+}
+
+type keychain struct{ user, password string }
+
+func (k keychain) Resolve(authn.Resource) (authn.Authenticator, error) {
+	if k.user == "" {
+		return authn.Anonymous, nil
+	}
+	return &authn.Basic{Username: k.user, Password: k.password}, nil
+}
+
+func TestMirrors(t *testing.T) {
+	origin, mirror := serve(t), serve(t)
+	img := runnable(t, 1)
+	push(t, origin.host+"/a/b", img)
+	s := open(t, func(c *images.Config) {
+		c.Mirrors = map[string][]string{origin.host: {"127.0.0.1:1", mirror.host + "/proxy"}}
+	})
+	// Without the image on a mirror, the registry has the word.
+	if err := drain(resolve(t, s, origin.host+"/a/b", platform)); err != nil {
+		t.Error(err)
+	}
+	push(t, mirror.host+"/proxy/a/b", img)
+	origin.answer(nil)
+	i := resolve(t, s, origin.host+"/a/b", platform)
+	if err := drain(i); err != nil || origin.count() != 0 || i.Reference != origin.host+"/a/b:latest" {
+		t.Errorf("%d requests to the registry (%v)", origin.count(), err)
+	}
+}
+
+func TestTLS(t *testing.T) {
+	inner := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	server := httptest.NewUnstartedServer(inner)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	host := strings.TrimPrefix(server.URL, "https://")
+	r, err := name.ParseReference(host + "/a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.Write(r, runnable(t, 1), remote.WithTransport(server.Client().Transport)); err != nil {
+		t.Fatal(err)
+	}
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for what, s := range map[string]*images.Store{
+		"authority": open(t, func(c *images.Config) { c.CAFiles = []string{ca} }),
+		"insecure":  open(t, func(c *images.Config) { c.Insecure = []string{host} }),
+	} {
+		if err := drain(resolve(t, s, host+"/a", platform)); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if _, err := open(t).Resolve(t.Context(), host+"/a", platform); !errors.Is(err, images.ErrUnavailable) || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("an unknown authority: %v", err)
+	}
+	if _, err := images.Open(images.Config{Dir: t.TempDir(), CAFiles: []string{"/nowhere"}}); err == nil {
+		t.Error("a missing file of authorities passed")
+	}
+}

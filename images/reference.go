@@ -1,0 +1,83 @@
+package images
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/name"
+)
+
+// Transport is where a reference points.
+type Transport string
+
+const (
+	Registry      Transport = "registry"
+	Layout        Transport = "oci"
+	LayoutArchive Transport = "oci-archive"
+	DockerArchive Transport = "docker-archive"
+)
+
+// Reference is a parsed reference. Name is set for a registry, Path and
+// perhaps Tag otherwise.
+type Reference struct {
+	Transport Transport
+	Name      name.Reference
+	Path      string
+	Tag       string
+}
+
+// ParseReference reads what a user writes. Files are made absolute, so that
+// the result means the same to another process.
+func ParseReference(s string) (Reference, error) {
+	for _, t := range []Transport{Layout, LayoutArchive, DockerArchive} {
+		if rest, ok := strings.CutPrefix(s, string(t)+":"); ok {
+			return parseFile(t, rest)
+		}
+	}
+	n, err := name.ParseReference(strings.TrimPrefix(s, "docker://"))
+	if err != nil {
+		return Reference{}, fmt.Errorf("%w: %q: %w", ErrInvalidReference, s, err)
+	}
+	return Reference{Transport: Registry, Name: n}, nil
+}
+
+// parseFile splits PATH[:TAG]. A tag has no slash, so a colon before one is
+// part of the path.
+func parseFile(t Transport, rest string) (Reference, error) {
+	path, tag := rest, ""
+	if i := strings.LastIndexByte(rest, ':'); i >= 0 && !strings.Contains(rest[i:], "/") {
+		path, tag = rest[:i], rest[i+1:]
+		// A docker archive's tag is itself NAME:TAG.
+		if j := strings.IndexByte(rest, ':'); t == DockerArchive && j < i {
+			path, tag = rest[:j], rest[j+1:]
+		}
+	} else if i := strings.IndexByte(rest, ':'); t == DockerArchive && i >= 0 {
+		path, tag = rest[:i], rest[i+1:]
+	}
+	if path == "" {
+		return Reference{}, fmt.Errorf("%w: %q has no file", ErrInvalidReference, string(t)+":"+rest)
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return Reference{}, fmt.Errorf("%w: %q: %w", ErrInvalidReference, path, err)
+	}
+	return Reference{Transport: t, Path: abs, Tag: tag}, nil
+}
+
+// String is the canonical form: what is shown, and what images are
+// remembered by.
+func (r Reference) String() string {
+	if r.Transport == Registry {
+		// The alias is what people know.
+		if rest, ok := strings.CutPrefix(r.Name.Name(), name.DefaultRegistry+"/"); ok {
+			return "docker.io/" + rest
+		}
+		return r.Name.Name()
+	}
+	s := string(r.Transport) + ":" + r.Path
+	if r.Tag != "" {
+		s += ":" + r.Tag
+	}
+	return s
+}

@@ -1,0 +1,180 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/slipway-vm/slipway/guest"
+	"github.com/slipway-vm/slipway/launcher"
+)
+
+// PullBody is the body of a request to pull an image.
+type PullBody struct {
+	Image string `json:"image"`
+	Pull  string `json:"pull,omitempty"`
+}
+
+// PullEvent is one line of the answer to a pull: progress, then an image or an error.
+type PullEvent struct {
+	Progress *launcher.PullProgress `json:"progress,omitempty"`
+	Image    *launcher.Image        `json:"image,omitempty"`
+	Error    *Error                 `json:"error,omitempty"`
+}
+
+// progressInterval spaces the progress that a pull reports.
+const progressInterval = 100 * time.Millisecond
+
+func (a *API) listImages(w http.ResponseWriter, r *http.Request) error {
+	list, err := a.manager.Images(r.Context())
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, list)
+}
+
+func (a *API) showImage(w http.ResponseWriter, r *http.Request) error {
+	img, err := a.manager.Image(r.Context(), r.URL.Query().Get("ref"))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, img)
+}
+
+func (a *API) deleteImage(w http.ResponseWriter, r *http.Request) error {
+	force, _ := strconv.ParseBool(r.URL.Query().Get("force"))
+	if err := a.manager.DeleteImage(r.Context(), r.URL.Query().Get("ref"), force); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// PruneBody is the body of a request to remove what is not used.
+type PruneBody struct {
+	All bool `json:"all,omitempty"` // images that no server was made from, too
+}
+
+func (a *API) pruneImages(w http.ResponseWriter, r *http.Request) error {
+	var body PruneBody
+	if err := readJSON(r, &body); err != nil {
+		return err
+	}
+	pruned, err := a.manager.PruneImages(r.Context(), body.All)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, pruned)
+}
+
+func (a *API) verifyImage(w http.ResponseWriter, r *http.Request) error {
+	if err := a.manager.VerifyImage(r.Context(), r.URL.Query().Get("ref")); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (a *API) pullImage(w http.ResponseWriter, r *http.Request) error {
+	var body PullBody
+	if err := readJSON(r, &body); err != nil {
+		return err
+	}
+	var mu sync.Mutex
+	out, flush := json.NewEncoder(w), http.NewResponseController(w)
+	send := func(e PullEvent) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if err := out.Encode(e); err != nil {
+			return err
+		}
+		return flush.Flush()
+	}
+	var last time.Time
+	done := 0
+	img, err := a.manager.Pull(r.Context(), body.Image, body.Pull, func(p launcher.PullProgress) {
+		if settled := settledLayers(p); settled > done || time.Since(last) >= progressInterval {
+			last, done = time.Now(), settled
+			_ = send(PullEvent{Progress: &p}) // a client that has gone ends the request's context
+		}
+	})
+	if err != nil {
+		e, _ := asError(err)
+		return send(PullEvent{Error: e})
+	}
+	return send(PullEvent{Image: &img})
+}
+
+func settledLayers(p launcher.PullProgress) int {
+	n := 0
+	for _, l := range p.Layers {
+		if l.Settled() {
+			n++
+		}
+	}
+	return n
+}
+
+// Kernels are the guest kernels; guest.KernelStore implements it.
+type Kernels interface {
+	List() ([]guest.Kernel, error)
+	Import(ctx context.Context, file string) (guest.Kernel, error)
+	Default() (guest.Kernel, error)
+	SetDefault(ctx context.Context, ref string) (guest.Kernel, error)
+}
+
+// Kernel is a guest kernel as it is shown.
+type Kernel struct {
+	guest.Kernel
+	Default bool `json:"default"`
+}
+
+// ImportBody is the body of a request to import a kernel.
+type ImportBody struct {
+	File string `json:"file"` // absolute, on the engine's host
+}
+
+// DefaultBody is the body of a request to choose the default kernel.
+type DefaultBody struct {
+	Kernel string `json:"kernel"` // name or digest
+}
+
+func (a *API) listKernels(w http.ResponseWriter, _ *http.Request) error {
+	all, err := a.kernels.List()
+	if err != nil {
+		return err
+	}
+	list := []Kernel{}
+	def, derr := a.kernels.Default()
+	for _, k := range all {
+		list = append(list, Kernel{k, derr == nil && k.Digest == def.Digest})
+	}
+	return writeJSON(w, http.StatusOK, list)
+}
+
+func (a *API) importKernel(w http.ResponseWriter, r *http.Request) error {
+	var body ImportBody
+	if err := readJSON(r, &body); err != nil {
+		return err
+	}
+	k, err := a.kernels.Import(r.Context(), body.File)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusCreated, Kernel{Kernel: k})
+}
+
+func (a *API) setDefaultKernel(w http.ResponseWriter, r *http.Request) error {
+	var body DefaultBody
+	if err := readJSON(r, &body); err != nil {
+		return err
+	}
+	k, err := a.kernels.SetDefault(r.Context(), body.Kernel)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, Kernel{k, true})
+}

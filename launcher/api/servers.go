@@ -1,0 +1,165 @@
+package api
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/slipway-vm/slipway/launcher"
+	"github.com/slipway-vm/slipway/launcher/output"
+)
+
+// StopBody is the body of a request to stop a server.
+type StopBody struct {
+	Grace *time.Duration `json:"grace,omitempty"` // nanoseconds; the server's own where absent
+}
+
+// SignalBody is the body of a request to signal a server's entrypoint.
+type SignalBody struct {
+	Signal string `json:"signal"` // name or number
+}
+
+func (a *API) listServers(w http.ResponseWriter, _ *http.Request) error {
+	list := a.manager.Servers()
+	if list == nil {
+		list = []launcher.Server{}
+	}
+	return writeJSON(w, http.StatusOK, list)
+}
+
+func (a *API) createServer(w http.ResponseWriter, r *http.Request) error {
+	var spec launcher.Spec
+	if err := readJSON(r, &spec); err != nil {
+		return err
+	}
+	srv, err := a.manager.Create(r.Context(), spec)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusAccepted, srv)
+}
+
+func (a *API) showServer(w http.ResponseWriter, r *http.Request) error {
+	srv, err := a.manager.Server(r.PathValue("server"))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, srv)
+}
+
+func (a *API) deleteServer(w http.ResponseWriter, r *http.Request) error {
+	if err := a.manager.Delete(r.Context(), r.PathValue("server")); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (a *API) watchServer(w http.ResponseWriter, r *http.Request) error {
+	out := json.NewEncoder(w)
+	flush := http.NewResponseController(w)
+	return a.manager.Watch(r.Context(), r.PathValue("server"), func(srv launcher.Server) error {
+		if err := out.Encode(srv); err != nil {
+			return err
+		}
+		return flush.Flush()
+	})
+}
+
+// serverOutput answers with frames. Its query: stream (stdout or stderr, both
+// where absent), run (the first; "latest"), since (RFC 3339), tail (lines) and
+// follow (true).
+func (a *API) serverOutput(w http.ResponseWriter, r *http.Request) error {
+	srv, err := a.manager.Server(r.PathValue("server"))
+	if err != nil {
+		return err
+	}
+	q, err := outputQuery(r, &srv)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", FramesType)
+	w.WriteHeader(http.StatusOK)
+	flush := http.NewResponseController(w)
+	if err := flush.Flush(); err != nil {
+		return err
+	}
+	return a.manager.Output(r.Context(), srv.ID, q, func(rec output.Record) error {
+		if err := WriteFrame(w, rec); err != nil {
+			return err
+		}
+		return flush.Flush()
+	})
+}
+
+func outputQuery(r *http.Request, srv *launcher.Server) (output.Query, error) {
+	q, in := output.All(), r.URL.Query()
+	var err error
+	if s := in.Get("stream"); s != "" {
+		q.Stdout, q.Stderr = s == "stdout", s == "stderr"
+	}
+	if s := in.Get("run"); s == "latest" {
+		q.Run = srv.Run
+	} else if s != "" {
+		q.Run, err = strconv.Atoi(s)
+	}
+	if s := in.Get("since"); s != "" && err == nil {
+		q.Since, err = time.Parse(time.RFC3339Nano, s)
+	}
+	if s := in.Get("tail"); s != "" && err == nil {
+		q.Tail, err = strconv.Atoi(s)
+	}
+	if s := in.Get("follow"); s != "" && err == nil {
+		q.Follow, err = strconv.ParseBool(s)
+	}
+	if err != nil {
+		return q, &Error{"invalid", "output: " + err.Error()}
+	}
+	return q, nil
+}
+
+// maxConsole bounds what is sent of a console log, in bytes.
+const maxConsole = 1 << 20
+
+func (a *API) serverConsole(w http.ResponseWriter, r *http.Request) error {
+	b, err := a.manager.Console(r.PathValue("server"), maxConsole)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, err = w.Write(b)
+	return err
+}
+
+func (a *API) startServer(w http.ResponseWriter, r *http.Request) error {
+	if err := a.manager.Start(r.Context(), r.PathValue("server")); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (a *API) stopServer(w http.ResponseWriter, r *http.Request) error {
+	var body StopBody
+	if err := readJSON(r, &body); err != nil {
+		return err
+	}
+	if err := a.manager.Stop(r.Context(), r.PathValue("server"), body.Grace); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (a *API) signalServer(w http.ResponseWriter, r *http.Request) error {
+	var body SignalBody
+	if err := readJSON(r, &body); err != nil {
+		return err
+	}
+	if err := a.manager.Signal(r.Context(), r.PathValue("server"), body.Signal); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}

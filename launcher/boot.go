@@ -1,0 +1,299 @@
+package launcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/slipway-vm/slipway/cloudinit"
+	"github.com/slipway-vm/slipway/cloudinit/seed"
+	"github.com/slipway-vm/slipway/guest"
+	"github.com/slipway-vm/slipway/guest/process"
+	"github.com/slipway-vm/slipway/launcher/domain"
+	"github.com/slipway-vm/slipway/rootfs"
+)
+
+// The steps of a boot, as a spawning server shows them.
+const (
+	StepResolve = "resolving the image"
+	StepFetch   = "fetching and unpacking"
+	StepClone   = "cloning the root"
+	StepProbe   = "trying the accelerator"
+	StepDefine  = "starting the guest"
+	StepGuest   = "booting"
+)
+
+// spawn boots the server's domain. What it made before a failure is taken back by
+// the run.
+func (r *run) spawn(ctx context.Context) error {
+	srv, _ := r.i.snapshot()
+	kernel, err := r.m.kernel(ctx, &srv)
+	if err != nil {
+		return err
+	}
+	programs, err := r.m.programs(&srv)
+	if err != nil {
+		return err
+	}
+	process, err := r.root(ctx, &srv)
+	if err != nil {
+		return err
+	}
+	r.m.trim(ctx, nil)
+	cloned := time.Now()
+	r.step(StepClone)
+	if err := r.furnish(ctx, &srv, process); err != nil {
+		return err
+	}
+	r.i.set(func(s *Server) { s.Timeline.Clone += time.Since(cloned) })
+	spec, err := r.domainSpec(ctx, &srv, kernel, programs)
+	if err != nil {
+		return err
+	}
+	r.step(StepDefine)
+	err = r.i.update(ctx, r.m.cfg.Store, func(s *Server) {
+		s.Kernel, s.KernelID, s.Machine, s.Accel = kernel.Name, kernel.Digest, spec.Machine, spec.Accel
+	})
+	if err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	begin := time.Now()
+	if err := r.m.cfg.Hypervisor.Start(ctx, spec); err != nil {
+		return err
+	}
+	r.defined = time.Now()
+	r.i.set(func(s *Server) { s.Timeline.Define, s.Step = r.defined.Sub(begin), StepGuest })
+	return nil
+}
+
+func (r *run) step(name string) { r.i.set(func(s *Server) { s.Step = name }) }
+
+// programs are what a domain is run with.
+type programs struct{ emulator, virtiofsd string }
+
+// programs finds out, before any work is done in vain, whether the host has what
+// the server's domain needs.
+func (m *Manager) programs(srv *Server) (p programs, err error) {
+	if p.emulator, err = m.cfg.Host.Emulator(); err != nil {
+		return p, err
+	}
+	if srv.RootMode == string(guest.RootVirtioFS) {
+		p.virtiofsd, err = m.cfg.Host.Virtiofsd()
+	}
+	return p, err
+}
+
+// kernel finds the server's kernel and refuses a server too small for it.
+func (m *Manager) kernel(ctx context.Context, srv *Server) (guest.Kernel, error) {
+	k, err := m.cfg.Kernels.Lookup(ctx, first(srv.Spec.Kernel, m.cfg.Kernel))
+	if errors.Is(err, guest.ErrKernelNotFound) {
+		return k, errorf(ErrInvalid, "%v: import one with `slipway kernel import`, see `slipway kernel list`", err)
+	}
+	if err != nil {
+		return k, err
+	}
+	if srv.Flavor.Memory < k.MinMemory {
+		return k, errorf(ErrInvalid, "%d MiB of memory are too little: the guest kernel %s needs %d MiB",
+			srv.Flavor.Memory>>20, k.Name, k.MinMemory>>20)
+	}
+	return k, nil
+}
+
+// root makes the server's root ready, which a server that was stopped has already:
+// image resolved, layers unpacked, overlay cloned.
+func (r *run) root(ctx context.Context, srv *Server) (*guest.Spec, error) {
+	if _, err := r.m.cfg.Roots.Overlay(r.i.dir); err == nil {
+		return r.m.recordedProcess(r.i.dir)
+	}
+	// Until the overlay holds on to its layers, nobody may collect them.
+	release, err := r.m.cfg.Roots.Hold(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	img, base, err := r.m.pull(ctx, srv.Spec.Image, srv.Spec.Pull, r.pullProgress)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = img.Close() }()
+	cfg, err := img.ConfigFile()
+	if err != nil {
+		return nil, err
+	}
+	process, err := srv.Spec.process(&cfg.Config, first(srv.Spec.Hostname, hostname(srv.Name)))
+	if err != nil {
+		return nil, err
+	}
+	id, err := img.ConfigName()
+	if err != nil {
+		return nil, err
+	}
+	begin := time.Now()
+	r.step(StepClone)
+	if _, err := r.m.cfg.Roots.Create(ctx, r.i.dir, base, srv.Flavor.Disk); err != nil {
+		return nil, fmt.Errorf("clone the root: %w", err)
+	}
+	r.i.set(func(s *Server) {
+		s.ImageDigest, s.ImageID = img.Digest.String(), id.String()
+		s.Timeline.Clone = time.Since(begin)
+	})
+	return process, nil
+}
+
+// recordedProcess reads what a server that has run before is to run again.
+func (m *Manager) recordedProcess(dir string) (*guest.Spec, error) {
+	b, err := os.ReadFile(filepath.Join(dir, shareDir, guest.SpecFile))
+	if err != nil {
+		return nil, err
+	}
+	return guest.ParseSpec(b)
+}
+
+// pullProgress shows how far a pull is.
+func (r *run) pullProgress(p PullProgress) {
+	r.i.set(func(s *Server) {
+		s.Step = p.String()
+		s.Timeline.Resolve, s.Timeline.Fetch, s.Timeline.Unpack = p.Resolve, p.Fetch, p.Unpack
+	})
+}
+
+// furnish mounts the root in the share, looks whether the entrypoint can be
+// started in it, and writes the seed.
+func (r *run) furnish(ctx context.Context, srv *Server, spec *guest.Spec) error {
+	overlay, err := r.m.cfg.Roots.Overlay(r.i.dir)
+	if err != nil {
+		return err
+	}
+	if err := makeShare(r.i.dir, srv.Spec.Volumes); err != nil {
+		return err
+	}
+	share := filepath.Join(r.i.dir, shareDir)
+	if err := r.writeSeed(srv, spec, share); err != nil {
+		return err
+	}
+	if err := mountShare(r.i.dir, srv.Spec.Volumes); err != nil {
+		return err
+	}
+	root := filepath.Join(share, guest.RootDir)
+	if err := overlay.Mount(ctx, root); err != nil {
+		return fmt.Errorf("mount the root: %w", err)
+	}
+	// A volume may bring the entrypoint or its users; then only the guest can say.
+	if len(srv.Spec.Volumes) > 0 {
+		return nil
+	}
+	return preflight(root, spec)
+}
+
+// preflight finds what the guest would fail on: a missing or unusable entrypoint,
+// an unknown user.
+func preflight(dir string, spec *guest.Spec) error {
+	root, err := process.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }()
+	if _, err := process.Resolve(root, process.Request{Args: spec.Args, Env: spec.Env, User: spec.User, Dir: spec.Dir}); err != nil {
+		return codedError{err, process.ExitCode(err)}
+	}
+	return nil
+}
+
+func (r *run) writeSeed(srv *Server, spec *guest.Spec, share string) error {
+	process, err := spec.Marshal()
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(share, guest.SeedDir)
+	err = seed.Write(dir, &cloudinit.Seed{MetaData: cloudinit.MetaData{
+		InstanceID: srv.ID, LocalHostname: spec.Hostname,
+	}})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(share, guest.SpecFile), process, 0o600)
+}
+
+// domainSpec says what the hypervisor is to run.
+func (r *run) domainSpec(ctx context.Context, srv *Server, kernel guest.Kernel, p programs) (domain.Spec, error) {
+	host := r.m.cfg.Host
+	initramfs, err := r.m.cfg.Kernels.Initramfs(ctx, kernel, r.m.cfg.Init)
+	if err != nil {
+		return domain.Spec{}, err
+	}
+	r.step(StepProbe)
+	accel, err := host.Accelerator(ctx, kernel)
+	if err != nil {
+		return domain.Spec{}, err
+	}
+	return domain.Spec{
+		Name:    r.domain,
+		UUID:    srv.ID,
+		Title:   srv.Name,
+		Machine: guest.MachineMicroVM,
+		Accel:   accel,
+		VCPUs:   uint(srv.Flavor.VCPUs),
+		Memory:  srv.Flavor.Memory,
+		Kernel:  kernel.Path, Initramfs: initramfs,
+		CommandLine: guest.CommandLine(guest.CommandLineOptions{
+			Machine: guest.MachineMicroVM, Accel: accel,
+			Root: guest.RootMode(srv.RootMode), TSCKHz: host.TSCKHz(),
+		}),
+		RootMode:    guest.RootMode(srv.RootMode),
+		Share:       filepath.Join(r.i.dir, shareDir),
+		Virtiofsd:   p.virtiofsd,
+		OwnShare:    len(srv.Spec.Volumes) == 0,
+		Emulator:    p.emulator,
+		ConsoleLog:  filepath.Join(r.i.dir, consoleFile),
+		AgentSocket: filepath.Join(r.i.dir, agentFile),
+	}, nil
+}
+
+// unmountServer unmounts all there is of a server.
+func (m *Manager) unmountServer(ctx context.Context, i *instance) error {
+	var errs []error
+	overlay, err := m.cfg.Roots.Overlay(i.dir)
+	switch {
+	case err == nil:
+		errs = append(errs, overlay.Unmount(ctx))
+	case !errors.Is(err, rootfs.ErrNotFound):
+		errs = append(errs, err)
+	}
+	return errors.Join(append(errs, unmountShare(ctx, i.dir))...)
+}
+
+// remove deletes all there is of a server that does not run, and its record last:
+// until then a crash is made good by the next engine.
+func (m *Manager) remove(ctx context.Context, i *instance) error {
+	i.removing.Lock()
+	defer i.removing.Unlock()
+	if srv, _ := i.snapshot(); srv.VMState == VMDeleted {
+		return nil
+	}
+	i.insist(ctx, m.cfg.Store, m.log, func(s *Server) { s.TaskState = TaskDeleting })
+	i.log.End()
+	domain := m.cfg.DomainPrefix + i.id
+	if err := errors.Join(m.cfg.Hypervisor.Destroy(ctx, domain), m.unmountServer(ctx, i)); err != nil {
+		return fmt.Errorf("delete server %s: %w", i.id, err)
+	}
+	if err := errors.Join(i.log.Close(), os.RemoveAll(i.dir)); err != nil {
+		return fmt.Errorf("delete server %s: %w", i.id, err)
+	}
+	if err := m.cfg.Store.Remove(ctx, i.id); err != nil {
+		return err
+	}
+	m.forget(i)
+	i.set(func(s *Server) { s.VMState, s.TaskState = VMDeleted, TaskNone })
+	m.log.Info("server deleted", "server", i.id)
+	return nil
+}
+
+// isServerID tells the directories of servers from other things.
+func isServerID(s string) bool { return len(s) == 36 && strings.Count(s, "-") == 4 }

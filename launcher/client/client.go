@@ -1,0 +1,290 @@
+// Package client speaks to an engine over its socket, and starts one where none
+// runs.
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/slipway-vm/slipway/launcher"
+	"github.com/slipway-vm/slipway/launcher/api"
+	"github.com/slipway-vm/slipway/launcher/output"
+)
+
+// Client is a connection to one engine. Its methods may be called at once.
+type Client struct {
+	http *http.Client
+	dial func(context.Context) (net.Conn, error)
+}
+
+// New makes a client of the engine at a socket; it does not connect yet.
+func New(socket string) *Client {
+	dial := func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", socket)
+	}
+	transport := &http.Transport{
+		DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
+		DisableCompression: true,
+	}
+	return &Client{&http.Client{Transport: transport}, dial}
+}
+
+// do makes a request; a status of 400 and more becomes an *api.Error.
+func (c *Client) do(ctx context.Context, method, path string, query url.Values, body any) (*http.Response, error) {
+	var send io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		send = bytes.NewReader(b)
+	}
+	u := url.URL{Scheme: "http", Host: "engine", Path: api.Prefix + path, RawQuery: query.Encode()}
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), send)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		var uerr *url.Error
+		if errors.As(err, &uerr) {
+			err = uerr.Err
+		}
+		return nil, fmt.Errorf("ask the engine: %w", err)
+	}
+	if resp.StatusCode < http.StatusBadRequest {
+		return resp, nil
+	}
+	defer func() { _ = resp.Body.Close() }()
+	return nil, failure(resp)
+}
+
+// failure reads the error that the engine answered with.
+func failure(resp *http.Response) error {
+	var e api.ErrorBody
+	if err := json.NewDecoder(resp.Body).Decode(&e); err != nil || e.Error == nil {
+		return fmt.Errorf("the engine answered %s", resp.Status)
+	}
+	return e.Error
+}
+
+// call makes a request whose answer is one JSON value, decoded into result unless
+// that is nil.
+func (c *Client) call(ctx context.Context, method, path string, query url.Values, body, result any) error {
+	resp, err := c.do(ctx, method, path, query, body)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if result == nil {
+		return nil
+	}
+	return json.NewDecoder(resp.Body).Decode(result)
+}
+
+func server(ref string) string { return "/servers/" + url.PathEscape(ref) }
+
+// Info describes the engine.
+func (c *Client) Info(ctx context.Context) (api.Info, error) {
+	var info api.Info
+	return info, c.call(ctx, http.MethodGet, "/info", nil, nil, &info)
+}
+
+// Servers lists all servers, oldest first.
+func (c *Client) Servers(ctx context.Context) ([]launcher.Server, error) {
+	var list []launcher.Server
+	return list, c.call(ctx, http.MethodGet, "/servers", nil, nil, &list)
+}
+
+// Server returns the server with an ID or name.
+func (c *Client) Server(ctx context.Context, ref string) (launcher.Server, error) {
+	var srv launcher.Server
+	return srv, c.call(ctx, http.MethodGet, server(ref), nil, nil, &srv)
+}
+
+// Create begins to boot a server.
+func (c *Client) Create(ctx context.Context, spec launcher.Spec) (launcher.Server, error) {
+	var srv launcher.Server
+	return srv, c.call(ctx, http.MethodPost, "/servers", nil, spec, &srv)
+}
+
+// Delete ends a server at once and removes it.
+func (c *Client) Delete(ctx context.Context, ref string) error {
+	return c.call(ctx, http.MethodDelete, server(ref), nil, nil, nil)
+}
+
+// Start boots a stopped server; [Client.Watch] tells how that goes.
+func (c *Client) Start(ctx context.Context, ref string) error {
+	return c.call(ctx, http.MethodPost, server(ref)+"/start", nil, nil, nil)
+}
+
+// Stop stops a server and returns when it has stopped. A nil grace is the
+// server's own.
+func (c *Client) Stop(ctx context.Context, ref string, grace *time.Duration) error {
+	return c.call(ctx, http.MethodPost, server(ref)+"/stop", nil, api.StopBody{Grace: grace}, nil)
+}
+
+// Signal sends a signal to a server's entrypoint.
+func (c *Client) Signal(ctx context.Context, ref, signal string) error {
+	return c.call(ctx, http.MethodPost, server(ref)+"/signal", nil, api.SignalBody{Signal: signal}, nil)
+}
+
+// Watch calls see with the server as it is and at each change, until see says
+// that it has seen enough, or the server has been deleted.
+func (c *Client) Watch(ctx context.Context, ref string, see func(launcher.Server) (enough bool)) error {
+	resp, err := c.do(ctx, http.MethodGet, server(ref)+"/watch", nil, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	for in := json.NewDecoder(resp.Body); ; {
+		var srv launcher.Server
+		if err := in.Decode(&srv); err != nil {
+			return fmt.Errorf("watch server: the engine has gone: %w", err)
+		}
+		if see(srv) || srv.VMState == launcher.VMDeleted {
+			return nil
+		}
+	}
+}
+
+// OutputQuery says which output to read; see [output.Query].
+type OutputQuery struct {
+	Stream string // stdout or stderr; both where empty
+	Run    string // "latest"; all where empty
+	Since  time.Time
+	Tail   string // a number of lines; all where empty
+	Follow bool
+}
+
+func (q OutputQuery) values() url.Values {
+	v := url.Values{}
+	set := func(key, value string) {
+		if value != "" {
+			v.Set(key, value)
+		}
+	}
+	set("stream", q.Stream)
+	set("run", q.Run)
+	set("tail", q.Tail)
+	if !q.Since.IsZero() {
+		v.Set("since", q.Since.Format(time.RFC3339Nano))
+	}
+	if q.Follow {
+		v.Set("follow", "true")
+	}
+	return v
+}
+
+// Output reads what a server's entrypoint has written.
+func (c *Client) Output(ctx context.Context, ref string, q OutputQuery, emit func(output.Record) error) error {
+	resp, err := c.do(ctx, http.MethodGet, server(ref)+"/output", q.values(), nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	for {
+		rec, err := api.ReadFrame(resp.Body)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read output: the engine has gone: %w", err)
+		}
+		if err := emit(rec); err != nil {
+			return err
+		}
+	}
+}
+
+// Console copies the end of a server's console log to w.
+func (c *Client) Console(ctx context.Context, ref string, w io.Writer) error {
+	resp, err := c.do(ctx, http.MethodGet, server(ref)+"/console", nil, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	_, err = io.Copy(w, resp.Body)
+	return err
+}
+
+// Images lists the images that are ready.
+func (c *Client) Images(ctx context.Context) ([]launcher.Image, error) {
+	var list []launcher.Image
+	return list, c.call(ctx, http.MethodGet, "/images", nil, nil, &list)
+}
+
+// Image returns one image.
+func (c *Client) Image(ctx context.Context, ref string) (launcher.Image, error) {
+	var img launcher.Image
+	return img, c.call(ctx, http.MethodGet, "/image", url.Values{"ref": {ref}}, nil, &img)
+}
+
+// DeleteImage removes an image; force, also one that servers were made from.
+func (c *Client) DeleteImage(ctx context.Context, ref string, force bool) error {
+	q := url.Values{"ref": {ref}}
+	if force {
+		q.Set("force", "true")
+	}
+	return c.call(ctx, http.MethodDelete, "/image", q, nil, nil)
+}
+
+// PruneImages removes what nothing uses; all, also images without servers.
+func (c *Client) PruneImages(ctx context.Context, all bool) (launcher.Pruned, error) {
+	var p launcher.Pruned
+	return p, c.call(ctx, http.MethodPost, "/images/prune", nil, api.PruneBody{All: all}, &p)
+}
+
+// VerifyImage compares all that is kept of an image with its digests.
+func (c *Client) VerifyImage(ctx context.Context, ref string) error {
+	return c.call(ctx, http.MethodPost, "/images/verify", url.Values{"ref": {ref}}, nil, nil)
+}
+
+// Pull makes an image ready, and tells how far it is.
+func (c *Client) Pull(ctx context.Context, body api.PullBody, progress func(launcher.PullProgress)) (launcher.Image, error) {
+	resp, err := c.do(ctx, http.MethodPost, "/images/pull", nil, body)
+	if err != nil {
+		return launcher.Image{}, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	for in := json.NewDecoder(resp.Body); ; {
+		var e api.PullEvent
+		switch err := in.Decode(&e); {
+		case err != nil:
+			return launcher.Image{}, fmt.Errorf("pull: the engine has gone: %w", err)
+		case e.Error != nil:
+			return launcher.Image{}, e.Error
+		case e.Image != nil:
+			return *e.Image, nil
+		case e.Progress != nil:
+			progress(*e.Progress)
+		}
+	}
+}
+
+// Kernels lists the guest kernels.
+func (c *Client) Kernels(ctx context.Context) ([]api.Kernel, error) {
+	var list []api.Kernel
+	return list, c.call(ctx, http.MethodGet, "/kernels", nil, nil, &list)
+}
+
+// ImportKernel imports a kernel from an absolute path.
+func (c *Client) ImportKernel(ctx context.Context, file string) (api.Kernel, error) {
+	var k api.Kernel
+	return k, c.call(ctx, http.MethodPost, "/kernels/import", nil, api.ImportBody{File: file}, &k)
+}
+
+// SetDefaultKernel chooses the kernel of servers that do not name one.
+func (c *Client) SetDefaultKernel(ctx context.Context, ref string) (api.Kernel, error) {
+	var k api.Kernel
+	return k, c.call(ctx, http.MethodPost, "/kernels/default", nil, api.DefaultBody{Kernel: ref}, &k)
+}

@@ -1,0 +1,72 @@
+package domain
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/slipway-vm/slipway/guest"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func spec() Spec {
+	return Spec{
+		Name: "slipway-1", UUID: "6ba7b810-9dad-11d1-80b4-00c04fd430c8", Title: "web",
+		Machine: guest.MachineMicroVM, Accel: guest.AccelTCG, VCPUs: 2, Memory: 512<<20 + 1,
+		Kernel: "/k/vmlinux", Initramfs: "/k/initramfs", CommandLine: "console=ttyS0 a=<b>",
+		RootMode: guest.RootVirtioFS, Share: "/s/share", Virtiofsd: "/usr/libexec/virtiofsd",
+		Emulator: "/usr/bin/qemu-system-x86_64", ConsoleLog: "/s/console.log", AgentSocket: "/s/agent.sock",
+	}
+}
+
+func TestXML(t *testing.T) {
+	for name, change := range map[string]func(*Spec){
+		"microvm-tcg-virtiofs": func(*Spec) {},
+		"own-share":            func(s *Spec) { s.OwnShare = true },
+		"microvm-kvm-9p":       func(s *Spec) { s.Accel, s.RootMode = guest.AccelKVM, guest.Root9P },
+		"pc-tcg-virtiofs":      func(s *Spec) { s.Machine = guest.MachinePC },
+		"pc-kvm-9p":            func(s *Spec) { s.Machine, s.Accel, s.RootMode = guest.MachinePC, guest.AccelKVM, guest.Root9P },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := spec()
+			change(&s)
+			got, err := s.XML()
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden := filepath.Join("testdata", name+".xml")
+			if *update {
+				if err := os.WriteFile(golden, []byte(got+"\n"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got+"\n" != string(want) {
+				t.Errorf("differs from %s (go test -update writes it anew):\n%s", golden, got)
+			}
+		})
+	}
+}
+
+func TestRefused(t *testing.T) {
+	for want, change := range map[string]func(*Spec){
+		"kernel":       func(s *Spec) { s.Kernel = "vmlinux" },
+		"share":        func(s *Spec) { s.Share = "" },
+		"machine type": func(s *Spec) { s.Machine = "q35" },
+		"accelerator":  func(s *Spec) { s.Accel = "" },
+		"root mode":    func(s *Spec) { s.RootMode = "nfs" },
+		"no memory":    func(s *Spec) { s.Memory = 0 },
+	} {
+		s := spec()
+		change(&s)
+		if _, err := s.XML(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+}

@@ -1,0 +1,501 @@
+package launcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/slipway-vm/slipway/guest"
+	"github.com/slipway-vm/slipway/images"
+	"github.com/slipway-vm/slipway/launcher/output"
+	"github.com/slipway-vm/slipway/rootfs"
+)
+
+// Config is what a Manager works with.
+type Config struct {
+	// Dir holds one directory for each server.
+	Dir        string
+	Images     *images.Store
+	Roots      *rootfs.Store
+	Kernels    Kernels
+	Hypervisor Hypervisor
+	// DomainPrefix begins the names of our domains on the hypervisor, and of no
+	// others; the server's ID follows it.
+	DomainPrefix string
+	Store        Store
+	// Host says how guests run on this host.
+	Host Host
+	// Init is the path of slipway-init.
+	Init string
+	// Flavors are the sizes that servers may have; DefaultFlavor names one.
+	Flavors       []Flavor
+	DefaultFlavor string
+	// RootMode and Kernel are for servers that do not say; empty means virtiofs
+	// and the kernel store's default.
+	RootMode, Kernel string
+	// MaxImages is how many bytes layer images may take before those that were used
+	// least recently, and by no server, are removed; 0: any number.
+	MaxImages int64
+	// BootTimeout is how long a guest may take from its domain's start to its
+	// entrypoint's; 0 means two minutes.
+	BootTimeout time.Duration
+	// StopGrace is for servers that do not say; 0 means guest.DefaultGrace.
+	StopGrace time.Duration
+	Log       *slog.Logger
+}
+
+// Kernels are the guest kernels at hand; *guest.KernelStore is one.
+type Kernels interface {
+	// Lookup finds a kernel by name, digest or file; empty means the default. The
+	// error matches guest.ErrKernelNotFound where there is none.
+	Lookup(ctx context.Context, ref string) (guest.Kernel, error)
+	// Initramfs makes what a kernel starts with, and returns its path.
+	Initramfs(ctx context.Context, k guest.Kernel, init string) (string, error)
+}
+
+// Host decides what the guests of this host run on.
+type Host interface {
+	// Accelerator says what runs guests of a kernel, after trying it where that
+	// has not been done.
+	Accelerator(ctx context.Context, k guest.Kernel) (guest.Accel, error)
+	// TSCKHz is the frequency of the time-stamp counter in kHz, 0 if unknown.
+	TSCKHz() int
+	// Virtiofsd is the path of virtiofsd, or an error that says what to install.
+	Virtiofsd() (string, error)
+	// Emulator is the path of QEMU, or an error that says what to install.
+	Emulator() (string, error)
+}
+
+// Manager owns the servers of a state directory.
+type Manager struct {
+	cfg Config
+	log *slog.Logger
+
+	// ctx ends when the manager is closed; its cause tells runs to let their
+	// servers go on.
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	runs   sync.WaitGroup
+
+	mu      sync.Mutex
+	servers map[string]*instance
+	// deleted servers are still told of for a while; see deletedTime.
+	deleted map[string]*instance
+	closed  bool
+}
+
+// The causes with which a run is cancelled.
+var (
+	errDetached = errors.New("the engine is ending")
+	errDeleted  = errors.New("the server is being deleted")
+)
+
+// New opens the servers of cfg.Dir and brings records and hypervisor together:
+// servers that run go on, half-made ones are undone, what has no record is removed.
+func New(ctx context.Context, cfg Config) (*Manager, error) {
+	m := &Manager{cfg: cfg, log: cfg.Log, servers: map[string]*instance{}, deleted: map[string]*instance{}}
+	if m.log == nil {
+		m.log = slog.New(slog.DiscardHandler)
+	}
+	if m.cfg.BootTimeout == 0 {
+		m.cfg.BootTimeout = 2 * time.Minute
+	}
+	if m.cfg.StopGrace == 0 {
+		m.cfg.StopGrace = guest.DefaultGrace
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o711); err != nil {
+		return nil, fmt.Errorf("make servers' directory: %w", err)
+	}
+	m.ctx, m.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	cfg.Hypervisor.Watch(m.domainEvent)
+	if err := m.reconcile(ctx); err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	return m, nil
+}
+
+// Close lets go of all servers, which run on, and waits for the work on them to
+// come to a rest.
+func (m *Manager) Close() error {
+	m.mu.Lock()
+	m.closed = true
+	m.mu.Unlock()
+	m.cancel(errDetached)
+	m.runs.Wait()
+	var errs []error
+	for _, i := range m.all() {
+		errs = append(errs, i.log.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Busy reports whether a server runs or is about to.
+func (m *Manager) Busy() bool {
+	for _, i := range m.all() {
+		if srv, _ := i.snapshot(); !srv.settled() {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *Manager) all() []*instance {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := make([]*instance, 0, len(m.servers))
+	for _, i := range m.servers {
+		all = append(all, i)
+	}
+	return all
+}
+
+// Servers returns all servers, oldest first.
+func (m *Manager) Servers() []Server {
+	var list []Server
+	for _, i := range m.all() {
+		srv, _ := i.snapshot()
+		list = append(list, srv)
+	}
+	slices.SortFunc(list, func(a, b Server) int {
+		if c := a.Created.Compare(b.Created); c != 0 {
+			return c
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return list
+}
+
+// find returns the server that ref names: an ID, a name, or the beginning of an
+// ID of at least four characters.
+func (m *Manager) find(ref string) (*instance, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if i, ok := m.servers[ref]; ok {
+		return i, nil
+	}
+	var named, begun []*instance
+	for id, i := range m.servers {
+		i.mu.Lock()
+		if i.srv.Name == ref {
+			named = append(named, i)
+		}
+		i.mu.Unlock()
+		if len(ref) >= 4 && strings.HasPrefix(id, ref) {
+			begun = append(begun, i)
+		}
+	}
+	found := named
+	if len(found) == 0 {
+		found = begun
+	}
+	switch len(found) {
+	case 0:
+		return nil, errorf(ErrNotFound, "no server with a name or ID of %q exists", ref)
+	case 1:
+		return found[0], nil
+	}
+	return nil, errorf(ErrConflict, "more than one server has the name or ID %q: use a whole ID", ref)
+}
+
+// Server returns the server that ref names; see [Manager.Servers] for all.
+func (m *Manager) Server(ref string) (Server, error) {
+	i, err := m.find(ref)
+	if err != nil {
+		return Server{}, err
+	}
+	srv, _ := i.snapshot()
+	return srv, nil
+}
+
+// deletedTime is how long a deleted server can be watched: one that fails at once
+// is gone before whoever has created it asks how it does.
+const deletedTime = time.Minute
+
+// forget takes a server that has been deleted from the others.
+func (m *Manager) forget(i *instance) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.servers, i.id)
+	m.deleted[i.id] = i
+	time.AfterFunc(deletedTime, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.deleted, i.id)
+	})
+}
+
+// findDeleted is find for those that were deleted lately as well, by ID.
+func (m *Manager) findDeleted(ref string) (*instance, error) {
+	m.mu.Lock()
+	i, ok := m.deleted[ref]
+	m.mu.Unlock()
+	if ok {
+		return i, nil
+	}
+	return m.find(ref)
+}
+
+// Watch calls emit with the server as it is and after each change, until it has
+// been deleted, emit fails, or ctx ends. Changes in quick succession come as one.
+func (m *Manager) Watch(ctx context.Context, ref string, emit func(Server) error) error {
+	i, err := m.findDeleted(ref)
+	if err != nil {
+		return err
+	}
+	for {
+		srv, changed := i.snapshot()
+		if err := emit(srv); err != nil || srv.VMState == VMDeleted {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Output reads what the server's entrypoint has written; see [output.Log.Read].
+// Begun while the server exists, it goes on to the end even if the server is
+// deleted meanwhile.
+func (m *Manager) Output(ctx context.Context, ref string, q output.Query, emit func(output.Record) error) error {
+	i, err := m.find(ref)
+	if err != nil {
+		return err
+	}
+	return i.log.Read(ctx, q, emit)
+}
+
+// Console returns the end of the server's console log, at most limit bytes.
+func (m *Manager) Console(ref string, limit int64) ([]byte, error) {
+	i, err := m.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	return tail(filepath.Join(i.dir, consoleFile), limit)
+}
+
+// Create records a new server and begins to boot it. The error is for what can be
+// known at once; what comes later is in the server's Fault.
+func (m *Manager) Create(ctx context.Context, spec Spec) (Server, error) {
+	if err := spec.validate(); err != nil {
+		return Server{}, err
+	}
+	flavor, err := spec.flavor(m.cfg.Flavors, m.cfg.DefaultFlavor)
+	if err != nil {
+		return Server{}, err
+	}
+	now := time.Now().UTC()
+	srv := Server{
+		ID: newID(), Spec: spec, Flavor: flavor,
+		Name:     first(spec.Name, defaultName(spec.Image)),
+		VMState:  VMBuilding,
+		RootMode: first(spec.RootMode, m.cfg.RootMode, string(guest.RootVirtioFS)),
+		Created:  now, Updated: now,
+	}
+	i, err := m.add(srv)
+	if err != nil {
+		return Server{}, err
+	}
+	if err := m.start(ctx, i, TaskSpawning); err != nil {
+		return Server{}, errors.Join(err, m.drop(i))
+	}
+	srv, _ = i.snapshot()
+	return srv, nil
+}
+
+// add makes a server's directory and gives it a place among the others.
+func (m *Manager) add(srv Server) (*instance, error) {
+	dir := filepath.Join(m.cfg.Dir, srv.ID)
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return nil, fmt.Errorf("make the server's directory: %w", err)
+	}
+	log, err := output.Open(filepath.Join(dir, outputFile))
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	i := &instance{id: srv.ID, dir: dir, log: log, srv: srv, changed: make(chan struct{})}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, errors.Join(errorf(ErrUnavailable, "the engine is ending"), log.Close(), os.RemoveAll(dir))
+	}
+	m.servers[srv.ID] = i
+	return i, nil
+}
+
+// drop takes back what add made.
+func (m *Manager) drop(i *instance) error {
+	m.mu.Lock()
+	delete(m.servers, i.id)
+	m.mu.Unlock()
+	return errors.Join(i.log.Close(), os.RemoveAll(i.dir))
+}
+
+// start records a task that brings the server up, and begins its run.
+func (m *Manager) start(ctx context.Context, i *instance, task TaskState) error {
+	err := i.update(ctx, m.cfg.Store, func(s *Server) {
+		s.TaskState = task
+		s.Run++
+		s.Fault, s.FaultCode, s.Exit = "", 0, nil
+		s.Timeline = Timeline{}
+		s.Launched = time.Time{}
+	})
+	if err != nil {
+		return err
+	}
+	srv, _ := i.snapshot()
+	if err := i.log.Begin(srv.Run); err != nil {
+		return err
+	}
+	m.begin(i, false)
+	return nil
+}
+
+// begin starts the goroutine that takes a server through its run; running says
+// that its domain is there already.
+func (m *Manager) begin(i *instance, running bool) {
+	ctx, cancel := context.WithCancelCause(m.ctx)
+	i.mu.Lock()
+	if i.srv.TaskState == TaskDeleting {
+		i.mu.Unlock()
+		cancel(nil)
+		return // whoever deletes it has not seen this run and goes on
+	}
+	i.cancel, i.ended, i.stop = cancel, make(chan struct{}), make(chan stopRequest, 4)
+	ended := i.ended
+	r := &run{m: m, i: i, domain: m.cfg.DomainPrefix + i.id, gone: make(chan struct{}), began: time.Now()}
+	i.run = r
+	i.mu.Unlock()
+	m.runs.Go(func() {
+		defer cancel(nil)
+		defer close(ended)
+		r.live(ctx, running)
+	})
+}
+
+// Start boots a server that has been stopped, or that failed.
+func (m *Manager) Start(ctx context.Context, ref string) error {
+	i, err := m.claim(ctx, ref, "start", TaskPoweringOn, func(s *Server) bool {
+		return s.TaskState == TaskNone && (s.VMState == VMStopped || s.VMState == VMError)
+	})
+	if err != nil {
+		return err
+	}
+	return m.start(ctx, i, TaskPoweringOn)
+}
+
+// claim finds a server and gives it a task where allowed says that its state
+// permits it; otherwise the error is a *StateError.
+func (m *Manager) claim(ctx context.Context, ref, action string, task TaskState, allowed func(*Server) bool) (*instance, error) {
+	i, err := m.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	var refused error
+	err = i.update(ctx, m.cfg.Store, func(s *Server) {
+		if !allowed(s) {
+			refused = &StateError{Server: s.Name, Action: action, VM: s.VMState, Task: s.TaskState}
+			return
+		}
+		s.TaskState = task
+	})
+	return i, errors.Join(refused, err)
+}
+
+// Stop ends a server's entrypoint: its stop signal, then, after grace, SIGKILL.
+// A nil grace is the server's own. It returns when the server has stopped.
+func (m *Manager) Stop(ctx context.Context, ref string, grace *time.Duration) error {
+	i, err := m.claim(ctx, ref, "stop", TaskPoweringOff, func(s *Server) bool {
+		return s.VMState == VMActive && (s.TaskState == TaskNone || s.TaskState == TaskPoweringOff)
+	})
+	if err != nil {
+		return err
+	}
+	i.mu.Lock()
+	stop, ended := i.stop, i.ended
+	limit := m.grace(&i.srv)
+	i.mu.Unlock()
+	if grace != nil {
+		limit = *grace
+	}
+	select {
+	case stop <- stopRequest{limit}:
+	case <-ended:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-ended:
+		return nil
+	case <-time.After(limit + powerOffTime):
+		m.log.Warn("guest does not stop", "server", i.id)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := m.cfg.Hypervisor.Destroy(ctx, m.cfg.DomainPrefix+i.id); err != nil {
+		return err
+	}
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// grace is how long a server's entrypoint has between its stop signal and its end.
+func (m *Manager) grace(s *Server) time.Duration {
+	if s.Spec.StopGrace != nil {
+		return *s.Spec.StopGrace
+	}
+	return m.cfg.StopGrace
+}
+
+// Delete ends a server at once, where it runs, and removes all there is of it.
+// A server that is being deleted already is waited for.
+func (m *Manager) Delete(ctx context.Context, ref string) error {
+	i, err := m.find(ref)
+	if err != nil {
+		return err
+	}
+	// From here on there is no way back, also not through a crash.
+	ctx = context.WithoutCancel(ctx)
+	i.insist(ctx, m.cfg.Store, m.log, func(s *Server) { s.TaskState = TaskDeleting })
+	i.mu.Lock()
+	cancel, ended := i.cancel, i.ended
+	i.mu.Unlock()
+	if ended != nil {
+		cancel(errDeleted)
+		<-ended
+	}
+	ctx, done := context.WithTimeout(ctx, cleanupTime)
+	defer done()
+	return m.remove(ctx, i)
+}
+
+// domainEvent passes the end of a domain to the run of its server.
+func (m *Manager) domainEvent(e DomainEvent) {
+	if e.State == PowerRunning {
+		return
+	}
+	m.mu.Lock()
+	i := m.servers[strings.TrimPrefix(e.Domain, m.cfg.DomainPrefix)]
+	m.mu.Unlock()
+	if i == nil {
+		return
+	}
+	i.mu.Lock()
+	r := i.run
+	i.mu.Unlock()
+	if r != nil {
+		r.domainGone()
+	}
+}

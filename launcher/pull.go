@@ -1,0 +1,196 @@
+package launcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/slipway-vm/slipway/images"
+	"github.com/slipway-vm/slipway/rootfs"
+)
+
+// PullProgress is how far the pull of an image is.
+type PullProgress struct {
+	Step string `json:"step"`
+	// Done and Total are compressed bytes of the layers that were missing.
+	Done  int64 `json:"done"`
+	Total int64 `json:"total"`
+	// Layers are the image's layers as far as they are known, bottom first.
+	Layers []LayerProgress `json:"layers"`
+	// Missing counts the layers that were not there.
+	Missing int `json:"missing"`
+
+	Resolve time.Duration `json:"resolve"`
+	Fetch   time.Duration `json:"fetch"`
+	Unpack  time.Duration `json:"unpack"`
+}
+
+// LayerProgress is how far one layer is.
+type LayerProgress struct {
+	Digest string       `json:"digest,omitempty"` // of the compressed layer
+	Phase  rootfs.Phase `json:"phase"`
+	Done   int64        `json:"done"`  // compressed bytes
+	Total  int64        `json:"total"` // of them
+}
+
+// Settled reports whether the layer is there.
+func (l LayerProgress) Settled() bool {
+	return l.Phase == rootfs.PhaseDone || l.Phase == rootfs.PhaseExists
+}
+
+// String is the progress in a few words.
+func (p PullProgress) String() string {
+	if p.Missing == 0 {
+		return p.Step
+	}
+	return fmt.Sprintf("%s: %d of %d layers missing, %.1f of %.1f MB",
+		p.Step, p.Missing, len(p.Layers), float64(p.Done)/1e6, float64(p.Total)/1e6)
+}
+
+// Pull makes an image ready, fetching what is missing.
+func (m *Manager) Pull(ctx context.Context, ref string, policy string, progress func(PullProgress)) (Image, error) {
+	release, err := m.cfg.Roots.Hold(ctx)
+	if err != nil {
+		return Image{}, err
+	}
+	img, err := m.pullHeld(ctx, ref, policy, progress)
+	release()
+	if err == nil {
+		m.trim(ctx, img.DiffIDs)
+	}
+	return img, err
+}
+
+func (m *Manager) pullHeld(ctx context.Context, ref string, policy string, progress func(PullProgress)) (Image, error) {
+	fetched := false
+	before, berr := m.cfg.Images.Lookup(ctx, ref)
+	img, _, err := m.pull(ctx, ref, policy, func(p PullProgress) {
+		fetched = fetched || p.Missing > 0
+		progress(p)
+	})
+	if err != nil {
+		return Image{}, err
+	}
+	defer func() { _ = img.Close() }()
+	rec, err := m.cfg.Images.Lookup(ctx, img.Reference)
+	if err != nil {
+		return Image{}, imageError(err)
+	}
+	return Image{Record: rec, New: fetched || berr != nil || before.Digest != rec.Digest}, nil
+}
+
+// pull resolves an image, unpacks the layers that are missing and records it.
+// Whoever calls it holds the root store until what it made is referred to, and
+// closes the image.
+func (m *Manager) pull(ctx context.Context, ref string, policy string, report func(PullProgress)) (_ *images.Image, _ *rootfs.Base, err error) {
+	when, err := pullPolicy(policy)
+	if err != nil {
+		return nil, nil, err
+	}
+	begin := time.Now()
+	p := &pullMeter{report: report, sofar: PullProgress{Step: StepResolve}}
+	report(p.sofar)
+	img, err := m.cfg.Images.Resolve(ctx, ref, images.ResolveOptions{Pull: when})
+	if err != nil {
+		return nil, nil, imageError(err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, img.Close())
+		}
+	}()
+	resolved := time.Now()
+	p.start(resolved.Sub(begin))
+	base, err := m.cfg.Roots.Unpack(ctx, img.Image, rootfs.UnpackOptions{Progress: p.layer})
+	if err != nil {
+		return nil, nil, imageError(err)
+	}
+	if _, err := m.cfg.Images.Save(ctx, img); err != nil {
+		return nil, nil, imageError(err)
+	}
+	p.end(time.Since(resolved))
+	return img, base, nil
+}
+
+// pullPolicy reads a pull policy; empty is missing.
+func pullPolicy(s string) (images.Pull, error) {
+	switch s {
+	case "", "missing":
+		return images.PullMissing, nil
+	case "always":
+		return images.PullAlways, nil
+	case "never":
+		return images.PullNever, nil
+	}
+	return 0, errorf(ErrInvalid, "pull policy %q: use missing, always or never", s)
+}
+
+// pullMeter adds up what the layers of one pull report.
+type pullMeter struct {
+	mu     sync.Mutex
+	report func(PullProgress)
+	began  time.Time
+	last   time.Time // when the last byte arrived
+	sofar  PullProgress
+}
+
+func (p *pullMeter) start(resolve time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.began = time.Now()
+	p.sofar.Step, p.sofar.Resolve = StepFetch, resolve
+	p.report(p.sofar)
+}
+
+// layer is told of the progress of each layer, from several goroutines.
+func (p *pullMeter) layer(l rootfs.Progress) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	layers := slices.Clone(p.sofar.Layers) // whoever has the last report keeps it
+	for len(layers) < l.Layers {
+		layers = append(layers, LayerProgress{Phase: rootfs.PhaseWaiting})
+	}
+	before := layers[l.Index]
+	layers[l.Index] = LayerProgress{Digest: l.Digest.String(), Phase: l.Phase, Done: l.Complete, Total: l.Total}
+	p.sofar.Layers = layers
+	if l.Phase != rootfs.PhaseExists {
+		if before.Total == 0 && l.Total > 0 {
+			p.sofar.Missing++
+			p.sofar.Total += l.Total
+		}
+		if l.Complete > before.Done {
+			p.last = time.Now()
+			p.sofar.Done += l.Complete - before.Done
+		}
+	}
+	p.report(p.sofar)
+}
+
+func (p *pullMeter) end(took time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.sofar.Missing > 0 {
+		if !p.last.IsZero() {
+			p.sofar.Fetch = p.last.Sub(p.began)
+		}
+		p.sofar.Unpack = max(0, took-p.sofar.Fetch)
+	}
+	p.report(p.sofar)
+}
+
+// imageError puts the kinds of package images into those of this one.
+func imageError(err error) error {
+	for from, to := range map[error]error{
+		images.ErrNotFound:         ErrNotFound,
+		images.ErrInvalidReference: ErrInvalid,
+		images.ErrUnavailable:      ErrUnavailable,
+	} {
+		if errors.Is(err, from) {
+			return &kindError{kind: to, msg: err.Error()}
+		}
+	}
+	return err
+}

@@ -1,0 +1,425 @@
+package launcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/slipway-vm/slipway/guest/agent"
+	"github.com/slipway-vm/slipway/launcher/output"
+)
+
+// run takes a server from the request to its end, once.
+type run struct {
+	m      *Manager
+	i      *instance
+	domain string
+	began  time.Time
+
+	goneOnce sync.Once
+	gone     chan struct{} // closed when the domain has ended
+
+	defined time.Time // when the hypervisor had started the domain
+	timer   *time.Timer
+}
+
+// cleanupTime bounds what a run may take to take back what it made.
+const cleanupTime = time.Minute
+
+// powerOffTime is how long a guest may take to power off once it may. Then its
+// plug is pulled.
+const powerOffTime = 15 * time.Second
+
+func (r *run) domainGone() { r.goneOnce.Do(func() { close(r.gone) }) }
+
+// live is the whole run. running says that the domain is there already, from an
+// engine before this one.
+func (r *run) live(ctx context.Context, running bool) {
+	log := r.m.log.With("server", r.i.id)
+	var err error
+	if !running {
+		err = r.spawn(ctx)
+	}
+	var exit *Exit
+	if err == nil {
+		exit, err = r.supervise(ctx)
+	}
+	cause := context.Cause(ctx)
+	if errors.Is(cause, errDetached) && (running || !r.defined.IsZero()) {
+		return // there is a domain: the next engine goes on from here
+	}
+	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
+	defer cancel()
+	if cerr := r.clear(clean); cerr != nil {
+		log.Error("server not cleaned up", "err", cerr)
+		err = errors.Join(err, cerr)
+	}
+	if errors.Is(cause, errDeleted) {
+		return // whoever deletes goes on from here
+	}
+	r.conclude(clean, exit, err)
+}
+
+// half reports whether the server never got to run its entrypoint in this run.
+func (r *run) half() bool {
+	srv, _ := r.i.snapshot()
+	return srv.Launched.IsZero()
+}
+
+// clear takes back domain and mounts.
+func (r *run) clear(ctx context.Context) error {
+	r.i.setAgent(nil)
+	if r.timer != nil {
+		r.timer.Stop()
+	}
+	err := r.m.cfg.Hypervisor.Destroy(ctx, r.domain)
+	return errors.Join(err, r.m.unmountServer(ctx, r.i))
+}
+
+// conclude records how the run ended.
+func (r *run) conclude(ctx context.Context, exit *Exit, err error) {
+	srv, _ := r.i.snapshot()
+	log := r.m.log.With("server", srv.ID)
+	failed := err != nil && srv.Launched.IsZero()
+	// A server that has run before has something to lose.
+	remove := srv.Spec.AutoRemove || failed && srv.Spec.RemoveFailed && srv.Run == 1
+	r.i.insist(ctx, r.m.cfg.Store, r.m.log, func(s *Server) {
+		s.Step, s.TaskState = "", TaskNone
+		if remove {
+			// Whoever waits for its end waits for this as well.
+			s.TaskState = TaskDeleting
+		}
+		if failed {
+			s.VMState, s.Fault, s.FaultCode = VMError, r.fault(err), faultCode(err)
+			return
+		}
+		s.VMState = VMStopped
+		if exit == nil {
+			exit = &Exit{Code: codeSlipway, Reason: r.fault(err), At: time.Now().UTC()}
+		}
+		s.Exit = exit
+	})
+	r.i.log.End()
+	switch {
+	case failed:
+		log.Warn("boot failed", "err", err)
+	case exit != nil:
+		log.Info("server ended", "code", exit.Code, "signal", exit.Signal)
+	}
+	if remove {
+		if derr := r.m.remove(ctx, r.i); derr != nil {
+			log.Error("server not removed", "err", derr)
+			r.i.insist(ctx, r.m.cfg.Store, r.m.log, func(s *Server) { s.TaskState = TaskNone })
+		}
+	}
+}
+
+// codeSlipway is the exit status for failures that are ours, as docker has it.
+const codeSlipway = 125
+
+// codedError is an error that stands for another exit status than codeSlipway.
+type codedError struct {
+	error
+	code int
+}
+
+func (e codedError) Unwrap() error { return e.error }
+
+func faultCode(err error) int {
+	var coded codedError
+	if errors.As(err, &coded) {
+		return coded.code
+	}
+	return codeSlipway
+}
+
+func (r *run) fault(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// errEnded says that the domain ended before the guest had said why.
+var errEnded = errors.New("the guest ended unexpectedly")
+
+// supervise stays with a running guest until its entrypoint has ended, everything
+// it wrote is kept, and its domain is gone. It dials again when the guest's port
+// breaks.
+func (r *run) supervise(ctx context.Context) (*Exit, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	done := ctx.Done()
+	go func() {
+		select {
+		case <-r.gone:
+			cancel(errEnded)
+		case <-done:
+		}
+	}()
+	// A domain that ended before the run's channel was there is not announced.
+	if err := r.checkDomain(ctx); err != nil {
+		return nil, err
+	}
+	if r.half() {
+		var stop context.CancelFunc
+		ctx, stop = r.bootDeadline(ctx)
+		defer stop()
+	}
+	for {
+		exit, err := r.session(ctx)
+		switch {
+		case err == nil:
+			return exit, r.powerOff(ctx)
+		case exit != nil && errors.Is(context.Cause(ctx), errEnded):
+			return exit, nil // it powered off before its answer came
+		case ctx.Err() != nil:
+			return nil, r.explain(context.Cause(ctx))
+		case !errors.Is(err, agent.ErrDisconnected):
+			return exit, err
+		}
+	}
+}
+
+func (r *run) checkDomain(ctx context.Context) error {
+	doms, err := r.m.cfg.Hypervisor.Domains(ctx)
+	if err != nil {
+		return err
+	}
+	if _, ok := doms[r.domain]; !ok {
+		return r.explain(errEnded)
+	}
+	return nil
+}
+
+// bootDeadline ends ctx when the entrypoint has not started in time.
+func (r *run) bootDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	limit := r.m.cfg.BootTimeout
+	timer := time.AfterFunc(limit, func() {
+		if r.half() {
+			cancel(fmt.Errorf("the guest has not started the entrypoint after %s", limit))
+		}
+	})
+	return ctx, func() { timer.Stop(); cancel(nil) }
+}
+
+// explain adds what the console said last to an error of the guest's.
+func (r *run) explain(err error) error {
+	if errors.Is(err, errDeleted) || errors.Is(err, errDetached) {
+		return err
+	}
+	b, _ := tail(filepath.Join(r.i.dir, consoleFile), 2048)
+	lines := strings.Split(strings.TrimSpace(strings.ToValidUTF8(string(b), "?")), "\n")
+	lines = lines[max(0, len(lines)-6):]
+	if text := strings.TrimSpace(strings.Join(lines, "\n")); text != "" {
+		return fmt.Errorf("%w; its console ends with:\n%s", err, printable(text))
+	}
+	return fmt.Errorf("%w, and wrote nothing to its console", err)
+}
+
+// printable keeps a guest's text from doing anything to a terminal.
+func printable(s string) string {
+	return strings.Map(func(c rune) rune {
+		if c == '\n' || c == '\t' || c >= ' ' && c != 0x7f && (c < 0x80 || c > 0x9f) {
+			return c
+		}
+		return -1
+	}, s)
+}
+
+// session is one connection to the guest's agent. It returns the exit once the
+// guest has been told that it may power off.
+func (r *run) session(ctx context.Context) (*Exit, error) {
+	c, err := agent.Dial(ctx, filepath.Join(r.i.dir, agentFile))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = c.Close() }()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	exited, kept := make(chan result, 1), make(chan error, 1)
+	go func() { exited <- r.events(ctx, c) }()
+	go func() { kept <- r.keepOutput(ctx, c) }()
+	r.i.setAgent(c)
+	defer r.i.setAgent(nil)
+	var exit *Exit
+	for exit == nil || kept != nil {
+		select {
+		case res := <-exited:
+			if res.err != nil {
+				return nil, res.err
+			}
+			exit, exited = res.exit, nil
+		case err := <-kept:
+			if err != nil {
+				return exit, err
+			}
+			kept = nil
+		case req := <-r.i.stop:
+			if err := c.Stop(ctx, req.grace); err != nil && !errors.Is(err, agent.ErrNotRunning) {
+				if errors.Is(err, agent.ErrDisconnected) {
+					r.i.stop <- req // for the next session
+				}
+				return exit, err
+			}
+		}
+	}
+	r.i.log.End()
+	if err := r.recordExit(ctx, exit); err != nil {
+		return exit, err
+	}
+	if err := c.Shutdown(ctx); err != nil {
+		return exit, err
+	}
+	return exit, nil
+}
+
+type result struct {
+	exit *Exit
+	err  error
+}
+
+// recordExit saves the exit before the guest may forget it.
+func (r *run) recordExit(ctx context.Context, exit *Exit) error {
+	return r.i.update(ctx, r.m.cfg.Store, func(s *Server) {
+		s.Exit = exit
+		s.Timeline.output(r.i.log.First(), s.Launched, r.began)
+	})
+}
+
+// events follows what the guest says of its entrypoint, until it has ended.
+func (r *run) events(ctx context.Context, c *agent.Client) result {
+	var res result
+	err := c.Events(ctx, func(e agent.Event) error {
+		switch e.Type {
+		case agent.EventStarted:
+			return r.launched(ctx, e)
+		case agent.EventFailed:
+			return codedError{errors.New(printable(first(e.Exit.Err, "the entrypoint could not be started"))), e.Exit.Code & 0xff}
+		case agent.EventExited:
+			// The guest may say anything; a status is a byte.
+			res.exit = &Exit{Code: e.Exit.Code & 0xff, Signal: e.Exit.Signal & 0x7f, OOMKilled: e.Exit.OOMKilled, At: time.Now().UTC()}
+		}
+		return nil
+	})
+	if err == nil && res.exit == nil {
+		err = errors.New("the guest did not say how its entrypoint ended")
+	}
+	res.err = err
+	return res
+}
+
+// launched records that the entrypoint runs. A later session hears of it again.
+func (r *run) launched(ctx context.Context, e agent.Event) error {
+	now := time.Now().UTC()
+	if r.half() {
+		err := r.i.update(ctx, r.m.cfg.Store, func(s *Server) {
+			s.VMState, s.TaskState, s.Step, s.Launched = VMActive, TaskNone, "", now
+			s.Timeline.started(e, now, r.defined, r.began)
+		})
+		if err != nil {
+			return err
+		}
+		r.m.log.Info("server started", "server", r.i.id, "elapsed", now.Sub(r.began))
+	}
+	srv, _ := r.i.snapshot()
+	if limit := srv.Spec.Timeout; limit > 0 && r.timer == nil {
+		r.timer = time.AfterFunc(time.Until(srv.Launched.Add(limit)), r.timeUp)
+	}
+	return nil
+}
+
+// timeUp stops a server that has run for as long as it may.
+func (r *run) timeUp() {
+	srv, _ := r.i.snapshot()
+	r.m.log.Info("time limit reached", "server", srv.ID)
+	select {
+	case r.i.stop <- stopRequest{r.m.grace(&srv)}:
+	default: // it is being stopped as it is
+	}
+}
+
+// keepOutput appends what the entrypoint writes to the server's log.
+func (r *run) keepOutput(ctx context.Context, c *agent.Client) error {
+	stdout, stderr := r.i.log.Offsets()
+	known := !r.i.log.First().IsZero()
+	return c.Output(ctx, agent.Offsets{Stdout: stdout, Stderr: stderr}, func(stream agent.Stream, offset int64, data []byte) error {
+		s := output.Stdout
+		if stream == agent.Stderr {
+			s = output.Stderr
+		}
+		if err := r.appendOutput(ctx, s, offset, data); err != nil {
+			return err
+		}
+		if !known {
+			known = true
+			r.i.set(func(s *Server) { s.Timeline.output(r.i.log.First(), s.Launched, r.began) })
+		}
+		return nil
+	})
+}
+
+// appendOutput writes to the server's log. On a full disk it waits for room: the
+// guest keeps what is not written, and holds its entrypoint up before it loses any.
+func (r *run) appendOutput(ctx context.Context, s output.Stream, offset int64, data []byte) error {
+	for warned := false; ; {
+		err := r.i.log.Append(s, offset, data)
+		if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+			return err
+		}
+		if !warned {
+			r.m.log.Error("output waits for room on the disk", "server", r.i.id, "err", err)
+			warned = true
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// powerOff waits for the domain's own end, and pulls its plug where that does not
+// come.
+func (r *run) powerOff(ctx context.Context) error {
+	select {
+	case <-r.gone:
+		return nil
+	case <-time.After(powerOffTime):
+		r.m.log.Warn("guest did not power off", "server", r.i.id)
+		return nil // clearing up destroys it
+	case <-ctx.Done():
+		if errors.Is(context.Cause(ctx), errEnded) {
+			return nil
+		}
+		return context.Cause(ctx)
+	}
+}
+
+// started fills in the stages of a boot that the guest tells.
+func (t *Timeline) started(e agent.Event, now, defined, began time.Time) {
+	up := now.Add(-e.At) // when the guest's kernel began, on our clock
+	at, ok := e.Timeline.At(agent.StepInit)
+	if !ok || defined.IsZero() {
+		return
+	}
+	t.Kernel = max(0, up.Add(at).Sub(defined))
+	t.Init = max(0, e.At-at)
+	t.Total = now.Sub(began)
+}
+
+// output fills in the stage from the entrypoint's start to its first byte.
+func (t *Timeline) output(firstByte, launched, began time.Time) {
+	if firstByte.IsZero() || launched.IsZero() || t.FirstOutput != 0 || t.Total == 0 {
+		return
+	}
+	t.FirstOutput = max(0, firstByte.Sub(launched))
+	t.Total = max(t.Total, firstByte.Sub(began))
+}

@@ -1,0 +1,214 @@
+package launcher
+
+import (
+	"context"
+	"time"
+
+	"github.com/slipway-vm/slipway/guest"
+	"github.com/slipway-vm/slipway/launcher/domain"
+)
+
+// VMState is where a server rests between actions, as in Nova.
+type VMState string
+
+// The stable states.
+const (
+	VMBuilding VMState = "building"
+	VMActive   VMState = "active"
+	VMStopped  VMState = "stopped"
+	VMError    VMState = "error"
+	VMDeleted  VMState = "deleted"
+)
+
+// TaskState is what is being done to a server; TaskNone when it is idle.
+type TaskState string
+
+// The transitions.
+const (
+	TaskNone        TaskState = ""
+	TaskSpawning    TaskState = "spawning"
+	TaskPoweringOn  TaskState = "powering-on"
+	TaskPoweringOff TaskState = "powering-off"
+	TaskDeleting    TaskState = "deleting"
+)
+
+// PowerState is what the hypervisor says of a server's domain, in Nova's numbers.
+type PowerState int
+
+// Nova's power states.
+const (
+	PowerNone      PowerState = 0
+	PowerRunning   PowerState = 1
+	PowerPaused    PowerState = 3
+	PowerShutdown  PowerState = 4
+	PowerCrashed   PowerState = 6
+	PowerSuspended PowerState = 7
+)
+
+// Flavor is a server's size.
+type Flavor struct {
+	Name   string `json:"name"`
+	VCPUs  int    `json:"vcpus"`
+	Memory int64  `json:"memory"` // bytes
+	Disk   int64  `json:"disk"`   // bytes that the server may write to its root
+}
+
+// Volume is a host directory in a server.
+type Volume struct {
+	Host     string `json:"host"`  // absolute
+	Guest    string `json:"guest"` // absolute, in the server's root
+	ReadOnly bool   `json:"read_only,omitempty"`
+}
+
+// Exit is how a server's entrypoint ended.
+type Exit struct {
+	// Code is the exit status as a shell gives it: 128+n after signal n, 126 and
+	// 127 where the command could not be run, 125 where Slipway failed.
+	Code int `json:"code"`
+	// Signal is the signal that ended the entrypoint, 0 where none did.
+	Signal int `json:"signal,omitempty"`
+	// Reason says why there is no entrypoint's own status.
+	Reason    string    `json:"reason,omitempty"`
+	OOMKilled bool      `json:"oom_killed,omitempty"`
+	At        time.Time `json:"at"`
+}
+
+// Spec is what a user asks of a server. The image's own configuration fills what
+// is nil or empty.
+type Spec struct {
+	Name  string `json:"name"`
+	Image string `json:"image"` // reference
+
+	Flavor string `json:"flavor,omitempty"`
+	VCPUs  int    `json:"vcpus,omitempty"`  // over the flavor's
+	Memory int64  `json:"memory,omitempty"` // bytes, over the flavor's
+	Disk   int64  `json:"disk,omitempty"`   // bytes, over the flavor's
+
+	Entrypoint *[]string `json:"entrypoint,omitempty"` // empty: none
+	Command    []string  `json:"command,omitempty"`
+	Env        []string  `json:"env,omitempty"` // NAME=VALUE
+	Dir        string    `json:"dir,omitempty"`
+	User       string    `json:"user,omitempty"`
+	Hostname   string    `json:"hostname,omitempty"`
+	// Stdin gives the entrypoint an input that attaching reaches; TTY makes it, and
+	// its output, a terminal.
+	Stdin   bool     `json:"stdin,omitempty"`
+	TTY     bool     `json:"tty,omitempty"`
+	Volumes []Volume `json:"volumes,omitempty"`
+
+	RootMode string `json:"root_mode,omitempty"`
+	Kernel   string `json:"kernel,omitempty"`
+	Pull     string `json:"pull,omitempty"` // missing, always or never
+
+	// StopGrace is how long the entrypoint has between its stop signal and its end.
+	StopGrace *time.Duration `json:"stop_grace,omitempty"`
+	// Timeout ends the server, as stopping does, when it has run that long; 0: never.
+	Timeout time.Duration `json:"timeout,omitempty"`
+	// AutoRemove deletes the server once it has ended.
+	AutoRemove bool `json:"auto_remove,omitempty"`
+	// RemoveFailed deletes a server that did not get as far as its entrypoint when
+	// it was first booted.
+	RemoveFailed bool `json:"remove_failed,omitempty"`
+}
+
+// Server is the record of one server. What it says of the past and of intent is
+// true; power state is the hypervisor's to tell.
+type Server struct {
+	ID   string `json:"id"` // UUID
+	Name string `json:"name"`
+	Spec Spec   `json:"spec"`
+
+	VMState   VMState   `json:"vm_state"`
+	TaskState TaskState `json:"task_state"`
+	// Step is what a spawning server is at, for progress displays.
+	Step string `json:"step,omitempty"`
+	// Fault says why the server is in VMError or why its boot failed.
+	Fault string `json:"fault,omitempty"`
+	// FaultCode is the exit status that a failed boot stands for.
+	FaultCode int `json:"fault_code,omitempty"`
+
+	ImageDigest string        `json:"image_digest,omitempty"` // manifest
+	ImageID     string        `json:"image_id,omitempty"`
+	Flavor      Flavor        `json:"flavor"`
+	Kernel      string        `json:"kernel,omitempty"`        // name
+	KernelID    string        `json:"kernel_digest,omitempty"` // digest
+	Machine     guest.Machine `json:"machine,omitempty"`
+	Accel       guest.Accel   `json:"accel,omitempty"`
+	RootMode    string        `json:"root_mode,omitempty"`
+
+	Created  time.Time `json:"created"`
+	Launched time.Time `json:"launched,omitzero"` // of the current or latest run
+	Updated  time.Time `json:"updated"`
+	// Run counts the server's starts, from 1.
+	Run      int      `json:"run"`
+	Exit     *Exit    `json:"exit,omitempty"` // of the latest run
+	Timeline Timeline `json:"timeline,omitzero"`
+}
+
+// Status is Nova's word for the state of a server.
+func (s *Server) Status() string {
+	switch s.VMState {
+	case VMBuilding:
+		return "BUILD"
+	case VMActive:
+		return "ACTIVE"
+	case VMStopped:
+		return "SHUTOFF"
+	case VMDeleted:
+		return "DELETED"
+	default:
+		return "ERROR"
+	}
+}
+
+// settled reports whether nothing of the server runs or is about to.
+func (s *Server) settled() bool {
+	return s.TaskState == TaskNone && s.VMState != VMActive && s.VMState != VMBuilding
+}
+
+// Timeline is how long each stage of the latest boot took, in the order of the
+// fields; stages overlap where work does. 0 is a stage that had nothing to do.
+type Timeline struct {
+	Resolve time.Duration `json:"resolve"` // reference to manifest
+	Fetch   time.Duration `json:"fetch"`   // first to last byte of missing layers
+	Unpack  time.Duration `json:"unpack"`  // what unpacking took beyond fetching
+	Clone   time.Duration `json:"clone"`   // overlay cloned and mounted, seed written
+	Define  time.Duration `json:"define"`  // the hypervisor's call
+	Kernel  time.Duration `json:"kernel"`  // QEMU running until PID 1 starts
+	Init    time.Duration `json:"init"`    // PID 1 starts until the entrypoint does
+	// FirstOutput is from the entrypoint's start to its first byte.
+	FirstOutput time.Duration `json:"first_output"`
+	// Total is from the request to the entrypoint's first byte, or to its start
+	// while there is none.
+	Total time.Duration `json:"total"`
+}
+
+// DomainEvent says that a domain has started or ended.
+type DomainEvent struct {
+	Domain string
+	State  PowerState
+}
+
+// Hypervisor runs domains. The launcher's records say what should run; the
+// hypervisor has the last word on what does.
+type Hypervisor interface {
+	// Start creates and starts a domain that leaves nothing behind when it ends.
+	// After an error nothing of it runs.
+	Start(ctx context.Context, d domain.Spec) error
+	// Destroy ends a domain at once. One that is not there is no error.
+	Destroy(ctx context.Context, name string) error
+	// Domains returns the power state of our domains, by name.
+	Domains(ctx context.Context) (map[string]PowerState, error)
+	// Watch has f called for every start and end of a domain; f must not block.
+	Watch(f func(DomainEvent))
+}
+
+// Store keeps the records of servers through a crash.
+type Store interface {
+	// Save writes a server's record; when it returns, the record is durable.
+	Save(ctx context.Context, s *Server) error
+	// Remove forgets a server. One that is not there is no error.
+	Remove(ctx context.Context, id string) error
+	// Servers returns every record, oldest first.
+	Servers(ctx context.Context) ([]*Server, error)
+}

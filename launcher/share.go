@@ -1,0 +1,190 @@
+package launcher
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/slipway-vm/slipway/guest"
+)
+
+// The files of a server's directory, beside those of package rootfs.
+const (
+	shareDir    = "share"
+	outputFile  = "output.log"
+	consoleFile = "console.log"
+	agentFile   = "agent.sock"
+)
+
+// makeShare makes the one directory that the guest is given: the seed's
+// directory, places for the root and the volumes, and nothing else. The directory
+// is a read-only mount of itself, so that what a guest writes goes to its overlay
+// or to a volume, or nowhere.
+func makeShare(dir string, volumes []Volume) error {
+	share := filepath.Join(dir, shareDir)
+	for _, d := range []string{guest.RootDir, guest.SeedDir, guest.VolumeDir} {
+		if err := os.MkdirAll(filepath.Join(share, d), 0o755); err != nil {
+			return err
+		}
+	}
+	for n, v := range volumes {
+		target := filepath.Join(share, guest.VolumeDir, strconv.Itoa(n))
+		if err := makeMountpoint(v.Host, target); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func makeMountpoint(source, target string) error {
+	info, err := os.Stat(source)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return errorf(ErrInvalid, "volume %s: there is no such directory on the host", source)
+	case err != nil:
+		return errorf(ErrInvalid, "volume %s: %v", source, err)
+	case info.IsDir():
+		return os.MkdirAll(target, 0o755)
+	case info.Mode().IsRegular():
+		f, err := os.OpenFile(target, os.O_CREATE|os.O_RDONLY, 0o644)
+		if err != nil {
+			return err
+		}
+		return f.Close()
+	}
+	return errorf(ErrInvalid, "volume %s: neither a directory nor a regular file", source)
+}
+
+// mountShare makes the share read-only and mounts the volumes. The root is
+// mounted by its overlay.
+func mountShare(dir string, volumes []Volume) error {
+	share := filepath.Join(dir, shareDir)
+	if err := bind(share, share, true); err != nil {
+		return err
+	}
+	for n, v := range volumes {
+		target := filepath.Join(share, guest.VolumeDir, strconv.Itoa(n))
+		if err := bind(v.Host, target, v.ReadOnly); err != nil {
+			return fmt.Errorf("volume %s: %w", v.Host, err)
+		}
+	}
+	return nil
+}
+
+// bind mounts source, without what is mounted below it, at target.
+func bind(source, target string, readOnly bool) error {
+	if err := unix.Mount(source, target, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("bind %s at %s: %w", source, target, err)
+	}
+	if !readOnly {
+		return nil
+	}
+	// Flags of the source that a remount would otherwise drop must be given again.
+	var st unix.Statfs_t
+	if err := unix.Statfs(target, &st); err != nil {
+		return fmt.Errorf("look at %s: %w", target, err)
+	}
+	keep := uintptr(st.Flags) & (unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME | unix.MS_NODIRATIME)
+	err := unix.Mount("", target, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY|keep, "")
+	if err != nil {
+		return fmt.Errorf("make %s read-only: %w", target, err)
+	}
+	return nil
+}
+
+// unmountShare unmounts whatever is mounted in a server's share but its root. It
+// goes by what the kernel says, not by what was asked for.
+func unmountShare(ctx context.Context, dir string) error {
+	share := filepath.Join(dir, shareDir)
+	mounts, err := mountsBelow(share)
+	if err != nil {
+		return err
+	}
+	root := filepath.Join(share, guest.RootDir)
+	for _, target := range slices.Backward(mounts) {
+		if target == root {
+			continue
+		}
+		if err := unmount(ctx, target); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unmount waits a little for a file system that a process on its way out still
+// uses.
+func unmount(ctx context.Context, target string) error {
+	for deadline := time.Now().Add(5 * time.Second); ; {
+		err := unix.Unmount(target, unix.UMOUNT_NOFOLLOW)
+		switch {
+		case err == nil || errors.Is(err, unix.EINVAL):
+			return nil
+		case !errors.Is(err, unix.EBUSY) || time.Now().After(deadline):
+			return fmt.Errorf("unmount %s: %w", target, err)
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("unmount %s: %w", target, err)
+		}
+	}
+}
+
+// mountsBelow lists the mount points at and below dir, in the order of mounting.
+func mountsBelow(dir string) ([]string, error) {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	var found []string
+	for lines := bufio.NewScanner(f); ; {
+		if !lines.Scan() {
+			return found, lines.Err()
+		}
+		fields := strings.Fields(lines.Text())
+		if len(fields) < 5 {
+			continue
+		}
+		if target := unescape(fields[4]); target == dir || strings.HasPrefix(target, dir+"/") {
+			found = append(found, target)
+		}
+	}
+}
+
+// unescape undoes the octal escapes of proc(5)'s mountinfo.
+func unescape(s string) string {
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
+}
+
+// tail returns the end of a file, at most limit bytes. A file that is not there
+// is empty.
+func tail(name string, limit int64) ([]byte, error) {
+	f, err := os.Open(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := f.Seek(max(0, size-limit), io.SeekStart); err != nil {
+		return nil, err
+	}
+	return io.ReadAll(io.LimitReader(f, limit))
+}

@@ -1,0 +1,70 @@
+package store
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/slipway-vm/slipway/launcher"
+)
+
+func TestRecordsSurvive(t *testing.T) {
+	ctx := t.Context()
+	path := filepath.Join(t.TempDir(), "a b?c.db")
+	s, err := Open(ctx, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now().UTC()
+	one := &launcher.Server{ID: "1", Name: "one", Created: now.Add(time.Second), VMState: launcher.VMActive}
+	two := &launcher.Server{ID: "2", Name: "two", Created: now, Exit: &launcher.Exit{Code: 3}}
+	for _, srv := range []*launcher.Server{one, two} {
+		if err := s.Save(ctx, srv); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one.VMState = launcher.VMStopped
+	if err := s.Save(ctx, one); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = Open(ctx, path); err != nil {
+		t.Fatal(err)
+	}
+	all, err := s.Servers(ctx)
+	if err != nil || len(all) != 2 || all[0].ID != "2" || all[0].Exit.Code != 3 || all[1].VMState != launcher.VMStopped {
+		t.Errorf("read back %+v, %v", all, err)
+	}
+	for range 2 { // the second time it is not there
+		if err := s.Remove(ctx, "1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if all, err = s.Servers(ctx); err != nil || len(all) != 1 {
+		t.Errorf("after a removal: %v, %v", all, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestNewerSchemaIsRefused(t *testing.T) {
+	ctx := t.Context()
+	path := filepath.Join(t.TempDir(), "slipway.db")
+	s, err := Open(ctx, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.db.ExecContext(ctx, "PRAGMA user_version = 1000"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = Open(ctx, path); err == nil || !strings.Contains(err.Error(), "newer slipway") {
+		t.Errorf("opened with %v", err)
+	}
+}

@@ -1,0 +1,349 @@
+package layer
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+
+	"github.com/slipway-vm/slipway/rootfs/erofs"
+)
+
+// ErrMalformed is wrapped by every error that the layer itself is the cause
+// of: broken tar, impossible entries.
+var ErrMalformed = errors.New("malformed layer")
+
+// ErrTooLarge is wrapped when a limit is passed.
+var ErrTooLarge = errors.New("image exceeds the limit")
+
+// Info says what a converted layer holds.
+type Info struct {
+	Size   int64 // of the image
+	Bytes  int64 // in regular files
+	Inodes int64
+	Root   erofs.Attr
+	// RootImplied: the layer says nothing of its root's attributes.
+	RootImplied bool
+	// RootOpaque: the layer hides all that is below it.
+	RootOpaque bool
+	// Implied lists directories made for want of an entry.
+	Implied []string
+}
+
+// Budget is asked before each file and each inode, and refuses with an error
+// that wraps ErrTooLarge. It may be shared by layers.
+type Budget interface {
+	Bytes(n int64) error
+	Inodes(n int64) error
+}
+
+const (
+	whiteoutPrefix = ".wh."
+	opaqueMark     = ".wh..wh..opq"
+	reservedPrefix = ".wh..wh."
+	opaqueXattr    = "trusted.overlay.opaque"
+	xattrRecord    = "SCHILY.xattr."
+)
+
+// Convert reads a layer's tar stream to its last byte and writes its image to
+// file, as [erofs.NewWriter] has it. The caller truncates file to Info.Size.
+func Convert(r io.Reader, file io.WriterAt, uuid [16]byte, budget Budget) (Info, error) {
+	t, err := newTree(erofs.NewWriter(file, uuid), budget)
+	if err != nil {
+		return Info{}, err
+	}
+	defer t.free()
+	tr := tar.NewReader(r)
+	for {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return Info{}, streamError(err)
+		}
+		if err := t.add(h, tr); err != nil {
+			return Info{}, fmt.Errorf("entry %.300q: %w", h.Name, err)
+		}
+	}
+	if err := drain(r); err != nil {
+		return Info{}, err
+	}
+	for _, l := range t.pending {
+		if err := t.link(l.name, l.target, false); err != nil {
+			return Info{}, fmt.Errorf("entry %.300q: %w", l.name, err)
+		}
+	}
+	return t.finish()
+}
+
+// streamError tells a broken archive from a reader that failed: the reader's
+// own errors pass as they are.
+func streamError(err error) error {
+	if errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, tar.ErrFieldTooLong) {
+		return fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	return err
+}
+
+// drain reads what follows the archive's end, which may only be padding.
+func drain(r io.Reader) error {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := r.Read(buf)
+		for _, c := range buf[:n] {
+			if c != 0 {
+				return fmt.Errorf("%w: data after the end of the archive", ErrMalformed)
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (t *tree) add(h *tar.Header, r io.Reader) error {
+	if h.Typeflag == tar.TypeXGlobalHeader {
+		return nil
+	}
+	parts, err := split(h.Name)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	if len(parts) > 0 && strings.HasPrefix(parts[len(parts)-1], whiteoutPrefix) {
+		return t.whiteout(parts)
+	}
+	if h.Typeflag == tar.TypeLink {
+		return t.link(h.Name, h.Linkname, true)
+	}
+	a, err := attributes(h)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	if a.Mode&erofs.ModeType == erofs.ModeDir {
+		return t.directory(parts, a)
+	}
+	if len(parts) == 0 {
+		return fmt.Errorf("%w: the root is not a directory", ErrMalformed)
+	}
+	d, name, err := t.parent(parts)
+	if err != nil {
+		return malformed(err)
+	}
+	if err := t.budget.Inodes(1); err != nil {
+		return err
+	}
+	nid, err := t.inode(h, a, r)
+	if err != nil {
+		return malformed(err)
+	}
+	return t.put(d, name, kindOf(a.Mode), nid)
+}
+
+// inode writes what is no directory.
+func (t *tree) inode(h *tar.Header, a erofs.Attr, r io.Reader) (erofs.NID, error) {
+	switch a.Mode & erofs.ModeType {
+	case erofs.ModeRegular:
+		if err := t.budget.Bytes(h.Size); err != nil {
+			return 0, err
+		}
+		t.bytes += h.Size
+		return t.w.File(a, h.Size, r)
+	case erofs.ModeSymlink:
+		nid, err := t.w.Symlink(a, h.Linkname)
+		if err != nil {
+			return 0, err
+		}
+		at, err := t.text.put(h.Linkname)
+		t.targets[nid] = span{at, uint16(len(h.Linkname))}
+		return nid, err
+	}
+	return t.w.Special(a)
+}
+
+// malformed marks the errors that the entry is the cause of.
+func malformed(err error) error {
+	for _, own := range []error{erofs.ErrUnrepresentable, io.ErrUnexpectedEOF, tar.ErrHeader, errLoop, errMissing} {
+		if errors.Is(err, own) {
+			return fmt.Errorf("%w: %w", ErrMalformed, err)
+		}
+	}
+	return err
+}
+
+func (t *tree) directory(parts []string, a erofs.Attr) error {
+	n := uint32(0)
+	if len(parts) > 0 {
+		in, name, err := t.parent(parts)
+		if err != nil {
+			return malformed(err)
+		}
+		if e := t.find(in, name); e != nil && e.kind == kindDir {
+			n = e.low
+		} else {
+			if err := t.budget.Inodes(1); err != nil {
+				return err
+			}
+			if n, err = t.putDir(in, name); err != nil {
+				return err
+			}
+		}
+	}
+	d := t.dirs.at(n)
+	d.mode, d.uid, d.gid, d.sec, d.nsec, d.implied = a.Mode, a.UID, a.GID, a.Sec, a.Nsec, false
+	return t.setXattrs(d, a.Xattrs)
+}
+
+// setXattrs keeps a directory's attributes until the end.
+func (t *tree) setXattrs(d *dir, xattrs []erofs.Xattr) error {
+	d.xattrs = 0
+	if len(xattrs) == 0 {
+		return nil
+	}
+	for _, x := range xattrs {
+		if err := t.text.count(len(x.Name) + len(x.Value)); err != nil {
+			return err
+		}
+	}
+	t.xattrs = append(t.xattrs, xattrs)
+	d.xattrs = uint32(len(t.xattrs))
+	return nil
+}
+
+func (t *tree) whiteout(parts []string) error {
+	name := parts[len(parts)-1]
+	if strings.HasPrefix(name, reservedPrefix) && name != opaqueMark {
+		return nil // aufs' own records, which nothing else reads
+	}
+	in, _, err := t.parent(parts)
+	if err != nil {
+		return malformed(err)
+	}
+	if name == opaqueMark {
+		t.dirs.at(in).opaque = true
+		return nil
+	}
+	name = name[len(whiteoutPrefix):]
+	if name == "" || name == "." || name == ".." {
+		return fmt.Errorf("%w: whiteout without a name", ErrMalformed)
+	}
+	switch old := t.find(in, name); {
+	case old == nil:
+		if err := t.budget.Inodes(1); err != nil {
+			return err
+		}
+		return t.put(in, name, kindWhiteout, 0)
+	case old.kind == kindDir:
+		d := t.dirs.at(old.low)
+		d.opaque, d.implied = true, false
+	}
+	return nil
+}
+
+func (t *tree) link(name, target string, wait bool) error {
+	parts, err := split(name)
+	if err != nil || len(parts) == 0 {
+		return fmt.Errorf("%w: the root is not a directory", ErrMalformed)
+	}
+	to, err := split(target)
+	if err != nil {
+		return malformed(err)
+	}
+	if len(to) == 0 {
+		return fmt.Errorf("%w: hard link to directory %.300q", ErrMalformed, target)
+	}
+	n, err := t.lookup(to)
+	if errors.Is(err, errMissing) && wait {
+		return t.postpone(name, target)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: hard link to %.300q: %w", ErrMalformed, target, err)
+	}
+	if n.kind == kindDir {
+		return fmt.Errorf("%w: hard link to directory %.300q", ErrMalformed, target)
+	}
+	if err := t.budget.Inodes(1); err != nil {
+		return err
+	}
+	// Making the link's parents may take the target's name away.
+	k, nid := n.kind, n.nid()
+	if _, ok := t.links[nid]; !ok {
+		t.links[nid] = 1
+	}
+	in, last, err := t.parent(parts)
+	if err != nil {
+		return malformed(err)
+	}
+	if e := t.find(in, last); e != nil && (!wait || e.kind == k && e.nid() == nid) {
+		return nil
+	}
+	t.links[nid]++
+	return t.put(in, last, k, nid)
+}
+
+// postpone keeps a hard link that came before its target until the end.
+func (t *tree) postpone(name, target string) error {
+	if err := t.budget.Inodes(1); err != nil {
+		return err
+	}
+	if err := t.text.count(len(name) + len(target)); err != nil {
+		return err
+	}
+	t.pending = append(t.pending, pendingLink{name, target})
+	return nil
+}
+
+// attributes reads what an inode holds from a tar header.
+func attributes(h *tar.Header) (erofs.Attr, error) {
+	a := erofs.Attr{
+		Mode: uint16(h.Mode & 0o7777),
+		Sec:  h.ModTime.Unix(),
+		Nsec: uint32(h.ModTime.Nanosecond()),
+	}
+	if h.Uid < 0 || int64(h.Uid) > 1<<32-1 || h.Gid < 0 || int64(h.Gid) > 1<<32-1 {
+		return a, fmt.Errorf("owner %d:%d: %w", h.Uid, h.Gid, erofs.ErrUnrepresentable)
+	}
+	a.UID, a.GID = uint32(h.Uid), uint32(h.Gid)
+	switch h.Typeflag {
+	case tar.TypeReg, tar.TypeRegA, tar.TypeCont, tar.TypeGNUSparse: //nolint:staticcheck // archives have it
+		a.Mode |= erofs.ModeRegular
+	case tar.TypeDir:
+		a.Mode |= erofs.ModeDir
+	case tar.TypeSymlink:
+		a.Mode |= erofs.ModeSymlink
+		a.Mode |= 0o777
+	case tar.TypeChar:
+		a.Mode |= erofs.ModeChar
+	case tar.TypeBlock:
+		a.Mode |= erofs.ModeBlock
+	case tar.TypeFifo:
+		a.Mode |= erofs.ModeFifo
+	default:
+		return a, fmt.Errorf("entry type %q: %w", h.Typeflag, fs.ErrInvalid)
+	}
+	if h.Typeflag == tar.TypeChar || h.Typeflag == tar.TypeBlock {
+		var err error
+		if a.Rdev, err = erofs.Device(h.Devmajor, h.Devminor); err != nil {
+			return a, err
+		}
+	}
+	for record, value := range h.PAXRecords {
+		name, ok := strings.CutPrefix(record, xattrRecord)
+		if ok && keepXattr(name) {
+			a.Xattrs = append(a.Xattrs, erofs.Xattr{Name: name, Value: []byte(value)})
+		}
+	}
+	return a, nil
+}
+
+// keepXattr leaves out what the format has no place for, as every file system
+// would, and what overlayfs would take as its own word: a layer must not be
+// able to redirect or hide files of others.
+func keepXattr(name string) bool {
+	return erofs.XattrSupported(name) && !strings.HasPrefix(name, "trusted.overlay.")
+}

@@ -1,0 +1,609 @@
+package rootfs_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
+
+	"github.com/slipway-vm/slipway/rootfs"
+)
+
+func open(t testing.TB, dir string, change ...func(*rootfs.Config)) *rootfs.Store {
+	t.Helper()
+	c := rootfs.Config{Dir: dir}
+	for _, f := range change {
+		f(&c)
+	}
+	s, err := rootfs.Open(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func unpack(t testing.TB, s *rootfs.Store, img v1.Image) *rootfs.Base {
+	t.Helper()
+	b, err := s.Unpack(t.Context(), img, rootfs.UnpackOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+const upperSize = 64 << 20
+
+// clone makes an overlay and takes it down when the test ends.
+func clone(t testing.TB, s *rootfs.Store, b *rootfs.Base) *rootfs.Overlay {
+	t.Helper()
+	o, err := s.Create(t.Context(), t.TempDir(), b, upperSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := o.Unmount(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return o
+}
+
+func mount(t testing.TB, o *rootfs.Overlay) string {
+	t.Helper()
+	target := filepath.Join(o.Dir, "root")
+	if err := o.Mount(t.Context(), target); err != nil {
+		t.Fatal(err)
+	}
+	return target
+}
+
+func read(t testing.TB, elem ...string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(elem...))
+	if err != nil {
+		t.Error(err)
+	}
+	return string(b)
+}
+
+func write(t testing.TB, body string, elem ...string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(elem...), []byte(body), 0o644); err != nil {
+		t.Error(err)
+	}
+}
+
+// mounts counts the mounts and loop devices of anything below dir.
+func mounts(t testing.TB, dir string) int {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := strings.Count(string(b), " "+dir+"/")
+	names, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if b, err := os.ReadFile(name); err == nil && strings.HasPrefix(string(b), dir+"/") {
+			n++
+		}
+	}
+	return n
+}
+
+func TestOverlay(t *testing.T) {
+	for _, loops := range []bool{false, true} {
+		t.Run(fmt.Sprintf("loops=%v", loops), func(t *testing.T) {
+			dir := t.TempDir()
+			s := open(t, dir, func(c *rootfs.Config) { c.LoopLayers = loops })
+			b := unpack(t, s, Simple(t,
+				[]Entry{PAX(Dir("./", 0o750), map[string]string{"SCHILY.xattr.user.root": "yes"}), File("kept", "1"), File("deleted", "1"), Dir("old", 0o755), File("old/x", "1"), File("changed", "1")},
+				[]Entry{File(".wh.deleted", ""), File("old/.wh..wh..opq", ""), File("old/y", "2"), File("changed", "2")},
+			))
+			one, two := clone(t, s, b), clone(t, s, b)
+			r1, r2 := mount(t, one), mount(t, two)
+			if err := one.Mount(t.Context(), r1); err != nil {
+				t.Errorf("mounting again: %v", err)
+			}
+			if got := read(t, r1, "kept") + read(t, r1, "changed") + read(t, r1, "old/y"); got != "122" {
+				t.Errorf("content %q", got)
+			}
+			for _, name := range []string{"deleted", "old/x"} {
+				if _, err := os.Lstat(filepath.Join(r1, name)); !errors.Is(err, os.ErrNotExist) {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+			st, err := os.Stat(r1)
+			if err != nil || st.Mode().Perm() != 0o750 || st.ModTime().Unix() != 1_000_000_000 {
+				t.Errorf("root is %v of %v (%v)", st.Mode(), st.ModTime(), err)
+			}
+			value := make([]byte, 10)
+			if n, err := unix.Getxattr(r1, "user.root", value); err != nil || string(value[:n]) != "yes" {
+				t.Errorf("attribute of the root: %v", err)
+			}
+
+			write(t, "one", r1, "changed")
+			write(t, "two", r2, "changed")
+			if read(t, r1, "changed") != "one" || read(t, r2, "changed") != "two" {
+				t.Error("two overlays see one another's writes")
+			}
+			if err := one.Unmount(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if read(t, r2, "kept") != "1" {
+				t.Error("unmounting one overlay disturbed the other")
+			}
+			r1 = mount(t, one)
+			if read(t, r1, "changed") != "one" {
+				t.Error("a write did not survive")
+			}
+			for _, o := range []*rootfs.Overlay{one, two, one} {
+				if err := o.Unmount(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if n := mounts(t, dir) + mounts(t, one.Dir) + mounts(t, two.Dir); n != 0 {
+				t.Errorf("%d mounts or loop devices left", n)
+			}
+		})
+	}
+}
+
+// Another store on the same directory, as after a restart, knows what is
+// mounted and takes it down.
+func TestOverlayAfterRestart(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	b := unpack(t, s, Numbered(t, 3))
+	one, two := clone(t, s, b), clone(t, s, b)
+	mount(t, one)
+	mount(t, two)
+	before := mounts(t, dir)
+
+	s = open(t, dir)
+	if after := mounts(t, dir); after != before || before < 3 {
+		t.Errorf("%d layer mounts before the restart, %d after", before, after)
+	}
+	again, err := s.Overlay(one.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Unmount(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if read(t, two.Dir, "root", "n") != "2" || mounts(t, dir) != before {
+		t.Error("the other overlay was disturbed")
+	}
+	if again, err = s.Overlay(two.Dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Unmount(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := mounts(t, dir); n != 0 {
+		t.Errorf("%d mounts left", n)
+	}
+}
+
+// A layer mount that a killed process left is found and removed.
+func TestOpenReleasesLayers(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	b := unpack(t, s, Numbered(t, 1))
+	target := filepath.Join(dir, "mounts", "sha256-"+b.DiffIDs[0].Hex)
+	if err := os.Mkdir(target, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("mount", "-t", "erofs", "-o", "ro,loop", b.Images()[0], target).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	open(t, dir)
+	if n := mounts(t, dir); n != 0 {
+		t.Errorf("%d mounts left", n)
+	}
+}
+
+func TestManyLayers(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{260} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			dir := t.TempDir()
+			s := open(t, dir)
+			o := clone(t, s, unpack(t, s, Numbered(t, n)))
+			r := mount(t, o)
+			if got := read(t, r, "n"); got != fmt.Sprint(n-1) {
+				t.Errorf("the uppermost layer is not on top: %s", got)
+			}
+			names, err := os.ReadDir(filepath.Join(r, "own"))
+			if err != nil || len(names) != n {
+				t.Errorf("%d layers show (%v)", len(names), err)
+			}
+			if err := o.Unmount(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if n := mounts(t, dir); n != 0 {
+				t.Errorf("%d mounts left", n)
+			}
+		})
+	}
+}
+
+// A state directory may have any name.
+func TestOddDirectory(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), `a,b:c\d "e`+"\n"+strings.Repeat("x", 200))
+	if err := os.MkdirAll(filepath.Join(dir, "server"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, dir)
+	o, err := s.Create(t.Context(), filepath.Join(dir, "server"), unpack(t, s, Numbered(t, 2)), upperSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, mount(t, o), "n"); got != "1" {
+		t.Errorf("read %q", got)
+	}
+	if err := o.Unmount(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil || strings.Contains(string(b), "a,b:c") {
+		t.Errorf("mounts left (%v)", err)
+	}
+}
+
+// A directory that a layer has files in but no entry for keeps what the layers
+// below say of it.
+func TestImpliedDirectories(t *testing.T) {
+	owned := func(name string, mode int64, uid int) Entry {
+		e := PAX(Dir(name, mode), map[string]string{"SCHILY.xattr.user.a": name})
+		e.Uid = uid
+		return e
+	}
+	tests := []struct {
+		name   string
+		layers [][]Entry
+		want   map[string]string // mode and owner
+	}{
+		{"below", [][]Entry{{owned("tmp", 0o1777, 7), owned("tmp/in", 0o700, 8)}, {File("tmp/in/f", "")}, {File("tmp/g", "")}},
+			map[string]string{"tmp": "dtrwxrwxrwx 7 tmp", "tmp/in": "drwx------ 8 tmp/in"}},
+		{"above", [][]Entry{{File("d/f", "")}, {owned("d", 0o711, 1)}, {File("d/g", "")}}, map[string]string{"d": "drwx--x--x 1 d"}},
+		{"nowhere", [][]Entry{{File("d/f", "")}, {File("d/g", "")}}, map[string]string{"d": "drwxr-xr-x 0 "}},
+		{"hidden", [][]Entry{{owned("d", 0o700, 1), owned("e", 0o700, 1), owned("l", 0o700, 1)}, {File(".wh.d", ""), File("e/.wh..wh..opq", ""), Symlink("l", "e")}, {File("d/f", ""), File("e/f", "")}},
+			map[string]string{"d": "drwxr-xr-x 0 ", "e": "drwx------ 1 e"}},
+		{"a file between", [][]Entry{{owned("d", 0o700, 1)}, {File("d", "")}, {File("d/f", "")}}, map[string]string{"d": "drwxr-xr-x 0 "}},
+		{"replaced by a file", [][]Entry{{owned("d", 0o700, 1)}, {File("d/x/f", "")}, {File("d/x", "")}}, map[string]string{"d": "drwx------ 1 d"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s := open(t, t.TempDir())
+			r := mount(t, clone(t, s, unpack(t, s, Simple(t, test.layers...))))
+			for name, want := range test.want {
+				var st unix.Stat_t
+				if err := unix.Lstat(filepath.Join(r, name), &st); err != nil {
+					t.Fatal(err)
+				}
+				fi, err := os.Lstat(filepath.Join(r, name))
+				if err != nil {
+					t.Fatal(err)
+				}
+				value := make([]byte, 100)
+				n, _ := unix.Lgetxattr(filepath.Join(r, name), "user.a", value)
+				if got := fmt.Sprintf("%v %d %s", fi.Mode(), st.Uid, value[:max(n, 0)]); got != want {
+					t.Errorf("%s is %q, want %q", name, got, want)
+				}
+			}
+		})
+	}
+}
+
+func TestStacks(t *testing.T) {
+	base := []Entry{Dir("./", 0o711), File("a", "base"), File("b", "base")}
+	over := []Entry{File("a", "over")}
+	hide := []Entry{File(".wh..wh..opq", ""), File("c", "hide")}
+	tests := []struct {
+		name   string
+		layers [][]Entry
+		stack  int
+		want   map[string]string
+	}{
+		{"a layer twice", [][]Entry{base, over, base}, 2, map[string]string{"a": "base", "b": "base"}},
+		{"an empty layer", [][]Entry{base, nil, over, nil}, 3, map[string]string{"a": "over", "b": "base"}},
+		{"an opaque root", [][]Entry{base, hide, over}, 2, map[string]string{"a": "over", "c": "hide"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s := open(t, t.TempDir())
+			b := unpack(t, s, Simple(t, test.layers...))
+			if len(b.Layers) != test.stack {
+				t.Errorf("%d layers in the stack, want %d", len(b.Layers), test.stack)
+			}
+			r := mount(t, clone(t, s, b))
+			names, err := os.ReadDir(r)
+			if err != nil || len(names) != len(test.want) {
+				t.Errorf("%d names (%v), want %d", len(names), err, len(test.want))
+			}
+			for name, want := range test.want {
+				if got := read(t, r, name); got != want {
+					t.Errorf("%s is %q, want %q", name, got, want)
+				}
+			}
+		})
+	}
+}
+
+// counting counts how often a layer is read.
+type counting struct {
+	v1.Layer
+	n *atomic.Int32
+}
+
+func (c counting) Compressed() (io.ReadCloser, error) {
+	c.n.Add(1)
+	return c.Layer.Compressed()
+}
+
+func TestUnpackOnce(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	// Two stores, as two processes would have.
+	stores := []*rootfs.Store{open(t, dir), open(t, dir)}
+	var n atomic.Int32
+	body := strings.Repeat("0123456789", 200_000)
+	img := Image(t, counting{Gzip(t, Tar(t, File("f", body))), &n}, counting{Zstd(t, Tar(t, File("g", body))), &n}, counting{Plain(t, Tar(t, File("h", body))), &n})
+	n.Store(0)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			if _, err := stores[i%2].Unpack(t.Context(), img, rootfs.UnpackOptions{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n.Load() != 3 {
+		t.Errorf("three layers were read %d times", n.Load())
+	}
+	r := mount(t, clone(t, stores[0], unpack(t, stores[1], img)))
+	for _, name := range []string{"f", "g", "h"} {
+		if read(t, r, name) != body {
+			t.Errorf("%s differs", name)
+		}
+	}
+}
+
+func TestUnpackRefuses(t *testing.T) {
+	good := Tar(t, File("f", strings.Repeat("x", 10000)))
+	gz := stored(t, Gzip(t, good))
+	id := func(b []byte) v1.Hash { h, _, _ := v1.SHA256(bytes.NewReader(b)); return h }
+	other := id([]byte("other"))
+	bomb := Tar(t, File("f", strings.Repeat("\x00", 3<<20)))
+	var crowd []Entry
+	for i := range 2000 {
+		crowd = append(crowd, File(fmt.Sprint(i), ""))
+	}
+	tests := []struct {
+		name  string
+		layer Layer
+		kind  error
+		say   string
+	}{
+		{"wrong diff ID", Raw(gz, other), rootfs.ErrCorrupt, other.String()},
+		{"truncated gzip", Raw(gz[:len(gz)-20], id(good)), rootfs.ErrMalformed, "unexpected EOF"},
+		{"broken gzip", Raw(append(append([]byte{}, gz[:20]...), bytes.Repeat([]byte{0xff}, 100)...), id(good)), rootfs.ErrMalformed, ""},
+		{"rubbish after gzip", Raw(append(append([]byte{}, gz...), "rubbish"...), id(good)), rootfs.ErrMalformed, ""},
+		{"no archive", Raw(bytes.Repeat([]byte("no"), 1000), id(nil)), rootfs.ErrMalformed, "tar"},
+		{"bytes", Gzip(t, bomb), rootfs.ErrTooLarge, "limit of 2097152 bytes"},
+		{"padding", Gzip(t, append(Tar(t), make([]byte, 6<<20)...)), rootfs.ErrTooLarge, "limit"},
+		{"files", Gzip(t, Tar(t, crowd...)), rootfs.ErrTooLarge, "limit of 1000 files"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			s := open(t, dir, func(c *rootfs.Config) { c.Limits = rootfs.Limits{Bytes: 2 << 20, Inodes: 1000} })
+			_, err := s.Unpack(t.Context(), Image(t, test.layer), rootfs.UnpackOptions{})
+			if !errors.Is(err, test.kind) || !strings.Contains(err.Error(), test.say) {
+				t.Errorf("error %v, want %v: %s", err, test.kind, test.say)
+			}
+			digest, _ := test.layer.Digest()
+			if err != nil && !strings.Contains(err.Error(), digest.String()) {
+				t.Errorf("error does not name the layer: %v", err)
+			}
+			empty(t, dir, "layers")
+			empty(t, dir, "tmp")
+		})
+	}
+}
+
+// A full disk is called that, and leaves the store as it was.
+func TestUnpackDiskFull(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	s := open(t, dir)
+	random := make([]byte, 6<<20)
+	for i := range random {
+		random[i] = byte(i * i >> 7)
+	}
+	l := Gzip(t, Tar(t, File("f", string(random))))
+	_, err := s.Unpack(t.Context(), Image(t, l), rootfs.UnpackOptions{})
+	digest, _ := l.Digest()
+	if !errors.Is(err, unix.ENOSPC) || errors.Is(err, rootfs.ErrMalformed) || !strings.Contains(err.Error(), digest.String()) {
+		t.Errorf("error %v", err)
+	}
+	empty(t, dir, "layers")
+	empty(t, dir, "tmp")
+	unpack(t, s, Numbered(t, 1))
+}
+
+func stored(t testing.TB, l v1.Layer) []byte {
+	t.Helper()
+	rc, err := l.Compressed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rc.Close()
+	b, err := io.ReadAll(rc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func empty(t testing.TB, elem ...string) {
+	t.Helper()
+	names, err := os.ReadDir(filepath.Join(elem...))
+	if err != nil || len(names) != 0 {
+		t.Errorf("%s holds %v (%v)", filepath.Join(elem...), names, err)
+	}
+}
+
+// stuck is a layer whose download never ends.
+type stuck struct {
+	Layer
+	reading chan struct{}
+}
+
+func (s stuck) Open(ctx context.Context) (io.ReadCloser, error) {
+	r, w := io.Pipe()
+	close(s.reading)
+	return struct {
+		io.Reader
+		io.Closer
+	}{r, w}, nil
+}
+
+// A zstd layer may ask for a window of 64 MiB, not for more.
+func TestUnpackWindows(t *testing.T) {
+	stream := Tar(t, File("f", strings.Repeat("0123456789", 100)))
+	id := Plain(t, stream).ID
+	for size, kind := range map[int]error{8 << 20: nil, 64 << 20: nil, 128 << 20: rootfs.ErrMalformed} {
+		var b bytes.Buffer
+		w, err := zstd.NewWriter(&b, zstd.WithWindowSize(size), zstd.WithSingleSegment(false))
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Written in two parts, so that the frame cannot state a smaller size.
+		if _, err := w.Write(stream[:1000]); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(stream[1000:]); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s := open(t, t.TempDir())
+		for range 2 { // the place for wide ones is given back
+			_, err = s.Unpack(t.Context(), Image(t, Raw(b.Bytes(), id)), rootfs.UnpackOptions{})
+			if !errors.Is(err, kind) {
+				t.Errorf("window of %d: %v", size, err)
+			}
+			if _, err := s.Prune(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func TestUnpackCancelled(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	ctx, cancel := context.WithCancel(t.Context())
+	l := stuck{Gzip(t, Tar(t)), make(chan struct{})}
+	go func() { <-l.reading; cancel() }()
+	if _, err := s.Unpack(ctx, Image(t, l), rootfs.UnpackOptions{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	empty(t, dir, "layers")
+	empty(t, dir, "tmp")
+}
+
+func TestUnpackProgress(t *testing.T) {
+	s := open(t, t.TempDir())
+	a, b := Gzip(t, Tar(t, File("f", "x"))), Gzip(t, Tar(t, File("g", "x")))
+	unpack(t, s, Image(t, a))
+	var phases [2][]rootfs.Phase
+	_, err := s.Unpack(t.Context(), Image(t, a, b), rootfs.UnpackOptions{Progress: func(p rootfs.Progress) {
+		phases[p.Index] = append(phases[p.Index], p.Phase)
+		if p.Layers != 2 || p.Total == 0 || p.Phase == rootfs.PhaseDone && p.Complete != p.Total {
+			t.Errorf("progress %+v", p)
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(phases); got != "[[exists] [waiting fetching done]]" {
+		t.Errorf("phases %s", got)
+	}
+}
+
+func TestBaseMissing(t *testing.T) {
+	s := open(t, t.TempDir())
+	h := v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("a", 64)}
+	if _, err := s.Base([]v1.Hash{h}); !errors.Is(err, rootfs.ErrNotFound) || !strings.Contains(err.Error(), h.String()) {
+		t.Errorf("error %v", err)
+	}
+	if _, err := s.Base([]v1.Hash{{Algorithm: "sha256", Hex: "../../../etc/passwd"}}); err == nil {
+		t.Error("a path passed for a diff ID")
+	}
+	if _, err := s.Overlay(t.TempDir()); !errors.Is(err, rootfs.ErrNotFound) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// The clone is bounded, and small.
+func TestCreate(t *testing.T) {
+	s := open(t, t.TempDir())
+	b := unpack(t, s, Numbered(t, 1))
+	o := clone(t, s, b)
+	var st unix.Stat_t
+	if err := unix.Stat(filepath.Join(o.Dir, "upper.img"), &st); err != nil {
+		t.Fatal(err)
+	}
+	if st.Blocks*512 > 400<<10 || st.Size != upperSize {
+		t.Errorf("%d of %d bytes on disk", st.Blocks*512, st.Size)
+	}
+	r := mount(t, o)
+	err := os.WriteFile(filepath.Join(r, "big"), make([]byte, upperSize), 0o644)
+	if !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("writing more than the disk holds: %v", err)
+	}
+	if _, err := s.Create(t.Context(), o.Dir, b, upperSize); !errors.Is(err, os.ErrExist) {
+		t.Errorf("a second overlay in one directory: %v", err)
+	}
+	if _, err := s.Create(t.Context(), t.TempDir(), b, 1<<20); err == nil {
+		t.Error("a size no file system fits in is taken")
+	}
+	if _, err := s.Create(t.Context(), filepath.Join(t.TempDir(), "missing"), b, upperSize); err == nil {
+		t.Error("a missing directory is taken")
+	}
+}

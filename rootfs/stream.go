@@ -1,0 +1,173 @@
+package rootfs
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"sync"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+const (
+	blockBytes  = 256 << 10
+	blocksAhead = 4
+)
+
+// ahead decompresses in a goroutine of its own, a few blocks in front of its
+// reader, so that decompressing one layer and writing it take two processors.
+type ahead struct {
+	full  chan block
+	empty chan []byte
+	stop  chan struct{}
+	ended chan struct{}
+	once  sync.Once
+
+	rest  []byte
+	whole []byte
+	err   error
+}
+
+type block struct {
+	data []byte
+	err  error
+}
+
+func newAhead(r io.Reader) *ahead {
+	a := &ahead{
+		full:  make(chan block, blocksAhead),
+		empty: make(chan []byte, blocksAhead),
+		stop:  make(chan struct{}),
+		ended: make(chan struct{}),
+	}
+	for range blocksAhead {
+		a.empty <- make([]byte, blockBytes)
+	}
+	go a.fill(r)
+	return a
+}
+
+func (a *ahead) fill(r io.Reader) {
+	defer close(a.ended)
+	for {
+		var buf []byte
+		select {
+		case buf = <-a.empty:
+		case <-a.stop:
+			return
+		}
+		n, err := 0, error(nil)
+		for n < len(buf) && err == nil {
+			var got int
+			got, err = r.Read(buf[n:])
+			n += got
+		}
+		select {
+		case a.full <- block{buf[:n], err}:
+		case <-a.stop:
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (a *ahead) Read(p []byte) (int, error) {
+	for len(a.rest) == 0 {
+		if a.err != nil {
+			return 0, a.err
+		}
+		if a.whole != nil {
+			a.empty <- a.whole[:cap(a.whole)]
+			a.whole = nil
+		}
+		b := <-a.full
+		a.whole, a.rest, a.err = b.data, b.data, b.err
+	}
+	n := copy(p, a.rest)
+	a.rest = a.rest[n:]
+	return n, nil
+}
+
+// Close stops the goroutine and waits for it, so for the read it may be in.
+// Closing again does nothing.
+func (a *ahead) Close() {
+	a.once.Do(func() { close(a.stop) })
+	<-a.ended
+}
+
+// hashed sums what is read, and refuses more than limit bytes.
+type hashed struct {
+	r     io.Reader
+	sum   hash.Hash
+	left  int64
+	limit int64
+}
+
+func newHashed(r io.Reader, limit int64) *hashed {
+	return &hashed{r: r, sum: sha256.New(), left: limit, limit: limit}
+}
+
+func (h *hashed) Read(p []byte) (int, error) {
+	n, err := h.r.Read(p)
+	h.sum.Write(p[:n])
+	if h.left -= int64(n); h.left < 0 {
+		return 0, fmt.Errorf("%w of %d bytes", ErrTooLarge, h.limit)
+	}
+	return n, err
+}
+
+func (h *hashed) Hash() v1.Hash {
+	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(h.sum.Sum(nil))}
+}
+
+// opener is what a layer offers whose download can be cancelled.
+type opener interface {
+	Open(ctx context.Context) (io.ReadCloser, error)
+}
+
+// openLayer gives a layer's bytes as they are in the registry.
+func openLayer(ctx context.Context, l v1.Layer) (io.ReadCloser, error) {
+	if o, ok := l.(opener); ok {
+		return o.Open(ctx)
+	}
+	return l.Compressed()
+}
+
+// counted reports how far the download is, and keeps what it ended with.
+type counted struct {
+	r   io.Reader
+	f   func(n int)
+	err error
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.f(n)
+	if err != nil {
+		c.err = err
+	}
+	return n, err
+}
+
+// peek tells a stream's compression by its first bytes: media types lie.
+func peek(r io.Reader) (*bufio.Reader, string, error) {
+	b := bufio.NewReaderSize(r, 128<<10)
+	magic, err := b.Peek(4)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, "", err
+	}
+	switch {
+	case len(magic) >= 2 && magic[0] == 0x1f && magic[1] == 0x8b:
+		return b, "gzip", nil
+	case string(magic) == "\x28\xb5\x2f\xfd", len(magic) == 4 && magic[0]&0xf0 == 0x50 && string(magic[1:]) == "\x2a\x4d\x18":
+		return b, "zstd", nil
+	}
+	return b, "", nil
+}
