@@ -76,8 +76,8 @@ func TestRoundTrip(t *testing.T) {
 		os.Link(filepath.Join(src, "deep/er/file"), filepath.Join(src, "hard")),
 		os.Symlink("../../etc/passwd", filepath.Join(src, "soft")),
 		os.WriteFile(filepath.Join(src, strings.Repeat("long", 50)), nil, 0o644),
-		os.Chmod(filepath.Join(src, "deep/er/file"), 0o4755),
-		os.Chmod(filepath.Join(src, "deep"), 0o1777),
+		os.Chmod(filepath.Join(src, "deep/er/file"), os.ModeSetuid|0o755),
+		os.Chmod(filepath.Join(src, "deep"), os.ModeSticky|0o777),
 		syscall.Mkfifo(filepath.Join(src, "fifo"), 0o600),
 	)
 	if os.Getuid() == 0 {

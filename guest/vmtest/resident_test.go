@@ -36,7 +36,7 @@ func TestCopy(t *testing.T) {
 			file := filepath.Join(dir, "tree/deep/big")
 			if err := errors.Join(
 				os.Symlink("../../../../etc/shadow", filepath.Join(dir, "tree/link")),
-				os.Lchown(file, 1000, 1001), os.Chmod(file, 0o4711), // in this order
+				os.Lchown(file, 1000, 1001), os.Chmod(file, os.ModeSetuid|0o711), // in this order
 			); err != nil {
 				t.Fatal(err)
 			}
