@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/slipway-vm/slipway/guest"
-	"github.com/slipway-vm/slipway/guest/agent"
 	"github.com/slipway-vm/slipway/images"
 	"github.com/slipway-vm/slipway/launcher/output"
 	"github.com/slipway-vm/slipway/rootfs"
@@ -428,34 +427,6 @@ func (m *Manager) grace(s *Server) time.Duration {
 		return *s.Spec.StopGrace
 	}
 	return m.cfg.StopGrace
-}
-
-// Signal sends a signal, by name or number, to the server's entrypoint.
-func (m *Manager) Signal(ctx context.Context, ref, signal string) error {
-	i, err := m.find(ref)
-	if err != nil {
-		return err
-	}
-	i.mu.Lock()
-	guestAgent, srv, ended := i.agent, i.srv.clone(), i.ended
-	i.mu.Unlock()
-	if srv.VMState != VMActive || guestAgent == nil {
-		return &StateError{Server: srv.Name, Action: "signal", VM: srv.VMState, Task: srv.TaskState}
-	}
-	if _, err := guest.ParseSignal(signal); err != nil {
-		return errorf(ErrInvalid, "%v", err)
-	}
-	err = guestAgent.Signal(ctx, signal)
-	if !errors.Is(err, agent.ErrDisconnected) {
-		return err
-	}
-	// It may have ended the server before it was answered.
-	select {
-	case <-ended:
-		return nil
-	case <-time.After(time.Second):
-		return err
-	}
 }
 
 // Delete ends a server at once, where it runs, and removes all there is of it.

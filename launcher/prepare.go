@@ -122,6 +122,8 @@ func (s *Spec) process(cfg *v1.Config, hostname string) (*guest.Spec, error) {
 		User:       first(s.User, cfg.User),
 		Dir:        first(s.Dir, cfg.WorkingDir),
 		StopSignal: cfg.StopSignal,
+		Stdin:      s.Stdin,
+		TTY:        s.TTY,
 	}
 	if s.StopGrace != nil {
 		g.Grace = *s.StopGrace

@@ -67,7 +67,7 @@ func (b *Base) mend(ctx context.Context) (bool, error) {
 	return tree != nil, f.Close()
 }
 
-func writeMend(f *os.File, tree *erofs.Dir, id string) error {
+func writeMend(f *os.File, tree *mended, id string) error {
 	sum := sha256.Sum256([]byte("mend " + id))
 	image, err := erofs.NewWriter(f, [16]byte(sum[:16])).Finish(tree)
 	if err != nil {
@@ -78,7 +78,7 @@ func writeMend(f *os.File, tree *erofs.Dir, id string) error {
 
 // mendTree finds the directories to mend, and gives them with those above
 // them; nil if there are none.
-func (b *Base) mendTree() (*erofs.Dir, error) {
+func (b *Base) mendTree() (*mended, error) {
 	m := &mender{implied: make([]map[string]bool, len(b.Layers))}
 	defer m.close()
 	paths := map[string]bool{}
@@ -113,12 +113,12 @@ func (b *Base) mendTree() (*erofs.Dir, error) {
 	for p := range paths {
 		wanted.add(strings.Split(p, "/")[1:])
 	}
-	tree, needed, err := m.dir(stack, "", wanted)
+	root, needed, err := m.dir(stack, "", wanted)
 	if err != nil || !needed {
 		return nil, err
 	}
-	tree.Attr = b.Root
-	return tree, nil
+	root.attr = b.Root
+	return newMended(root), nil
 }
 
 // want is a tree of the names to look at.
@@ -162,8 +162,8 @@ func (m *mender) close() {
 // dir looks at a merged directory, whose layers are the stack from the top,
 // and at those wanted below it. It gives what the mend must say of them,
 // and whether it must say anything.
-func (m *mender) dir(stack []place, path string, wanted *want) (*erofs.Dir, bool, error) {
-	d := &erofs.Dir{Attr: m.attr(stack, path)}
+func (m *mender) dir(stack []place, path string, wanted *want) (*mendDir, bool, error) {
+	d := &mendDir{attr: m.attr(stack, path)}
 	needed := m.implied[stack[0].layer][path] && !m.implied[m.speaker(stack, path).layer][path]
 	for _, name := range sortedKeys(*wanted) {
 		below, err := m.merge(stack, path+"/"+name)
@@ -179,7 +179,8 @@ func (m *mender) dir(stack []place, path string, wanted *want) (*erofs.Dir, bool
 		}
 		if subNeeded {
 			needed = true
-			d.Entries = append(d.Entries, erofs.Entry{Name: name, Dir: sub})
+			sub.name = name
+			d.below = append(d.below, sub)
 		}
 	}
 	return d, needed, nil
@@ -243,4 +244,38 @@ func (m *mender) merge(stack []place, path string) ([]place, error) {
 		}
 	}
 	return found, nil
+}
+
+// mendDir is a directory of a mend.
+type mendDir struct {
+	name   string
+	attr   erofs.Attr
+	below  []*mendDir
+	number int
+	parent int
+}
+
+// mended is a mend's directories as erofs wants them.
+type mended struct{ dirs []*mendDir }
+
+func newMended(root *mendDir) *mended {
+	m := &mended{dirs: []*mendDir{root}}
+	for i := 0; i < len(m.dirs); i++ {
+		for _, d := range m.dirs[i].below {
+			d.number, d.parent = len(m.dirs), i
+			m.dirs = append(m.dirs, d)
+		}
+	}
+	return m
+}
+
+func (m *mended) Dirs() int { return len(m.dirs) }
+
+func (m *mended) Dir(n int) (erofs.Attr, int) { return m.dirs[n].attr, m.dirs[n].parent }
+
+func (m *mended) Entries(n int, buf []erofs.Entry) []erofs.Entry {
+	for _, d := range m.dirs[n].below {
+		buf = append(buf, erofs.Entry{Name: []byte(d.name), Mode: erofs.ModeDir, Dir: d.number})
+	}
+	return buf
 }

@@ -75,17 +75,18 @@ func (s *Store) Create(ctx context.Context, dir string, base *Base, size int64) 
 		return nil, err
 	}
 	defer from.Close()
-	f, err := os.CreateTemp(dir, upperName+".*")
+	// What a crash left under this name is no overlay's.
+	upper := filepath.Join(dir, upperName)
+	f, err := os.OpenFile(upper, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	upper := filepath.Join(dir, upperName)
 	if err = clone(f, from); err == nil {
-		err = content.Commit(f, upper)
+		err = f.Sync()
 	}
 	if err != nil {
-		return nil, errors.Join(err, os.Remove(f.Name()))
+		return nil, errors.Join(err, os.Remove(upper))
 	}
 	r := overlayRecord{Version: 1, ID: randomID(), DiffIDs: base.DiffIDs, Size: size}
 	if err := content.WriteRecord(dir, filepath.Join(dir, recordName), r); err != nil {

@@ -434,6 +434,33 @@ func TestUnpackRefuses(t *testing.T) {
 	}
 }
 
+// A full disk is called that, and leaves the store as it was.
+func TestUnpackDiskFull(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	s := open(t, dir)
+	random := make([]byte, 6<<20)
+	for i := range random {
+		random[i] = byte(i * i >> 7)
+	}
+	l := Gzip(t, Tar(t, File("f", string(random))))
+	_, err := s.Unpack(t.Context(), Image(t, l), rootfs.UnpackOptions{})
+	digest, _ := l.Digest()
+	if !errors.Is(err, unix.ENOSPC) || errors.Is(err, rootfs.ErrMalformed) || !strings.Contains(err.Error(), digest.String()) {
+		t.Errorf("error %v", err)
+	}
+	empty(t, dir, "layers")
+	empty(t, dir, "tmp")
+	unpack(t, s, Numbered(t, 1))
+}
+
 func stored(t testing.TB, l v1.Layer) []byte {
 	t.Helper()
 	rc, err := l.Compressed()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"sync"
@@ -261,7 +262,9 @@ func (s *Store) blame(ctx context.Context, source *counted, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if errors.Is(err, ErrTooLarge) {
+	// Nor is it the layer's fault that the disk is full.
+	var disk *fs.PathError
+	if errors.Is(err, ErrTooLarge) || errors.As(err, &disk) {
 		return err
 	}
 	if source.err != nil && !errors.Is(source.err, io.EOF) {

@@ -20,7 +20,7 @@ import (
 
 func (c *cli) server() *cobra.Command {
 	cmd := &cobra.Command{Use: "server", Short: "Look after servers"}
-	cmd.AddCommand(c.serverList(), c.serverShow(), c.serverLogs(), c.serverStart(), c.serverStop(), c.serverDelete())
+	cmd.AddCommand(c.serverList(), c.serverShow(), c.serverLogs(), c.serverStart(), c.serverStop(), c.serverKill(), c.serverWait(), c.serverExec(), c.serverDelete())
 	return cmd
 }
 

@@ -11,7 +11,7 @@ import (
 
 	"github.com/hashicorp/yamux"
 
-	"github.com/slipway-vm/slipway/guest"
+	"github.com/slipway-vm/slipway/guest/share"
 )
 
 // Client is the host's end of one session with a guest. When a call's error
@@ -301,10 +301,10 @@ func (c *Client) Wait(ctx context.Context) (Exit, error) {
 	return *exit, nil
 }
 
-// Signal sends a signal, named or numbered as guest.ParseSignal reads it, to
+// Signal sends a signal, named or numbered as share.ParseSignal reads it, to
 // the entrypoint.
 func (c *Client) Signal(ctx context.Context, signal string) error {
-	sig, err := guest.ParseSignal(signal)
+	sig, err := share.ParseSignal(signal)
 	if err != nil {
 		return err
 	}

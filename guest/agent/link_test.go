@@ -39,6 +39,9 @@ func (c *fakeControl) Stop(grace time.Duration) error {
 	return c.err
 }
 
+func (c *fakeControl) Exec(ExecRequest) (Process, error) { return nil, c.err }
+func (c *fakeControl) Attach() (Process, error)          { return nil, c.err }
+
 func (c *fakeControl) Shutdown() (func(), error) {
 	return func() { close(c.down) }, c.err
 }

@@ -19,6 +19,8 @@ const (
 	methodSignal   = "signal"
 	methodStop     = "stop"
 	methodShutdown = "shutdown"
+	methodExec     = "exec"
+	methodAttach   = "attach"
 )
 
 type request struct {

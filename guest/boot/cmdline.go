@@ -4,15 +4,16 @@ import (
 	"os"
 	"strings"
 
-	"github.com/slipway-vm/slipway/guest"
+	"github.com/slipway-vm/slipway/guest/share"
 )
 
 // cmdline is what init reads from the kernel command line.
 type cmdline struct {
-	root  string
-	probe bool
-	debug bool
-	words []string
+	root    string
+	volumes bool
+	probe   bool
+	debug   bool
+	words   []string
 }
 
 func readCommandLine() (cmdline, error) {
@@ -28,11 +29,13 @@ func parseCommandLine(s string) cmdline {
 	for _, word := range c.words {
 		name, value, _ := strings.Cut(word, "=")
 		switch name {
-		case guest.ArgRoot:
+		case share.ArgRoot:
 			c.root = value
-		case guest.ArgProbe:
+		case share.ArgVolumes:
+			c.volumes = true
+		case share.ArgProbe:
 			c.probe = true
-		case guest.ArgDebug:
+		case share.ArgDebug:
 			c.debug = true
 		}
 	}

@@ -25,7 +25,7 @@ func (c *control) Hello() agent.Hello {
 	hello.Hostname, _ = os.Hostname()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	hello.InstanceID = g.meta.InstanceID
+	hello.InstanceID = g.instanceID
 	hello.Timeline = append(agent.Timeline(nil), g.timeline...)
 	return hello
 }

@@ -77,6 +77,8 @@ func (a *API) routes() []route {
 		{"POST", "/servers/{server}/start", a.startServer},
 		{"POST", "/servers/{server}/stop", a.stopServer},
 		{"POST", "/servers/{server}/signal", a.signalServer},
+		{"POST", "/servers/{server}/exec", a.execServer},
+		{"POST", "/servers/{server}/attach", a.attachServer},
 		{"GET", "/images", a.listImages},
 		{"POST", "/images/pull", a.pullImage},
 		{"GET", "/image", a.showImage}, // references have slashes: ?ref=

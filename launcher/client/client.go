@@ -20,15 +20,22 @@ import (
 )
 
 // Client is a connection to one engine. Its methods may be called at once.
-type Client struct{ http *http.Client }
+type Client struct {
+	http *http.Client
+	dial func(context.Context) (net.Conn, error)
+}
 
 // New makes a client of the engine at a socket; it does not connect yet.
 func New(socket string) *Client {
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+	dial := func(ctx context.Context) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", socket)
 	}
-	return &Client{&http.Client{Transport: &http.Transport{DialContext: dial, DisableCompression: true}}}
+	transport := &http.Transport{
+		DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
+		DisableCompression: true,
+	}
+	return &Client{&http.Client{Transport: transport}, dial}
 }
 
 // do makes a request; a status of 400 and more becomes an *api.Error.
@@ -58,11 +65,16 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 		return resp, nil
 	}
 	defer func() { _ = resp.Body.Close() }()
+	return nil, failure(resp)
+}
+
+// failure reads the error that the engine answered with.
+func failure(resp *http.Response) error {
 	var e api.ErrorBody
 	if err := json.NewDecoder(resp.Body).Decode(&e); err != nil || e.Error == nil {
-		return nil, fmt.Errorf("the engine answered %s", resp.Status)
+		return fmt.Errorf("the engine answered %s", resp.Status)
 	}
-	return nil, e.Error
+	return e.Error
 }
 
 // call makes a request whose answer is one JSON value, decoded into result unless

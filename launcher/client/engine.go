@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/slipway-vm/slipway/launcher/api"
 )
 
 // The engine's files in its state directory.
@@ -45,16 +47,16 @@ func (e Engine) Connect(ctx context.Context) (*Client, error) {
 	if len(e.StateDir) > MaxStateDir {
 		return nil, fmt.Errorf("the state directory's path %s is too long for the sockets below it: use one of at most %d characters", e.StateDir, MaxStateDir)
 	}
-	socket := filepath.Join(e.StateDir, SocketFile)
+	c := New(filepath.Join(e.StateDir, SocketFile))
 	limit := time.Now().Add(startTime)
 	for {
-		err := reach(ctx, socket)
+		err := c.ping(ctx)
 		switch {
 		case err == nil:
-			return New(socket), nil
+			return c, nil
 		case errors.Is(err, os.ErrPermission):
 			return nil, e.refused()
-		case !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ECONNREFUSED):
+		case !noEngine(err):
 			return nil, fmt.Errorf("reach the engine of %s: %w", e.StateDir, err)
 		case os.Geteuid() != 0:
 			return nil, errors.New("slipway needs root to start its engine (it mounts file systems): run it with sudo")
@@ -64,23 +66,38 @@ func (e Engine) Connect(ctx context.Context) (*Client, error) {
 		if err := e.start(ctx); err != nil {
 			return nil, err
 		}
-		if reach(ctx, socket) != nil {
+		if c.ping(ctx) != nil {
 			time.Sleep(50 * time.Millisecond) // another engine is on its way up, or down
 		}
 	}
+}
+
+// noEngine reports whether nobody answered, or somebody who was about to end.
+func noEngine(err error) bool {
+	for _, e := range []error{os.ErrNotExist, unix.ECONNREFUSED, unix.ECONNRESET, unix.EPIPE, io.EOF, io.ErrUnexpectedEOF} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 func (e Engine) refused() error {
 	return fmt.Errorf("permission denied: the engine of %s belongs to another user: run slipway as that user, mostly root", e.StateDir)
 }
 
-func reach(ctx context.Context, socket string) error {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", socket)
+// ping asks the engine for nothing. An engine that has answered does not end for
+// want of work before the next request comes.
+func (c *Client) ping(ctx context.Context) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, "http://engine"+api.Prefix, nil)
 	if err != nil {
 		return err
 	}
-	return conn.Close()
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
 }
 
 // start runs slipwayd and waits until it says that it is ready, or that another

@@ -36,6 +36,9 @@ type Spec struct {
 	RootMode  guest.RootMode
 	Share     string // the host directory that the guest gets, tagged guest.ShareTag
 	Virtiofsd string // path of virtiofsd; libvirt's own choice where empty
+	// OwnShare says that nobody but the guest changes the share, so that the guest
+	// may cache it for good.
+	OwnShare bool
 
 	Emulator    string // path of qemu-system-x86_64; libvirt's own choice where empty
 	ConsoleLog  string // file that the serial console is written to, appended
@@ -164,6 +167,9 @@ func (s Spec) filesystem() libvirtxml.DomainFilesystem {
 	if s.RootMode == guest.RootVirtioFS {
 		fs.Driver = &libvirtxml.DomainFilesystemDriver{Type: "virtiofs", Queue: 1024}
 		fs.Binary = &libvirtxml.DomainFilesystemBinary{Path: s.Virtiofsd, XAttr: "on"}
+		if s.OwnShare {
+			fs.Binary.Cache = &libvirtxml.DomainFilesystemBinaryCache{Mode: "always"}
+		}
 		return fs
 	}
 	// The root, the seed and the volumes are different file systems below one

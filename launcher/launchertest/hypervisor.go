@@ -232,6 +232,12 @@ func (c *control) Stop(grace time.Duration) error {
 	return nil
 }
 
+func (c *control) Exec(agent.ExecRequest) (agent.Process, error) {
+	return nil, agent.ErrUnsupported
+}
+
+func (c *control) Attach() (agent.Process, error) { return nil, agent.ErrUnsupported }
+
 func (c *control) Shutdown() (func(), error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

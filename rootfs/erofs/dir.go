@@ -1,27 +1,33 @@
 package erofs
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"slices"
-	"strings"
 )
 
-// Dir is a directory to be written by [Writer.Finish].
-type Dir struct {
-	Attr    Attr
-	Entries []Entry
-
-	nid NID
+// Tree is the directories of an image, for [Writer.Finish]. They are numbered;
+// the root is 0. It is asked for every directory twice, and must answer the
+// same.
+type Tree interface {
+	// Dirs is the number of directories. A parent comes before its children.
+	Dirs() int
+	// Dir gives a directory's attributes and its parent, the root's being
+	// itself.
+	Dir(n int) (a Attr, parent int)
+	// Entries appends the directory's entries but "." and ".." to buf, in any
+	// order.
+	Entries(n int, buf []Entry) []Entry
 }
 
-// Entry is a name in a directory: of another directory if Dir is set, else of
-// the inode NID, whose type Mode tells.
+// Entry is a name in a directory: of the directory numbered Dir if Mode says
+// it is one, else of the inode NID.
 type Entry struct {
-	Name string
+	Name []byte
 	Mode uint16
 	NID  NID
-	Dir  *Dir
+	Dir  int
 }
 
 // Image is what a finished image measures.
@@ -30,34 +36,40 @@ type Image struct {
 	Inodes int64
 }
 
-// Finish writes the directories below root, which it sorts, and the super
-// block. The file must then be truncated to Image.Size.
-func (w *Writer) Finish(root *Dir) (Image, error) {
-	type member struct{ dir, parent *Dir }
-	members := []member{{root, root}}
-	for i := 0; i < len(members); i++ {
-		d := members[i].dir
-		slices.SortFunc(d.Entries, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
-		for _, e := range d.Entries {
-			if e.Dir != nil {
-				members = append(members, member{e.Dir, d})
-			}
-		}
-	}
+// finisher writes the directories.
+type finisher struct {
+	w    *Writer
+	tree Tree
+	nids []NID
+	list listing
+	data []byte
+}
 
+// Finish writes the directories and the super block. The file must then be
+// truncated to Image.Size.
+func (w *Writer) Finish(t Tree) (Image, error) {
+	f := &finisher{w: w, tree: t, nids: make([]NID, t.Dirs())}
 	// Twice the same walk: the first only finds out where each directory's
 	// inode will be.
 	plan := *w
 	plan.planning = true
-	for _, m := range members {
-		if err := plan.dir(m.dir, m.parent, m.dir == root, nil); err != nil {
+	f.w = &plan
+	for n := range f.nids {
+		nid, err := f.dir(n, nil)
+		if err != nil {
 			return Image{}, err
 		}
+		f.nids[n] = nid
 	}
+	f.w = w
 	block := make([]byte, BlockSize)
-	for _, m := range members {
-		if err := w.dir(m.dir, m.parent, m.dir == root, block); err != nil {
+	for n := range f.nids {
+		nid, err := f.dir(n, block)
+		if err != nil {
 			return Image{}, err
+		}
+		if nid != f.nids[n] {
+			return Image{}, fmt.Errorf("directory planned at inode %d written at %d", f.nids[n], nid)
 		}
 	}
 	return w.seal(block)
@@ -93,54 +105,49 @@ func (w *Writer) seal(block []byte) (Image, error) {
 
 // dir places and, unless planning, writes one directory. The root's inode
 // goes into block0, its entries into blocks of their own.
-func (w *Writer) dir(d, parent *Dir, root bool, block0 []byte) error {
-	xattrs, count, err := encodeXattrs(d.Attr.Xattrs)
+func (f *finisher) dir(n int, block0 []byte) (NID, error) {
+	w := f.w
+	attr, parent := f.tree.Dir(n)
+	xattrs, count, err := encodeXattrs(attr.Xattrs)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	l, err := newListing(d, parent)
-	if err != nil {
-		return err
+	l := &f.list
+	if err := l.fill(f.tree, n, parent); err != nil {
+		return 0, err
 	}
 	start := uint32(w.pos / BlockSize)
 	layout, size := uint16(layoutInline), l.size
 	whole := size / BlockSize * BlockSize
-	if tail := size - whole; root || tail == 0 || inodeSize+len(xattrs)+tail > maxInline {
+	if tail := size - whole; n == 0 || tail == 0 || inodeSize+len(xattrs)+tail > maxInline {
 		layout, whole = layoutPlain, int(align(int64(size), BlockSize))
 	}
-	var data []byte
 	if w.planning {
 		w.pos += int64(whole)
 	} else {
-		data = l.encode()
-		if err := w.append(data[:whole]); err != nil {
-			return err
+		f.data = l.encode(f.data, f.nids)
+		if err := w.append(f.data[:whole]); err != nil {
+			return 0, err
 		}
 	}
 	inline := max(size-whole, 0)
-	if root {
+	if n == 0 {
 		if rootOffset+inodeSize+len(xattrs) > BlockSize {
-			return fmt.Errorf("%d bytes of extended attributes on the root: %w", len(xattrs), ErrUnrepresentable)
+			return 0, fmt.Errorf("%d bytes of extended attributes on the root: %w", len(xattrs), ErrUnrepresentable)
 		}
 		w.inodes++
-		d.nid = rootOffset / slotSize
 		if !w.planning {
 			b := block0[rootOffset:]
-			putInode(b, &d.Attr, layout, count, uint64(size), start, w.inodes, l.nlink)
+			putInode(b, &attr, layout, count, uint64(size), start, w.inodes, l.nlink)
 			copy(b[inodeSize:], xattrs)
 		}
-		return nil
+		return rootOffset / slotSize, nil
 	}
 	if w.planning {
 		off, _, err := w.place(int64(inodeSize + len(xattrs) + inline))
-		d.nid = NID(off / slotSize)
-		return err
+		return NID(off / slotSize), err
 	}
-	nid, err := w.inode(&d.Attr, layout, count, xattrs, uint64(size), start, l.nlink, data[whole:whole+inline])
-	if err == nil && nid != d.nid {
-		err = fmt.Errorf("directory planned at inode %d written at %d", d.nid, nid)
-	}
-	return err
+	return w.inode(&attr, layout, count, xattrs, uint64(size), start, l.nlink, f.data[whole:whole+inline])
 }
 
 // listing is a directory's entries, with "." and "..", in the order and the
@@ -152,56 +159,58 @@ type listing struct {
 	nlink   uint32
 }
 
-func newListing(d, parent *Dir) (*listing, error) {
-	l := &listing{nlink: 2, entries: make([]Entry, 0, len(d.Entries)+2)}
-	self := Entry{Name: ".", Dir: d}
-	up := Entry{Name: "..", Dir: parent}
-	// Both sort among the others by their bytes.
-	all := append(l.entries, self, up)
-	all = append(all, d.Entries...)
-	slices.SortFunc(all, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
-	l.entries = all
-	used, n := 0, 0
-	for i, e := range all {
-		if e.Name == "" || len(e.Name) > MaxName || strings.ContainsAny(e.Name, "/\x00") {
-			return nil, fmt.Errorf("name %.300q: %w", e.Name, ErrUnrepresentable)
+func (l *listing) fill(t Tree, n, parent int) error {
+	// "." and ".." sort among the others by their bytes.
+	l.entries = append(l.entries[:0], Entry{Name: []byte("."), Mode: ModeDir, Dir: n}, Entry{Name: []byte(".."), Mode: ModeDir, Dir: parent})
+	l.entries = t.Entries(n, l.entries)
+	slices.SortFunc(l.entries, func(a, b Entry) int { return bytes.Compare(a.Name, b.Name) })
+	l.blocks, l.size, l.nlink = l.blocks[:0], 0, 0
+	used, count := 0, 0
+	for i, e := range l.entries {
+		if len(e.Name) == 0 || len(e.Name) > MaxName || bytes.ContainsAny(e.Name, "/\x00") {
+			return fmt.Errorf("name %.300q: %w", e.Name, ErrUnrepresentable)
 		}
-		if i > 0 && all[i-1].Name == e.Name {
-			return nil, fmt.Errorf("name %q twice in one directory", e.Name)
+		if i > 0 && bytes.Equal(l.entries[i-1].Name, e.Name) {
+			return fmt.Errorf("name %q twice in one directory", e.Name)
 		}
-		if e.Dir != nil && e.Name != "." && e.Name != ".." {
+		// A directory's own names are two, and each below it has one of it.
+		if e.Mode&ModeType == ModeDir && !bytes.Equal(e.Name, []byte("..")) {
 			l.nlink++
 		}
 		if used+direntSize+len(e.Name) > BlockSize {
-			l.blocks = append(l.blocks, n)
+			l.blocks = append(l.blocks, count)
 			l.size += BlockSize
-			used, n = 0, 0
+			used, count = 0, 0
 		}
 		used += direntSize + len(e.Name)
-		n++
+		count++
 	}
-	l.blocks = append(l.blocks, n)
+	l.nlink++
+	l.blocks = append(l.blocks, count)
 	l.size += used
-	return l, nil
+	return nil
 }
 
-// encode gives the directory's data, padded to whole blocks.
-func (l *listing) encode() []byte {
-	data := make([]byte, align(int64(l.size), BlockSize))
+// encode gives the directory's data, padded to whole blocks, in buf if there
+// is room.
+func (l *listing) encode(buf []byte, nids []NID) []byte {
+	size := int(align(int64(l.size), BlockSize))
+	data := slices.Grow(buf[:0], size)[:size]
+	clear(data)
 	le := binary.LittleEndian
 	entries := l.entries
 	for i, n := range l.blocks {
-		b := data[i*BlockSize:]
+		b := data[i*BlockSize : (i+1)*BlockSize]
 		name := n * direntSize
 		for j, e := range entries[:n] {
-			nid, kind := e.NID, direntType(e.Mode)
-			if e.Dir != nil {
-				nid, kind = e.Dir.nid, direntType(ModeDir)
+			nid := e.NID
+			if e.Mode&ModeType == ModeDir {
+				nid = nids[e.Dir]
 			}
 			le.PutUint64(b[j*direntSize:], uint64(nid))
 			le.PutUint16(b[j*direntSize+8:], uint16(name))
-			b[j*direntSize+10] = kind
-			name += copy(b[name:BlockSize], e.Name)
+			b[j*direntSize+10] = direntType(e.Mode)
+			name += copy(b[name:], e.Name)
 		}
 		entries = entries[n:]
 	}

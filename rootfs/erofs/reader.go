@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"sort"
-	"strings"
 )
 
 // ErrCorrupt is wrapped by whatever in an image is not as the format has it.
@@ -144,7 +143,8 @@ func (r *Reader) Data(i *Inode) io.Reader {
 // only keeps a broken image from asking for all memory.
 const maxDir = 1 << 30
 
-// ReadDir gives a directory's entries but "." and "..", sorted.
+// ReadDir gives a directory's entries but "." and "..", sorted. Of an entry it
+// knows the name and the inode.
 func (r *Reader) ReadDir(i *Inode) ([]Entry, error) {
 	if i.Mode&ModeType != ModeDir || i.Size > maxDir || i.Size > r.size {
 		return nil, fmt.Errorf("directory %d: %w", i.NID, ErrCorrupt)
@@ -163,7 +163,7 @@ func (r *Reader) ReadDir(i *Inode) ([]Entry, error) {
 		}
 		all = append(all, entries...)
 	}
-	if !sort.SliceIsSorted(all, func(a, b int) bool { return all[a].Name < all[b].Name }) {
+	if !sort.SliceIsSorted(all, func(a, b int) bool { return bytes.Compare(all[a].Name, all[b].Name) < 0 }) {
 		return nil, fmt.Errorf("directory %d: %w: not sorted", i.NID, ErrCorrupt)
 	}
 	return all, nil
@@ -187,11 +187,11 @@ func direntBlock(block []byte) ([]Entry, error) {
 		if start < first || start > end || end > len(block) {
 			return nil, ErrCorrupt
 		}
-		name := string(block[start:end])
+		name := block[start:end]
 		if at+direntSize == first {
-			name, _, _ = strings.Cut(name, "\x00")
+			name, _, _ = bytes.Cut(name, []byte{0})
 		}
-		if name == "." || name == ".." {
+		if string(name) == "." || string(name) == ".." {
 			continue
 		}
 		entries = append(entries, Entry{Name: name, NID: NID(le.Uint64(block[at:]))})
@@ -205,8 +205,8 @@ func (r *Reader) Lookup(dir *Inode, name string) (*Inode, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := sort.Search(len(entries), func(i int) bool { return entries[i].Name >= name })
-	if n == len(entries) || entries[n].Name != name {
+	n := sort.Search(len(entries), func(i int) bool { return string(entries[i].Name) >= name })
+	if n == len(entries) || string(entries[n].Name) != name {
 		return nil, fmt.Errorf("%q: %w", name, ErrNotExist)
 	}
 	return r.Inode(entries[n].NID)

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
-	"slices"
 	"strings"
 
 	"github.com/slipway-vm/slipway/rootfs/erofs"
@@ -41,17 +39,6 @@ type Budget interface {
 	Inodes(n int64) error
 }
 
-type tree struct {
-	root    *dir
-	w       *erofs.Writer
-	budget  Budget
-	bytes   int64
-	pending []pendingLink
-}
-
-// pendingLink is a hard link that came before its target.
-type pendingLink struct{ name, target string }
-
 const (
 	whiteoutPrefix = ".wh."
 	opaqueMark     = ".wh..wh..opq"
@@ -63,7 +50,11 @@ const (
 // Convert reads a layer's tar stream to its last byte and writes its image to
 // file, as [erofs.NewWriter] has it. The caller truncates file to Info.Size.
 func Convert(r io.Reader, file io.WriterAt, uuid [16]byte, budget Budget) (Info, error) {
-	t := &tree{root: newDir(), w: erofs.NewWriter(file, uuid), budget: budget}
+	t, err := newTree(erofs.NewWriter(file, uuid), budget)
+	if err != nil {
+		return Info{}, err
+	}
+	defer t.free()
 	tr := tar.NewReader(r)
 	for {
 		h, err := tr.Next()
@@ -73,7 +64,7 @@ func Convert(r io.Reader, file io.WriterAt, uuid [16]byte, budget Budget) (Info,
 		if err != nil {
 			return Info{}, streamError(err)
 		}
-		if err := t.entry(h, tr); err != nil {
+		if err := t.add(h, tr); err != nil {
 			return Info{}, fmt.Errorf("entry %.300q: %w", h.Name, err)
 		}
 	}
@@ -116,11 +107,7 @@ func drain(r io.Reader) error {
 	}
 }
 
-func (t *tree) grow() error {
-	return t.budget.Inodes(1)
-}
-
-func (t *tree) entry(h *tar.Header, r io.Reader) error {
+func (t *tree) add(h *tar.Header, r io.Reader) error {
 	if h.Typeflag == tar.TypeXGlobalHeader {
 		return nil
 	}
@@ -148,28 +135,35 @@ func (t *tree) entry(h *tar.Header, r io.Reader) error {
 	if err != nil {
 		return malformed(err)
 	}
-	if err := t.grow(); err != nil {
+	if err := t.budget.Inodes(1); err != nil {
 		return err
 	}
-	n := &node{mode: a.Mode}
-	switch a.Mode & erofs.ModeType {
-	case erofs.ModeRegular:
-		if err := t.budget.Bytes(h.Size); err != nil {
-			return err
-		}
-		t.bytes += h.Size
-		n.nid, err = t.w.File(a, h.Size, r)
-	case erofs.ModeSymlink:
-		n.target = h.Linkname
-		n.nid, err = t.w.Symlink(a, h.Linkname)
-	default:
-		n.nid, err = t.w.Special(a)
-	}
+	nid, err := t.inode(h, a, r)
 	if err != nil {
 		return malformed(err)
 	}
-	t.place(d, name, n)
-	return nil
+	return t.put(d, name, kindOf(a.Mode), nid)
+}
+
+// inode writes what is no directory.
+func (t *tree) inode(h *tar.Header, a erofs.Attr, r io.Reader) (erofs.NID, error) {
+	switch a.Mode & erofs.ModeType {
+	case erofs.ModeRegular:
+		if err := t.budget.Bytes(h.Size); err != nil {
+			return 0, err
+		}
+		t.bytes += h.Size
+		return t.w.File(a, h.Size, r)
+	case erofs.ModeSymlink:
+		nid, err := t.w.Symlink(a, h.Linkname)
+		if err != nil {
+			return 0, err
+		}
+		at, err := t.text.put(h.Linkname)
+		t.targets[nid] = span{at, uint16(len(h.Linkname))}
+		return nid, err
+	}
+	return t.w.Special(a)
 }
 
 // malformed marks the errors that the entry is the cause of.
@@ -183,26 +177,41 @@ func malformed(err error) error {
 }
 
 func (t *tree) directory(parts []string, a erofs.Attr) error {
-	d := t.root
+	n := uint32(0)
 	if len(parts) > 0 {
-		parent, name, err := t.parent(parts)
+		in, name, err := t.parent(parts)
 		if err != nil {
 			return malformed(err)
 		}
-		n := parent.children[name]
-		if n == nil || n.dir == nil {
-			if err := t.grow(); err != nil {
+		if e := t.find(in, name); e != nil && e.kind == kindDir {
+			n = e.low
+		} else {
+			if err := t.budget.Inodes(1); err != nil {
 				return err
 			}
-			opaque := n.whiteout()
-			n = &node{mode: erofs.ModeDir, dir: newDir()}
-			n.dir.opaque = opaque
-			t.place(parent, name, n)
+			if n, err = t.putDir(in, name); err != nil {
+				return err
+			}
 		}
-		d = n.dir
 	}
-	d.attr = a
-	d.implied = false
+	d := t.dirs.at(n)
+	d.mode, d.uid, d.gid, d.sec, d.nsec, d.implied = a.Mode, a.UID, a.GID, a.Sec, a.Nsec, false
+	return t.setXattrs(d, a.Xattrs)
+}
+
+// setXattrs keeps a directory's attributes until the end.
+func (t *tree) setXattrs(d *dir, xattrs []erofs.Xattr) error {
+	d.xattrs = 0
+	if len(xattrs) == 0 {
+		return nil
+	}
+	for _, x := range xattrs {
+		if err := t.text.count(len(x.Name) + len(x.Value)); err != nil {
+			return err
+		}
+	}
+	t.xattrs = append(t.xattrs, xattrs)
+	d.xattrs = uint32(len(t.xattrs))
 	return nil
 }
 
@@ -211,64 +220,81 @@ func (t *tree) whiteout(parts []string) error {
 	if strings.HasPrefix(name, reservedPrefix) && name != opaqueMark {
 		return nil // aufs' own records, which nothing else reads
 	}
-	d, _, err := t.parent(parts)
+	in, _, err := t.parent(parts)
 	if err != nil {
 		return malformed(err)
 	}
 	if name == opaqueMark {
-		d.opaque = true
+		t.dirs.at(in).opaque = true
 		return nil
 	}
 	name = name[len(whiteoutPrefix):]
 	if name == "" || name == "." || name == ".." {
 		return fmt.Errorf("%w: whiteout without a name", ErrMalformed)
 	}
-	switch old := d.children[name]; {
+	switch old := t.find(in, name); {
 	case old == nil:
-		if err := t.grow(); err != nil {
+		if err := t.budget.Inodes(1); err != nil {
 			return err
 		}
-		d.set(name, newWhiteout())
-	case old.dir != nil:
-		old.dir.opaque, old.dir.implied = true, false
+		return t.put(in, name, kindWhiteout, 0)
+	case old.kind == kindDir:
+		d := t.dirs.at(old.low)
+		d.opaque, d.implied = true, false
 	}
 	return nil
 }
 
 func (t *tree) link(name, target string, wait bool) error {
-	to, err := split(target)
-	if err != nil {
-		return malformed(err)
-	}
-	n, err := t.lookup(to)
-	if errors.Is(err, errMissing) && wait {
-		if err := t.grow(); err != nil {
-			return err
-		}
-		t.pending = append(t.pending, pendingLink{name, target})
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("%w: hard link to %.300q: %w", ErrMalformed, target, err)
-	}
-	if n.dir != nil {
-		return fmt.Errorf("%w: hard link to directory %.300q", ErrMalformed, target)
-	}
 	parts, err := split(name)
 	if err != nil || len(parts) == 0 {
 		return fmt.Errorf("%w: the root is not a directory", ErrMalformed)
 	}
-	if err := t.grow(); err != nil {
-		return err
-	}
-	d, last, err := t.parent(parts)
+	to, err := split(target)
 	if err != nil {
 		return malformed(err)
 	}
-	if d.children[last] == n || !wait && d.children[last] != nil {
+	if len(to) == 0 {
+		return fmt.Errorf("%w: hard link to directory %.300q", ErrMalformed, target)
+	}
+	n, err := t.lookup(to)
+	if errors.Is(err, errMissing) && wait {
+		return t.postpone(name, target)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: hard link to %.300q: %w", ErrMalformed, target, err)
+	}
+	if n.kind == kindDir {
+		return fmt.Errorf("%w: hard link to directory %.300q", ErrMalformed, target)
+	}
+	if err := t.budget.Inodes(1); err != nil {
+		return err
+	}
+	// Making the link's parents may take the target's name away.
+	k, nid := n.kind, n.nid()
+	if _, ok := t.links[nid]; !ok {
+		t.links[nid] = 1
+	}
+	in, last, err := t.parent(parts)
+	if err != nil {
+		return malformed(err)
+	}
+	if e := t.find(in, last); e != nil && (!wait || e.kind == k && e.nid() == nid) {
 		return nil
 	}
-	t.place(d, last, n)
+	t.links[nid]++
+	return t.put(in, last, k, nid)
+}
+
+// postpone keeps a hard link that came before its target until the end.
+func (t *tree) postpone(name, target string) error {
+	if err := t.budget.Inodes(1); err != nil {
+		return err
+	}
+	if err := t.text.count(len(name) + len(target)); err != nil {
+		return err
+	}
+	t.pending = append(t.pending, pendingLink{name, target})
 	return nil
 }
 
@@ -320,80 +346,4 @@ func attributes(h *tar.Header) (erofs.Attr, error) {
 // able to redirect or hide files of others.
 func keepXattr(name string) bool {
 	return erofs.XattrSupported(name) && !strings.HasPrefix(name, "trusted.overlay.")
-}
-
-// finish writes the tree.
-func (t *tree) finish() (Info, error) {
-	info := Info{Root: t.root.attr, RootImplied: t.root.implied, RootOpaque: t.root.opaque, Bytes: t.bytes}
-	b := &builder{w: t.w, info: &info, seen: map[*node]bool{}}
-	// The root of the stack is what overlayfs makes of all roots; only a
-	// directory below it can be opaque.
-	t.root.opaque = false
-	root, err := b.dir(t.root, "")
-	if err != nil {
-		return Info{}, err
-	}
-	image, err := t.w.Finish(root)
-	if err != nil {
-		return Info{}, malformed(err)
-	}
-	info.Size, info.Inodes = image.Size, image.Inodes
-	return info, nil
-}
-
-// builder makes of the tree what the writer wants.
-type builder struct {
-	w        *erofs.Writer
-	info     *Info
-	seen     map[*node]bool
-	whiteout erofs.NID
-	removed  uint32
-}
-
-func (b *builder) dir(d *dir, name string) (*erofs.Dir, error) {
-	out := &erofs.Dir{Attr: d.attr, Entries: make([]erofs.Entry, 0, len(d.children))}
-	if d.implied && name != "" {
-		b.info.Implied = append(b.info.Implied, name)
-	}
-	if d.opaque {
-		out.Attr.Xattrs = append(slices.Clone(d.attr.Xattrs), erofs.Xattr{Name: opaqueXattr, Value: []byte("y")})
-	}
-	for _, child := range slices.Sorted(maps.Keys(d.children)) {
-		n := d.children[child]
-		e := erofs.Entry{Name: child, Mode: n.mode, NID: n.nid}
-		switch {
-		case n.dir != nil:
-			sub, err := b.dir(n.dir, name+"/"+child)
-			if err != nil {
-				return nil, err
-			}
-			e.Dir = sub
-		case n.whiteout():
-			nid, err := b.removal()
-			if err != nil {
-				return nil, err
-			}
-			e.NID = nid
-		case n.links > 1 && !b.seen[n]:
-			b.seen[n] = true
-			b.w.SetLinks(n.nid, n.links)
-		}
-		out.Entries = append(out.Entries, e)
-	}
-	d.children = nil
-	return out, nil
-}
-
-// removal gives the one inode that all whiteouts are links to.
-func (b *builder) removal() (erofs.NID, error) {
-	if b.removed == 0 {
-		nid, err := b.w.Special(erofs.Attr{Mode: erofs.ModeChar})
-		if err != nil {
-			return 0, err
-		}
-		b.whiteout = nid
-	}
-	b.removed++
-	b.w.SetLinks(b.whiteout, b.removed)
-	return b.whiteout, nil
 }

@@ -59,7 +59,7 @@ func mend(stream []byte) {
 // FuzzConvert feeds streams that are hardly ever layers. Whatever is taken for
 // one must give an image that can be read.
 func FuzzConvert(f *testing.F) {
-	seeds := [][]entry{
+	seeds := [][]tarEntry{
 		nil,
 		{directory("d", 0o755), file("d/f", "hello"), symlink("s", "d"), file("s/g", "x"), hardlink("h", "d/f")},
 		{file(".wh.a", ""), file("b/.wh..wh..opq", ""), file("b/c", ""), hardlink("early", "late"), file("late", strings.Repeat("x", 5000))},

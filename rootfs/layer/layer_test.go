@@ -27,7 +27,7 @@ type free struct{}
 func (free) Bytes(int64) error  { return nil }
 func (free) Inodes(int64) error { return nil }
 
-type entry = rootfstest.Entry
+type tarEntry = rootfstest.Entry
 
 var (
 	file      = rootfstest.File
@@ -37,7 +37,7 @@ var (
 	pax       = rootfstest.PAX
 )
 
-func archive(t testing.TB, entries []entry) []byte {
+func archive(t testing.TB, entries []tarEntry) []byte {
 	t.Helper()
 	return rootfstest.Tar(t, entries...)
 }
@@ -173,13 +173,13 @@ func TestConvert(t *testing.T) {
 	deep := strings.Repeat("deep/", 50) + "end"
 	tests := []struct {
 		name    string
-		entries []entry
+		entries []tarEntry
 		want    map[string]string // beside the root
 	}{
 		{"nothing", nil, map[string]string{}},
-		{"root", []entry{{Header: tar.Header{Name: "./", Typeflag: tar.TypeDir, Mode: 0o1750, Uid: 5, Gid: 6}}},
+		{"root", []tarEntry{{Header: tar.Header{Name: "./", Typeflag: tar.TypeDir, Mode: 0o1750, Uid: 5, Gid: 6}}},
 			map[string]string{"": "41750 5:6"}},
-		{"kinds", []entry{
+		{"kinds", []tarEntry{
 			directory("d", 0o2775), file("d/f", "hello"), symlink("d/s", "f"), hardlink("d/h", "d/f"),
 			{Header: tar.Header{Name: "null", Typeflag: tar.TypeChar, Mode: 0o666, Devmajor: 1, Devminor: 3}},
 			{Header: tar.Header{Name: "loop", Typeflag: tar.TypeBlock, Mode: 0o600, Devmajor: 7, Devminor: 300}},
@@ -188,16 +188,16 @@ func TestConvert(t *testing.T) {
 			"d": "42775 0:0", "d/f": `100644 0:0 "hello" links=2`, "d/h": `100644 0:0 "hello" links=2`, "d/s": "120777 0:0 -> f",
 			"null": "20666 0:0 1:3", "loop": "60600 0:0 7:300", "fifo": "10622 0:0",
 		}},
-		{"modes and owners", []entry{
+		{"modes and owners", []tarEntry{
 			{Header: tar.Header{Name: "a", Mode: 0o7777, Uid: 65536, Gid: 4294967294, Format: tar.FormatPAX}},
 			{Header: tar.Header{Name: "b", Mode: 0, Uid: 3000000, Gid: 70000}},
 		}, map[string]string{"a": `107777 65536:4294967294 ""`, "b": `100000 3000000:70000 ""`}},
-		{"times", []entry{
+		{"times", []tarEntry{
 			{Header: tar.Header{Name: "old", Mode: 0o600, ModTime: time.Unix(-2, 500_000_000), Format: tar.FormatPAX}},
 			{Header: tar.Header{Name: "far", Mode: 0o600, ModTime: time.Unix(1<<35, 123456789), Format: tar.FormatPAX}},
 			{Header: tar.Header{Name: "gnu", Mode: 0o600, ModTime: time.Unix(4102444800, 0), Format: tar.FormatGNU}},
 		}, map[string]string{"old": `100600 0:0 "" @-2.500000000`, "far": `100600 0:0 "" @34359738368.123456789`, "gnu": `100600 0:0 "" @4102444800.000000000`}},
-		{"names", []entry{
+		{"names", []tarEntry{
 			file("latin-\xe9\xff", "1"), file("new\nline", "2"), file(`back\slash`, "3"), file(long, "4"), file("x.wh.y", "5"), file(deep, "6"),
 			pax(symlink("s", "/"+strings.Repeat("t", 4094)), nil),
 		}, func() map[string]string {
@@ -208,7 +208,7 @@ func TestConvert(t *testing.T) {
 			}
 			return m
 		}()},
-		{"attributes", []entry{
+		{"attributes", []tarEntry{
 			pax(file("f", "x"), map[string]string{"SCHILY.xattr.user.a": "1\x00\n", "SCHILY.xattr.security.capability": "\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", "SCHILY.xattr.trusted.t": ""}),
 			pax(directory("d", 0o755), map[string]string{"SCHILY.xattr.user.d": "directory"}),
 			pax(file("odd", ""), map[string]string{"SCHILY.xattr.com.apple.x": "1", "SCHILY.xattr.trusted.overlay.redirect": "/etc", "SCHILY.xattr.trusted.overlay.opaque": "y"}),
@@ -217,21 +217,21 @@ func TestConvert(t *testing.T) {
 			"d":   `40755 0:0 user.d="directory"`,
 			"odd": `100644 0:0 ""`,
 		}},
-		{"missing parents", []entry{file("a/b/c", "x"), directory("a", 0o700)},
+		{"missing parents", []tarEntry{file("a/b/c", "x"), directory("a", 0o700)},
 			map[string]string{"a": "40700 0:0", "a/b": implied, "a/b/c": `100644 0:0 "x"`}},
-		{"duplicates", []entry{file("f", "1"), directory("d", 0o700), file("d/x", "1"), file("f", "2"), directory("d", 0o755)},
+		{"duplicates", []tarEntry{file("f", "1"), directory("d", 0o700), file("d/x", "1"), file("f", "2"), directory("d", 0o755)},
 			map[string]string{"f": `100644 0:0 "2"`, "d": "40755 0:0", "d/x": `100644 0:0 "1"`}},
-		{"replacements", []entry{
+		{"replacements", []tarEntry{
 			file("a", "1"), directory("a", 0o755), file("a/x", "in"),
 			directory("b", 0o755), file("b/x", "1"), hardlink("kept", "b/x"), file("b", "2"),
 			symlink("c", "a"), directory("c", 0o700),
 		}, map[string]string{"a": "40755 0:0", "a/x": `100644 0:0 "in"`, "b": `100644 0:0 "2"`, "kept": `100644 0:0 "1"`, "c": "40700 0:0"}},
-		{"hard links", []entry{
+		{"hard links", []tarEntry{
 			hardlink("early", "a/f"), directory("a", 0o755), file("a/f", "x"), directory("b", 0o755), hardlink("b/g", "/a/f"), hardlink("b/g", "b/g"),
 			symlink("s", "nowhere"), hardlink("b/s", "./s"),
 		}, map[string]string{"a": "40755 0:0", "b": "40755 0:0", "early": `100644 0:0 "x" links=3`, "a/f": `100644 0:0 "x" links=3`, "b/g": `100644 0:0 "x" links=3`,
 			"s": "120777 0:0 -> nowhere", "b/s": "120777 0:0 -> nowhere"}},
-		{"whiteouts", []entry{
+		{"whiteouts", []tarEntry{
 			file("gone/.wh.x", ""), file(".wh.y", ""), file(".wh.z", ""),
 			file(".wh.file", ""), file("file", "anew"), file("late", "anew"), file(".wh.late", ""),
 			file(".wh.dir", ""), directory("dir", 0o700), directory("dir2", 0o700), file(".wh.dir2", ""),
@@ -240,12 +240,12 @@ func TestConvert(t *testing.T) {
 			"gone": implied, "gone/x": whiteout, "y": whiteout, "z": whiteout, "file": `100644 0:0 "anew"`, "late": `100644 0:0 "anew"`,
 			"dir": "40700 0:0" + opaque, "dir2": "40700 0:0" + opaque, "implied": implied + opaque, "implied/f": `100644 0:0 ""`,
 		}},
-		{"opaque", []entry{
+		{"opaque", []tarEntry{
 			directory("a", 0o700), file("a/kept", "1"), file("a/.wh..wh..opq", ""), file("b/.wh..wh..opq", ""), file("b/kept", "2"),
 			file(".wh..wh.plnk/x", ""), file(".wh..wh.aufs", ""),
 		}, map[string]string{"a": "40700 0:0" + opaque, "a/kept": `100644 0:0 "1"`, "b": implied + opaque, "b/kept": `100644 0:0 "2"`,
 			".wh..wh.plnk": implied, ".wh..wh.plnk/x": `100644 0:0 ""`}},
-		{"no way out", []entry{
+		{"no way out", []tarEntry{
 			file("../../etc/passwd", "1"), file("/abs/f", "2"), file("a/../b", "3"),
 			symlink("up", "../../.."), file("up/f", "4"), symlink("l", "/abs"), file("l/g", "5"), hardlink("h", "../../abs/f"),
 			symlink("d", "made/here"), file("d/x", "6"),
@@ -284,28 +284,28 @@ func compare(t testing.TB, got, want map[string]string) {
 }
 
 func TestConvertRefuses(t *testing.T) {
-	whole := archive(t, []entry{file("f", strings.Repeat("x", 10000))})
-	loop := []entry{symlink("a", "b"), symlink("b", "a"), file("a/f", "")}
+	whole := archive(t, []tarEntry{file("f", strings.Repeat("x", 10000))})
+	loop := []tarEntry{symlink("a", "b"), symlink("b", "a"), file("a/f", "")}
 	tests := []struct {
 		name   string
 		stream []byte
 		say    string
 	}{
-		{"hard link to nothing", archive(t, []entry{hardlink("a", "b")}), `hard link to "b"`},
-		{"hard link to itself", archive(t, []entry{hardlink("a", "a")}), `hard link to "a"`},
-		{"hard link to directory", archive(t, []entry{directory("d", 0o755), hardlink("a", "d")}), "hard link to directory"},
-		{"hard link to the root", archive(t, []entry{hardlink("a", ".")}), "hard link to directory"},
+		{"hard link to nothing", archive(t, []tarEntry{hardlink("a", "b")}), `hard link to "b"`},
+		{"hard link to itself", archive(t, []tarEntry{hardlink("a", "a")}), `hard link to "a"`},
+		{"hard link to directory", archive(t, []tarEntry{directory("d", 0o755), hardlink("a", "d")}), "hard link to directory"},
+		{"hard link to the root", archive(t, []tarEntry{hardlink("a", ".")}), "hard link to directory"},
 		{"symbolic links in a circle", archive(t, loop), "too many levels"},
-		{"long name", archive(t, []entry{file(strings.Repeat("n", 256), "")}), "name of 256 bytes"},
-		{"long path", archive(t, []entry{file(strings.Repeat("n/", 3000)+"n", "")}), "name of 6001 bytes"},
-		{"long target", archive(t, []entry{symlink("s", strings.Repeat("n", 5000))}), "link to 5000 bytes"},
-		{"empty target", archive(t, []entry{symlink("s", "")}), "link to 0 bytes"},
-		{"whiteout of nothing", archive(t, []entry{file("d/.wh.", "")}), "whiteout without a name"},
-		{"whiteout of the parent", archive(t, []entry{file("d/.wh...", "")}), "whiteout without a name"},
-		{"file for root", archive(t, []entry{symlink(".", "x")}), "root is not a directory"},
-		{"device numbers", archive(t, []entry{{Header: tar.Header{Name: "d", Typeflag: tar.TypeChar, Devmajor: 1 << 20}}}), "device 1048576:0"},
-		{"attribute too long", archive(t, []entry{pax(file("f", ""), map[string]string{"SCHILY.xattr.user." + strings.Repeat("a", 256): "x"})}), "extended attribute"},
-		{"attribute too large", archive(t, []entry{pax(file("f", ""), map[string]string{"SCHILY.xattr.user.a": strings.Repeat("a", 65536)})}), "extended attribute"},
+		{"long name", archive(t, []tarEntry{file(strings.Repeat("n", 256), "")}), "name of 256 bytes"},
+		{"long path", archive(t, []tarEntry{file(strings.Repeat("n/", 3000)+"n", "")}), "name of 6001 bytes"},
+		{"long target", archive(t, []tarEntry{symlink("s", strings.Repeat("n", 5000))}), "link to 5000 bytes"},
+		{"empty target", archive(t, []tarEntry{symlink("s", "")}), "link to 0 bytes"},
+		{"whiteout of nothing", archive(t, []tarEntry{file("d/.wh.", "")}), "whiteout without a name"},
+		{"whiteout of the parent", archive(t, []tarEntry{file("d/.wh...", "")}), "whiteout without a name"},
+		{"file for root", archive(t, []tarEntry{symlink(".", "x")}), "root is not a directory"},
+		{"device numbers", archive(t, []tarEntry{{Header: tar.Header{Name: "d", Typeflag: tar.TypeChar, Devmajor: 1 << 20}}}), "device 1048576:0"},
+		{"attribute too long", archive(t, []tarEntry{pax(file("f", ""), map[string]string{"SCHILY.xattr.user." + strings.Repeat("a", 256): "x"})}), "extended attribute"},
+		{"attribute too large", archive(t, []tarEntry{pax(file("f", ""), map[string]string{"SCHILY.xattr.user.a": strings.Repeat("a", 65536)})}), "extended attribute"},
 		{"truncated in a file", whole[:5000], "unexpected EOF"},
 		{"truncated in a header", whole[:300], "unexpected EOF"},
 		{"garbage", bytes.Repeat([]byte("garbage "), 1000), "invalid tar header"},
@@ -323,7 +323,7 @@ func TestConvertRefuses(t *testing.T) {
 }
 
 func TestConvertSizes(t *testing.T) {
-	var entries []entry
+	var entries []tarEntry
 	want := map[string]string{"": root}
 	for _, n := range []int{0, 1, 2999, 3008, 3009, 4032, 4095, 4096, 4097, 8192, 10000, 1 << 20, 1<<20 + 1, 3<<20 + 17} {
 		for _, attr := range []int{0, 5000} {
@@ -368,7 +368,7 @@ func TestConvertSizes(t *testing.T) {
 func TestConvertSparse(t *testing.T) {
 	body := make([]byte, 64<<20)
 	copy(body[32<<20:], "middle")
-	image, _, err := convert(t, archive(t, []entry{file("f", string(body))}))
+	image, _, err := convert(t, archive(t, []tarEntry{file("f", string(body))}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -441,14 +441,14 @@ func TestConvertGNU(t *testing.T) {
 }
 
 func TestConvertInfo(t *testing.T) {
-	_, info, err := convert(t, archive(t, []entry{file("a/b/f", "12345"), file("a/.wh..wh..opq", ""), directory("c", 0o755), file("c/g", "6")}))
+	_, info, err := convert(t, archive(t, []tarEntry{file("a/b/f", "12345"), file("a/.wh..wh..opq", ""), directory("c", 0o755), file("c/g", "6")}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if info.Bytes != 6 || info.Inodes != 6 || !info.RootImplied || info.RootOpaque || !slices.Equal(info.Implied, []string{"/a", "/a/b"}) {
 		t.Errorf("info %+v", info)
 	}
-	_, info, err = convert(t, archive(t, []entry{directory("./", 0o700), file(".wh..wh..opq", "")}))
+	_, info, err = convert(t, archive(t, []tarEntry{directory("./", 0o700), file(".wh..wh..opq", "")}))
 	if err != nil {
 		t.Fatal(err)
 	}
