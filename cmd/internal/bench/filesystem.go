@@ -74,7 +74,8 @@ func (f *fileSystem) used() (int64, error) {
 // remove unmounts the file system and what is mounted on it, which waits for what
 // is still being written.
 func (f *fileSystem) remove() error {
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	// What has been told to end may not have yet.
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		err := unmountAll(f.dir)
 		if err == nil {
 			return os.Remove(f.file)

@@ -10,8 +10,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // A puller is one way to get an image from a registry to where it can be run.
@@ -89,7 +91,7 @@ func versionOf(ctx context.Context, word int, program string, args ...string) st
 	}
 	for fields := strings.Fields(string(out)); ; word-- {
 		if word < len(fields) {
-			version, _, _ := strings.Cut(fields[word], "~")
+			version, _, _ := strings.Cut(fields[word], "+")
 			return version
 		}
 	}
@@ -107,14 +109,47 @@ func (p *slipwayPuller) open(ctx context.Context, o options, dir string) error {
 	if p.cold {
 		return nil
 	}
-	return p.s.run(ctx, "image", "list")
+	if err := p.s.run(ctx, "image", "list"); err != nil {
+		return err
+	}
+	return p.settle(ctx)
+}
+
+// settle waits until the engine, which asks QEMU for its abilities when it has
+// started, runs no other program for a while.
+func (p *slipwayPuller) settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for quiet := 0; quiet < 10; quiet++ {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("engine does not settle: %w", ctx.Err())
+		case <-time.After(100 * time.Millisecond):
+		}
+		pid, err := p.s.enginePID(ctx)
+		if err != nil {
+			return err
+		}
+		running, err := p.s.processes()
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(running, func(r process) bool { return r.pid != pid }) {
+			quiet = 0
+		}
+	}
+	return nil
 }
 
 func (p *slipwayPuller) pull(ctx context.Context, ref string) error {
 	return p.s.run(ctx, "image", "pull", "--progress", "none", ref)
 }
 
-func (p *slipwayPuller) close(ctx context.Context) error { return p.s.stopEngine(ctx) }
+// close settles first, since an engine that ends while it asks QEMU leaves that
+// behind.
+func (p *slipwayPuller) close(ctx context.Context) error {
+	return errors.Join(p.settle(ctx), p.s.stopEngine(ctx))
+}
 
 func (p *slipwayPuller) forget(ctx context.Context) (int64, error) {
 	if p.cold {
