@@ -69,18 +69,15 @@ func (r *imageResults) write(file string) error {
 	return os.WriteFile(file, append(data, '\n'), 0o644)
 }
 
-// print prints the results as Markdown.
-func (r *imageResults) print(w io.Writer) {
-	without := "without unpigz"
+// printHead prints, as Markdown like all that follows it, what the results depend
+// on. Each table is printed when it is complete, so that an interrupt loses one.
+func (r *imageResults) printHead(w io.Writer) {
+	unpigz := "without unpigz"
 	if r.Machine.Unpigz {
-		without = "with unpigz"
+		unpigz = "with unpigz"
 	}
-	fmt.Fprintf(w, "Images on %d CPUs, Linux %s, %s; %s; load %s before, %s after; %d runs, medians\n",
-		r.Machine.CPUs, r.Machine.Kernel, without, r.Machine.Date.Format("2006-01-02 15:04 UTC"), r.Machine.LoadBefore, r.Machine.LoadAfter, r.Runs)
-	for _, p := range r.Pulls {
-		p.print(w)
-	}
-	printClones(w, r.Clones)
+	fmt.Fprintf(w, "Images on %d CPUs, Linux %s, %s; %s; %d runs, medians; load average %s\n",
+		r.Machine.CPUs, r.Machine.Kernel, unpigz, r.Machine.Date.Format("2006-01-02 15:04 UTC"), r.Runs, r.Machine.LoadBefore)
 }
 
 // ours is the subject that the others are compared with.
@@ -94,7 +91,7 @@ func (p pullResults) print(w io.Writer) {
 	}
 	fmt.Fprintf(w, "\n%s: %d layers%s; to pull %.1f MB, unpacked %.1f MB in %d entries\n\n", i.Label, i.Layers, there,
 		float64(i.Compressed)/1e6, float64(i.Unpacked)/1e6, i.Entries)
-	fmt.Fprintln(w, "| | median | min | max | ÷ floor in Go | ÷ floor by ISA-L | slipway ÷ this | on disk |")
+	fmt.Fprintln(w, "| | median | min | max | ÷ floor in Go | ÷ floor by ISA-L | slipway ÷ this | until on disk |")
 	fmt.Fprintln(w, "|---|--:|--:|--:|--:|--:|--:|--:|")
 	for _, s := range p.Subjects {
 		synced := ""
@@ -151,14 +148,14 @@ func ratio(a, b *subjectResults) string {
 	return fmt.Sprintf("%.2f", median(a.times(elapsed)).Seconds()/median(b.times(elapsed)).Seconds())
 }
 
-func printClones(w io.Writer, clones []*cloneResults) {
-	if len(clones) == 0 {
+func printClones(w io.Writer, results []*cloneResults) {
+	if len(results) == 0 {
 		return
 	}
 	fmt.Fprintf(w, "\nclones with %d GiB for writing\n\n", cloneSize>>30)
 	fmt.Fprintln(w, "| servers | median | min | max | disk per server |")
 	fmt.Fprintln(w, "|--:|--:|--:|--:|--:|")
-	for _, c := range clones {
+	for _, c := range results {
 		slices.Sort(c.Times)
 		slices.Sort(c.Disk)
 		fmt.Fprintf(w, "| %d | %s | %s | %s | %.0f KiB |\n", c.Servers, milliseconds(median(c.Times)),

@@ -27,6 +27,9 @@ var pullImages = []struct{ label, layout, below string }{
 	{"incremental", "nginx", "base"},
 }
 
+// clones is the part that pulls nothing.
+const clones = "clones"
+
 // pullImage is an image that is pulled.
 type pullImage struct {
 	Label  string `json:"label"`
@@ -56,8 +59,8 @@ func newImageBench(o options, dir string) *imageBench {
 
 // run measures everything, and prints it.
 func (b *imageBench) run(ctx context.Context) (err error) {
-	if strings.HasPrefix(b.dir, "/dev/") {
-		return errors.New("images are measured on a disk: set TMPDIR to a directory on one")
+	if err := b.check(); err != nil {
+		return err
 	}
 	progress("starting a registry, filling it with images")
 	r, err := startRegistry(ctx, b.dir)
@@ -70,6 +73,7 @@ func (b *imageBench) run(ctx context.Context) (err error) {
 	}
 
 	results := &imageResults{Machine: thisMachine(), Runs: b.runs}
+	results.printHead(os.Stdout)
 	subjects := allSubjects(ctx)
 	for _, img := range b.images {
 		pulls, err := b.measurePulls(ctx, img, subjects)
@@ -77,16 +81,35 @@ func (b *imageBench) run(ctx context.Context) (err error) {
 			return err
 		}
 		results.Pulls = append(results.Pulls, pulls)
+		pulls.print(os.Stdout)
 	}
-	if b.wants("clones") {
+	if b.wants(clones) {
 		if results.Clones, err = b.measureClones(ctx); err != nil {
 			return err
 		}
+		printClones(os.Stdout, results.Clones)
 	}
 	results.Machine.LoadAfter = loadAverage()
-	results.print(os.Stdout)
+	fmt.Fprintf(os.Stdout, "\nLoad average afterwards: %s\n", results.Machine.LoadAfter)
 	if b.json != "" {
 		return results.write(b.json)
+	}
+	return nil
+}
+
+// check finds mistakes before anything is measured.
+func (b *imageBench) check() error {
+	if b.parts == "" {
+		return nil
+	}
+	for _, part := range strings.Split(b.parts, ",") {
+		known := part == clones
+		for _, p := range pullImages {
+			known = known || part == p.label
+		}
+		if !known {
+			return fmt.Errorf("-images %q: there is no such part", part)
+		}
 	}
 	return nil
 }
@@ -201,7 +224,7 @@ func (i *pullImage) count(l v1.Layer) error {
 func (b *imageBench) measurePulls(ctx context.Context, img *pullImage, subjects []subject) (pullResults, error) {
 	results := pullResults{Image: img}
 	for _, s := range subjects {
-		if why := s.unfit(img); why != "" {
+		if why := s.unfit(); why != "" {
 			results.Absent = append(results.Absent, s.name+": "+why)
 			continue
 		}
@@ -210,7 +233,7 @@ func (b *imageBench) measurePulls(ctx context.Context, img *pullImage, subjects 
 	for run := range b.runs {
 		n := 0
 		for _, s := range subjects {
-			if s.unfit(img) != "" {
+			if s.unfit() != "" {
 				continue
 			}
 			to := results.Subjects[n]
@@ -253,7 +276,7 @@ func (b *imageBench) pullFresh(ctx context.Context, p puller, img *pullImage) (_
 			return sample{}, err
 		}
 	}
-	if err := fs.sync(); err != nil {
+	if err := errors.Join(p.rest(ctx), fs.sync()); err != nil {
 		return sample{}, err
 	}
 

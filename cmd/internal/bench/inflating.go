@@ -18,8 +18,8 @@ import (
 type decoder func(io.Reader) (io.ReadCloser, error)
 
 const (
-	goFloor   = "floor: decompressing to nothing, in Go, both digests"
-	isalFloor = "floor: decompressing to nothing, by ISA-L, both digests"
+	goFloor   = "floor in Go: decompressing to nothing, both digests"
+	isalFloor = "floor by ISA-L: decompressing to nothing, both digests"
 )
 
 // floors decompress the layers to nothing, as many at a time as there are
@@ -28,12 +28,12 @@ func floors() []subject {
 	inGo := func(r io.Reader) (io.ReadCloser, error) { return gzip.NewReader(bufio.NewReaderSize(r, 128<<10)) }
 	all := []subject{
 		{name: goFloor, floor: true, run: inflating(inGo, true)},
-		{name: "the same without digests", floor: true, run: inflating(inGo, false)},
+		{name: "in Go, no digests", floor: true, run: inflating(inGo, false)},
 	}
 	if inflate.Native() {
 		all = append(all,
 			subject{name: isalFloor, floor: true, run: inflating(inflate.NewReader, true)},
-			subject{name: "the same without digests", floor: true, run: inflating(inflate.NewReader, false)})
+			subject{name: "by ISA-L, no digests", floor: true, run: inflating(inflate.NewReader, false)})
 	}
 	return all
 }

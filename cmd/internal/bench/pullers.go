@@ -22,6 +22,8 @@ type puller interface {
 	// which is empty.
 	open(ctx context.Context, o options, dir string) error
 	pull(ctx context.Context, ref string) error
+	// rest waits until what open and earlier pulls have begun is over.
+	rest(ctx context.Context) error
 	// close ends what open started, also where open failed.
 	close(ctx context.Context) error
 }
@@ -42,7 +44,7 @@ type subject struct {
 }
 
 // unfit says why a subject is not measured, if it is not.
-func (s subject) unfit(*pullImage) string {
+func (s subject) unfit() string {
 	var missing []string
 	for _, program := range s.needs {
 		if _, err := exec.LookPath(program); err != nil {
@@ -68,33 +70,42 @@ func allSubjects(ctx context.Context) []subject {
 		subject{name: "slipway image pull", run: pulls(&slipwayPuller{})},
 		subject{name: "slipway image pull, with the engine's start", run: pulls(&slipwayPuller{cold: true})},
 		subject{
-			name: "containerd " + versionOf(ctx, 2, "containerd", "--version") + ", overlayfs", needs: []string{"containerd", "ctr"},
+			name: "containerd " + versionOf(ctx, "containerd") + ", overlayfs", needs: []string{"containerd", "ctr"},
 			run: pulls(&containerdPuller{}),
 		},
 		subject{
-			name: "podman " + versionOf(ctx, 2, "podman", "--version") + ", overlay", needs: []string{"podman"},
+			name: "podman " + versionOf(ctx, "podman") + ", overlay", needs: []string{"podman"},
 			run: pulls(&podmanPuller{}),
 		},
 		subject{
-			name:  "skopeo " + versionOf(ctx, 2, "skopeo", "--version") + " + umoci " + versionOf(ctx, 2, "umoci", "--version"),
+			name:  "skopeo " + versionOf(ctx, "skopeo") + " + umoci " + versionOf(ctx, "umoci"),
 			needs: []string{"skopeo", "umoci"}, run: pulls(&umociPuller{}),
 		},
 	)
 }
 
-// versionOf is a word of what a program says of its version; nothing where it is
-// not installed.
-func versionOf(ctx context.Context, word int, program string, args ...string) string {
-	out, err := exec.CommandContext(ctx, program, args...).Output()
+// versionOf is the version that a program says it has; nothing where it is not
+// installed.
+func versionOf(ctx context.Context, program string) string {
+	out, err := exec.CommandContext(ctx, program, "--version").Output()
 	if err != nil {
 		return ""
 	}
-	for fields := strings.Fields(string(out)); ; word-- {
-		if word < len(fields) {
-			version, _, _ := strings.Cut(fields[word], "+")
-			return version
-		}
+	return version(string(out))
+}
+
+// version finds the version in "NAME version VERSION" and "NAME URL VERSION", and
+// drops what a distribution has added.
+func version(said string) string {
+	fields := strings.Fields(said)
+	if len(fields) < 3 {
+		return ""
 	}
+	v := fields[2]
+	if i := strings.IndexAny(v, "+~"); i >= 0 {
+		v = v[:i]
+	}
+	return v
 }
 
 // slipwayPuller pulls as a person does, through the command line.
@@ -109,8 +120,12 @@ func (p *slipwayPuller) open(ctx context.Context, o options, dir string) error {
 	if p.cold {
 		return nil
 	}
-	if err := p.s.run(ctx, "image", "list"); err != nil {
-		return err
+	return p.s.run(ctx, "image", "list")
+}
+
+func (p *slipwayPuller) rest(ctx context.Context) error {
+	if p.cold {
+		return p.close(ctx)
 	}
 	return p.settle(ctx)
 }
@@ -191,7 +206,8 @@ func status(pid int, name string) (int64, error) {
 }
 
 // containerdPuller starts a containerd of its own, as Debian ships it, and pulls
-// with its test client, which unpacks too.
+// with its test client, which unpacks too. That fetches all layers at once unless
+// --max-concurrent-downloads says less.
 type containerdPuller struct {
 	d    *daemon
 	sock string
@@ -232,6 +248,8 @@ func (p *containerdPuller) pull(ctx context.Context, ref string) error {
 	return p.ctr(ctx, "images", "pull", "--plain-http", "--snapshotter", "overlayfs", ref)
 }
 
+func (p *containerdPuller) rest(context.Context) error { return nil }
+
 func (p *containerdPuller) close(context.Context) error { return p.d.stop() }
 
 // podmanPuller pulls into a store of its own.
@@ -250,6 +268,8 @@ func (p *podmanPuller) pull(ctx context.Context, ref string) error {
 	cmd.Env = append(os.Environ(), "TMPDIR="+filepath.Join(p.dir, "tmp"))
 	return finish(cmd)
 }
+
+func (p *podmanPuller) rest(context.Context) error { return nil }
 
 func (p *podmanPuller) close(context.Context) error { return nil }
 
@@ -275,6 +295,8 @@ func (p *umociPuller) pull(ctx context.Context, ref string) error {
 	}
 	return runCommand(ctx, "umoci", "unpack", "--image", at, filepath.Join(p.dir, fmt.Sprintf("bundle%d", p.pulls)))
 }
+
+func (p *umociPuller) rest(context.Context) error { return nil }
 
 func (p *umociPuller) close(context.Context) error { return nil }
 
