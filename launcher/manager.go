@@ -86,6 +86,8 @@ type Manager struct {
 
 	mu      sync.Mutex
 	servers map[string]*instance
+	// deleted servers are still told of for a while; see deletedTime.
+	deleted map[string]*instance
 	closed  bool
 }
 
@@ -98,7 +100,7 @@ var (
 // New opens the servers of cfg.Dir and brings records and hypervisor together:
 // servers that run go on, half-made ones are undone, what has no record is removed.
 func New(ctx context.Context, cfg Config) (*Manager, error) {
-	m := &Manager{cfg: cfg, log: cfg.Log, servers: map[string]*instance{}}
+	m := &Manager{cfg: cfg, log: cfg.Log, servers: map[string]*instance{}, deleted: map[string]*instance{}}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}
@@ -212,10 +214,38 @@ func (m *Manager) Server(ref string) (Server, error) {
 	return srv, nil
 }
 
+// deletedTime is how long a deleted server can be watched: one that fails at once
+// is gone before whoever has created it asks how it does.
+const deletedTime = time.Minute
+
+// forget takes a server that has been deleted from the others.
+func (m *Manager) forget(i *instance) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.servers, i.id)
+	m.deleted[i.id] = i
+	time.AfterFunc(deletedTime, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.deleted, i.id)
+	})
+}
+
+// findDeleted is find for those that were deleted lately as well, by ID.
+func (m *Manager) findDeleted(ref string) (*instance, error) {
+	m.mu.Lock()
+	i, ok := m.deleted[ref]
+	m.mu.Unlock()
+	if ok {
+		return i, nil
+	}
+	return m.find(ref)
+}
+
 // Watch calls emit with the server as it is and after each change, until it has
 // been deleted, emit fails, or ctx ends. Changes in quick succession come as one.
 func (m *Manager) Watch(ctx context.Context, ref string, emit func(Server) error) error {
-	i, err := m.find(ref)
+	i, err := m.findDeleted(ref)
 	if err != nil {
 		return err
 	}

@@ -90,9 +90,10 @@ func (r *run) conclude(ctx context.Context, exit *Exit, err error) {
 	// A server that has run before has something to lose.
 	remove := srv.Spec.AutoRemove || failed && srv.Spec.RemoveFailed && srv.Run == 1
 	r.i.insist(ctx, r.m.cfg.Store, r.m.log, func(s *Server) {
-		s.Step = ""
-		if !remove {
-			s.TaskState = TaskNone
+		s.Step, s.TaskState = "", TaskNone
+		if remove {
+			// Whoever waits for its end waits for this as well.
+			s.TaskState = TaskDeleting
 		}
 		if failed {
 			s.VMState, s.Fault, s.FaultCode = VMError, r.fault(err), faultCode(err)
@@ -114,6 +115,7 @@ func (r *run) conclude(ctx context.Context, exit *Exit, err error) {
 	if remove {
 		if derr := r.m.remove(ctx, r.i); derr != nil {
 			log.Error("server not removed", "err", derr)
+			r.i.insist(ctx, r.m.cfg.Store, r.m.log, func(s *Server) { s.TaskState = TaskNone })
 		}
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/slipway-vm/slipway/cmd/internal/config"
+	"github.com/slipway-vm/slipway/launcher/client"
 )
 
 // version is set by the linker.
@@ -64,9 +65,9 @@ func run(ctx context.Context, args []string) error {
 		return nil
 	}
 	if err != nil {
-		return err
+		return errors.Join(err, announce(*readyFD, err.Error()))
 	}
-	if err := announce(*readyFD); err != nil {
+	if err := announce(*readyFD, client.Ready); err != nil {
 		return errors.Join(err, e.close())
 	}
 	return errors.Join(e.serve(ctx, cfg.Engine.IdleTimeout), e.close())
@@ -94,13 +95,13 @@ func newLog(c config.Log) *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, opts))
 }
 
-// announce tells whoever started the engine that it answers.
-func announce(fd int) error {
+// announce tells whoever started the engine that it answers, or why it does not.
+func announce(fd int, word string) error {
 	if fd < 0 {
 		return nil
 	}
 	f := os.NewFile(uintptr(fd), "ready")
-	_, err := f.Write([]byte{'\n'})
+	_, err := f.WriteString(word)
 	return errors.Join(err, f.Close())
 }
 

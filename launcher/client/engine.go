@@ -101,7 +101,7 @@ func (c *Client) ping(ctx context.Context) error {
 }
 
 // start runs slipwayd and waits until it says that it is ready, or that another
-// one is, or has failed. It closes a pipe when it is ready.
+// one is, or has failed.
 func (e Engine) start(ctx context.Context) error {
 	if err := os.MkdirAll(e.StateDir, 0o711); err != nil {
 		return fmt.Errorf("make the state directory: %w", err)
@@ -137,23 +137,35 @@ func (e Engine) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start the engine: %w", err)
 	}
-	if err := waitReady(ctx, ready); err == nil {
-		return cmd.Process.Release()
-	} else if ctx.Err() != nil {
+	word, err := waitReady(ctx, ready)
+	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	// The pipe ended without a word: so did the engine.
+	if err == nil && word == Ready {
+		return cmd.Process.Release()
+	}
+	// The pipe has ended without that word: so has the engine.
 	if err := cmd.Wait(); err == nil {
 		return nil // another one was there first
+	}
+	if word != "" {
+		return fmt.Errorf("the engine did not start: %s", word)
 	}
 	return startFault(log.Name(), logged)
 }
 
-func waitReady(ctx context.Context, ready *os.File) error {
+// Ready is what an engine that has been started writes to its --ready-fd when it
+// answers. One that will not writes why.
+const Ready = "\n"
+
+// maxWord bounds what is read of an engine's word, in bytes.
+const maxWord = 1 << 14
+
+func waitReady(ctx context.Context, ready *os.File) (word string, err error) {
 	stop := context.AfterFunc(ctx, func() { _ = ready.SetReadDeadline(time.Now()) })
 	defer stop()
-	_, err := io.ReadFull(ready, make([]byte, 1))
-	return err
+	b, err := io.ReadAll(io.LimitReader(ready, maxWord))
+	return string(b), err
 }
 
 // startFault finds what an engine that did not start wrote last.
@@ -167,6 +179,9 @@ func startFault(name string, from int64) error {
 	last := strings.TrimPrefix(lines[len(lines)-1], "slipwayd: ")
 	if strings.Contains(last, "error while loading shared libraries: libvirt") {
 		return errors.New("the engine did not start: there is no libvirt on this host: install libvirt0 and libvirt-daemon-driver-qemu")
+	}
+	if last == "" {
+		return errors.New("the engine did not start, and did not say why")
 	}
 	return fmt.Errorf("the engine did not start: %s", last)
 }
