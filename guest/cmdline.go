@@ -23,25 +23,6 @@ const (
 	AccelTCG Accel = "tcg"
 )
 
-// RootMode says how the root reaches the guest.
-type RootMode string
-
-// The root modes.
-const (
-	RootVirtioFS RootMode = "virtiofs"
-	Root9P       RootMode = "9p"
-)
-
-// Kernel arguments read by slipway-init.
-const (
-	ArgRoot  = "slipway.root"  // slipway.root=MODE:TAG
-	ArgProbe = "slipway.probe" // print ProbeLine and power off
-	ArgDebug = "slipway.debug" // log each step on the console
-)
-
-// ProbeLine is what slipway-init prints on the console under slipway.probe.
-const ProbeLine = "slipway-init: probe ok"
-
 // CommandLineOptions are the facts that a kernel command line depends on.
 type CommandLineOptions struct {
 	Machine Machine
@@ -77,6 +58,9 @@ func CommandLine(o CommandLineOptions) string {
 		// probing for one waits for a timeout.
 		"i8042.noaux", "i8042.nokbd",
 	}
+	// The stock kernel else tests its ciphers for 160 ms of emulated time. A
+	// kernel without the option ignores it.
+	args = append(args, "cryptomgr.notests")
 	if o.Debug {
 		args = append(args, "loglevel=7", ArgDebug)
 	} else {

@@ -7,7 +7,7 @@
 // is the distribution's own package, unpacked but never installed on the host.
 // The share is the one directory the guest is given (by virtiofs or 9p); it
 // holds the seed, the root and the volumes, at the paths named by the
-// constants in this package.
+// constants of package share.
 //
 // Invariants: a kernel in the store is immutable and complete (it is renamed
 // into place after it has been synced), an initramfs depends only on its

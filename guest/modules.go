@@ -10,21 +10,6 @@ import (
 	"strings"
 )
 
-// Module is a kernel module that guests may need. The initramfs carries a list
-// of them, in load order, as ModuleIndex beside the files.
-type Module struct {
-	Name    string   `json:"name"`
-	File    string   `json:"file"`
-	Depends []string `json:"depends,omitempty"`
-	Digest  string   `json:"digest"`
-}
-
-// Where slipway-init finds the modules inside the initramfs.
-const (
-	ModuleRoot  = "/lib/modules"
-	ModuleIndex = "/lib/modules/index.json"
-)
-
 type moduleFile struct {
 	Module
 	data []byte

@@ -43,6 +43,7 @@ func (r *run) spawn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.m.trim(ctx, nil)
 	cloned := time.Now()
 	r.step(StepClone)
 	if err := r.furnish(ctx, &srv, process); err != nil {
@@ -248,6 +249,7 @@ func (r *run) domainSpec(ctx context.Context, srv *Server, kernel guest.Kernel, 
 		RootMode:    guest.RootMode(srv.RootMode),
 		Share:       filepath.Join(r.i.dir, shareDir),
 		Virtiofsd:   p.virtiofsd,
+		OwnShare:    len(srv.Spec.Volumes) == 0,
 		Emulator:    p.emulator,
 		ConsoleLog:  filepath.Join(r.i.dir, consoleFile),
 		AgentSocket: filepath.Join(r.i.dir, agentFile),
@@ -287,9 +289,7 @@ func (m *Manager) remove(ctx context.Context, i *instance) error {
 	if err := m.cfg.Store.Remove(ctx, i.id); err != nil {
 		return err
 	}
-	m.mu.Lock()
-	delete(m.servers, i.id)
-	m.mu.Unlock()
+	m.forget(i)
 	i.set(func(s *Server) { s.VMState, s.TaskState = VMDeleted, TaskNone })
 	m.log.Info("server deleted", "server", i.id)
 	return nil

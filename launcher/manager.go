@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/slipway-vm/slipway/guest"
-	"github.com/slipway-vm/slipway/guest/agent"
 	"github.com/slipway-vm/slipway/images"
 	"github.com/slipway-vm/slipway/launcher/output"
 	"github.com/slipway-vm/slipway/rootfs"
@@ -41,6 +40,9 @@ type Config struct {
 	// RootMode and Kernel are for servers that do not say; empty means virtiofs
 	// and the kernel store's default.
 	RootMode, Kernel string
+	// MaxImages is how many bytes layer images may take before those that were used
+	// least recently, and by no server, are removed; 0: any number.
+	MaxImages int64
 	// BootTimeout is how long a guest may take from its domain's start to its
 	// entrypoint's; 0 means two minutes.
 	BootTimeout time.Duration
@@ -84,6 +86,8 @@ type Manager struct {
 
 	mu      sync.Mutex
 	servers map[string]*instance
+	// deleted servers are still told of for a while; see deletedTime.
+	deleted map[string]*instance
 	closed  bool
 }
 
@@ -96,7 +100,7 @@ var (
 // New opens the servers of cfg.Dir and brings records and hypervisor together:
 // servers that run go on, half-made ones are undone, what has no record is removed.
 func New(ctx context.Context, cfg Config) (*Manager, error) {
-	m := &Manager{cfg: cfg, log: cfg.Log, servers: map[string]*instance{}}
+	m := &Manager{cfg: cfg, log: cfg.Log, servers: map[string]*instance{}, deleted: map[string]*instance{}}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}
@@ -210,10 +214,38 @@ func (m *Manager) Server(ref string) (Server, error) {
 	return srv, nil
 }
 
+// deletedTime is how long a deleted server can be watched: one that fails at once
+// is gone before whoever has created it asks how it does.
+const deletedTime = time.Minute
+
+// forget takes a server that has been deleted from the others.
+func (m *Manager) forget(i *instance) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.servers, i.id)
+	m.deleted[i.id] = i
+	time.AfterFunc(deletedTime, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.deleted, i.id)
+	})
+}
+
+// findDeleted is find for those that were deleted lately as well, by ID.
+func (m *Manager) findDeleted(ref string) (*instance, error) {
+	m.mu.Lock()
+	i, ok := m.deleted[ref]
+	m.mu.Unlock()
+	if ok {
+		return i, nil
+	}
+	return m.find(ref)
+}
+
 // Watch calls emit with the server as it is and after each change, until it has
 // been deleted, emit fails, or ctx ends. Changes in quick succession come as one.
 func (m *Manager) Watch(ctx context.Context, ref string, emit func(Server) error) error {
-	i, err := m.find(ref)
+	i, err := m.findDeleted(ref)
 	if err != nil {
 		return err
 	}
@@ -425,34 +457,6 @@ func (m *Manager) grace(s *Server) time.Duration {
 		return *s.Spec.StopGrace
 	}
 	return m.cfg.StopGrace
-}
-
-// Signal sends a signal, by name or number, to the server's entrypoint.
-func (m *Manager) Signal(ctx context.Context, ref, signal string) error {
-	i, err := m.find(ref)
-	if err != nil {
-		return err
-	}
-	i.mu.Lock()
-	guestAgent, srv, ended := i.agent, i.srv.clone(), i.ended
-	i.mu.Unlock()
-	if srv.VMState != VMActive || guestAgent == nil {
-		return &StateError{Server: srv.Name, Action: "signal", VM: srv.VMState, Task: srv.TaskState}
-	}
-	if _, err := guest.ParseSignal(signal); err != nil {
-		return errorf(ErrInvalid, "%v", err)
-	}
-	err = guestAgent.Signal(ctx, signal)
-	if !errors.Is(err, agent.ErrDisconnected) {
-		return err
-	}
-	// It may have ended the server before it was answered.
-	select {
-	case <-ended:
-		return nil
-	case <-time.After(time.Second):
-		return err
-	}
 }
 
 // Delete ends a server at once, where it runs, and removes all there is of it.

@@ -31,6 +31,7 @@ type bench struct {
 	hv    *launchertest.Hypervisor
 	store *launchertest.Store
 	image string
+	limit int64 // on the bytes of layer images
 	m     *launcher.Manager
 }
 
@@ -106,6 +107,7 @@ func (b *bench) open() {
 		Kernels: launchertest.Kernels{}, Host: launchertest.Host{},
 		Hypervisor: b.hv, DomainPrefix: prefix, Store: b.store, Init: "/test/init",
 		Flavors:       []launcher.Flavor{{Name: "tiny", VCPUs: 1, Memory: 128 << 20, Disk: 64 << 20}},
+		MaxImages:     b.limit,
 		DefaultFlavor: "tiny", StopGrace: 100 * time.Millisecond, BootTimeout: 20 * time.Second,
 	})
 	if err != nil {
@@ -513,6 +515,73 @@ func TestDeleteImage(t *testing.T) {
 	layers, err := filepath.Glob(filepath.Join(b.dir, "rootfs/layers/*.erofs"))
 	if err != nil || len(layers) > 0 {
 		t.Errorf("layers left: %v, %v", layers, err)
+	}
+}
+
+func TestPruneImages(t *testing.T) {
+	b := newBench(t)
+	ctx := t.Context()
+	other := launchertest.Image(t, v1.Config{Cmd: []string{"/hello"}}, "hello")
+	if _, err := b.m.Pull(ctx, other, "", func(launcher.PullProgress) {}); err != nil {
+		t.Fatal(err)
+	}
+	srv := b.create(launcher.Spec{})
+	b.until(srv.ID, settled)
+	if p, err := b.m.PruneImages(ctx, false); err != nil || p.Layers != 0 {
+		t.Errorf("nothing to prune: %+v, %v", p, err)
+	}
+	p, err := b.m.PruneImages(ctx, true)
+	if err != nil || p.Layers != 1 || p.Bytes == 0 || len(p.Images) != 1 || p.Images[0] != other {
+		t.Errorf("one image without servers: %+v, %v", p, err)
+	}
+	if err := b.m.VerifyImage(ctx, b.image); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestVerifyFindsDamage(t *testing.T) {
+	b := newBench(t)
+	ctx := t.Context()
+	if _, err := b.m.Pull(ctx, b.image, "", func(launcher.PullProgress) {}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.m.VerifyImage(ctx, b.image); err != nil {
+		t.Fatal(err)
+	}
+	layers, err := filepath.Glob(filepath.Join(b.dir, "rootfs/layers/*.erofs"))
+	if err != nil || len(layers) != 1 {
+		t.Fatalf("layers: %v, %v", layers, err)
+	}
+	data, err := os.ReadFile(layers[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)/2] ^= 1
+	if err := os.Chmod(layers[0], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(layers[0], data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.m.VerifyImage(ctx, b.image); !errors.Is(err, rootfs.ErrCorrupt) {
+		t.Errorf("a flipped bit: %v", err)
+	}
+}
+
+func TestImagesBeyondTheLimit(t *testing.T) {
+	b := newBench(t)
+	b.limit = 1 // any two images are too much
+	b.reopen()
+	ctx := t.Context()
+	for n := range 3 {
+		image := launchertest.Image(t, v1.Config{Cmd: []string{"/hello"}}, "hello", fmt.Sprint("file", n))
+		if _, err := b.m.Pull(ctx, image, "", func(launcher.PullProgress) {}); err != nil {
+			t.Fatal(err)
+		}
+		list, err := b.m.Images(ctx)
+		if err != nil || len(list) != 1 || list[0].Reference != image {
+			t.Fatalf("after pull %d: %v, %v", n, list, err)
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/slipway-vm/slipway/guest"
+	"github.com/slipway-vm/slipway/rootfs"
 )
 
 // nameRE is what a server may be called: a host name's characters and a few more,
@@ -98,8 +99,8 @@ func (s *Spec) flavor(known []Flavor, fallback string) (Flavor, error) {
 		return Flavor{}, errorf(ErrInvalid, "%d processors: use 1 to %d", f.VCPUs, maxVCPUs)
 	case f.Memory <= 0 || f.Memory > maxMemory:
 		return Flavor{}, errorf(ErrInvalid, "%d bytes of memory: out of range", f.Memory)
-	case f.Disk <= 0 || f.Disk > maxDisk:
-		return Flavor{}, errorf(ErrInvalid, "%d bytes of disk: out of range", f.Disk)
+	case f.Disk < rootfs.MinUpper || f.Disk > maxDisk:
+		return Flavor{}, errorf(ErrInvalid, "%d bytes of disk: use at least %d MiB", f.Disk, rootfs.MinUpper>>20)
 	}
 	return f, nil
 }
@@ -122,6 +123,8 @@ func (s *Spec) process(cfg *v1.Config, hostname string) (*guest.Spec, error) {
 		User:       first(s.User, cfg.User),
 		Dir:        first(s.Dir, cfg.WorkingDir),
 		StopSignal: cfg.StopSignal,
+		Stdin:      s.Stdin,
+		TTY:        s.TTY,
 	}
 	if s.StopGrace != nil {
 		g.Grace = *s.StopGrace

@@ -4,10 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
-
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/slipway-vm/slipway/images"
 	"github.com/slipway-vm/slipway/rootfs"
@@ -19,15 +18,27 @@ type PullProgress struct {
 	// Done and Total are compressed bytes of the layers that were missing.
 	Done  int64 `json:"done"`
 	Total int64 `json:"total"`
-	// Layers counts all layers; Missing those that were not there.
-	Layers  int `json:"layers"`
+	// Layers are the image's layers as far as they are known, bottom first.
+	Layers []LayerProgress `json:"layers"`
+	// Missing counts the layers that were not there.
 	Missing int `json:"missing"`
-	// Layer is the layer that this report is about, if it is about one.
-	Layer *rootfs.Progress `json:"layer,omitempty"`
 
 	Resolve time.Duration `json:"resolve"`
 	Fetch   time.Duration `json:"fetch"`
 	Unpack  time.Duration `json:"unpack"`
+}
+
+// LayerProgress is how far one layer is.
+type LayerProgress struct {
+	Digest string       `json:"digest,omitempty"` // of the compressed layer
+	Phase  rootfs.Phase `json:"phase"`
+	Done   int64        `json:"done"`  // compressed bytes
+	Total  int64        `json:"total"` // of them
+}
+
+// Settled reports whether the layer is there.
+func (l LayerProgress) Settled() bool {
+	return l.Phase == rootfs.PhaseDone || l.Phase == rootfs.PhaseExists
 }
 
 // String is the progress in a few words.
@@ -36,16 +47,7 @@ func (p PullProgress) String() string {
 		return p.Step
 	}
 	return fmt.Sprintf("%s: %d of %d layers missing, %.1f of %.1f MB",
-		p.Step, p.Missing, p.Layers, float64(p.Done)/1e6, float64(p.Total)/1e6)
-}
-
-// Image is an image that is unpacked and ready.
-type Image struct {
-	images.Record
-	// Unpacked is the size of its layer images in bytes.
-	Unpacked int64 `json:"unpacked"`
-	// New says that a pull changed something.
-	New bool `json:"new"`
+		p.Step, p.Missing, len(p.Layers), float64(p.Done)/1e6, float64(p.Total)/1e6)
 }
 
 // Pull makes an image ready, fetching what is missing.
@@ -54,10 +56,18 @@ func (m *Manager) Pull(ctx context.Context, ref string, policy string, progress 
 	if err != nil {
 		return Image{}, err
 	}
-	defer release()
+	img, err := m.pullHeld(ctx, ref, policy, progress)
+	release()
+	if err == nil {
+		m.trim(ctx, img.DiffIDs)
+	}
+	return img, err
+}
+
+func (m *Manager) pullHeld(ctx context.Context, ref string, policy string, progress func(PullProgress)) (Image, error) {
 	fetched := false
 	before, berr := m.cfg.Images.Lookup(ctx, ref)
-	img, base, err := m.pull(ctx, ref, policy, func(p PullProgress) {
+	img, _, err := m.pull(ctx, ref, policy, func(p PullProgress) {
 		fetched = fetched || p.Missing > 0
 		progress(p)
 	})
@@ -69,7 +79,7 @@ func (m *Manager) Pull(ctx context.Context, ref string, policy string, progress 
 	if err != nil {
 		return Image{}, imageError(err)
 	}
-	return Image{Record: rec, Unpacked: unpacked(base), New: fetched || berr != nil || before.Digest != rec.Digest}, nil
+	return Image{Record: rec, New: fetched || berr != nil || before.Digest != rec.Digest}, nil
 }
 
 // pull resolves an image, unpacks the layers that are missing and records it.
@@ -81,7 +91,7 @@ func (m *Manager) pull(ctx context.Context, ref string, policy string, report fu
 		return nil, nil, err
 	}
 	begin := time.Now()
-	p := &pullMeter{report: report, sofar: PullProgress{Step: StepResolve}, done: map[v1.Hash]int64{}}
+	p := &pullMeter{report: report, sofar: PullProgress{Step: StepResolve}}
 	report(p.sofar)
 	img, err := m.cfg.Images.Resolve(ctx, ref, images.ResolveOptions{Pull: when})
 	if err != nil {
@@ -118,15 +128,6 @@ func pullPolicy(s string) (images.Pull, error) {
 	return 0, errorf(ErrInvalid, "pull policy %q: use missing, always or never", s)
 }
 
-// unpacked is the size of a base's layer images in bytes.
-func unpacked(b *rootfs.Base) int64 {
-	var n int64
-	for _, l := range b.Layers {
-		n += l.Size
-	}
-	return n
-}
-
 // pullMeter adds up what the layers of one pull report.
 type pullMeter struct {
 	mu     sync.Mutex
@@ -134,7 +135,6 @@ type pullMeter struct {
 	began  time.Time
 	last   time.Time // when the last byte arrived
 	sofar  PullProgress
-	done   map[v1.Hash]int64
 }
 
 func (p *pullMeter) start(resolve time.Duration) {
@@ -149,26 +149,29 @@ func (p *pullMeter) start(resolve time.Duration) {
 func (p *pullMeter) layer(l rootfs.Progress) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, known := p.done[l.DiffID]; !known {
-		p.sofar.Layers++
-		if l.Phase != rootfs.PhaseExists {
+	layers := slices.Clone(p.sofar.Layers) // whoever has the last report keeps it
+	for len(layers) < l.Layers {
+		layers = append(layers, LayerProgress{Phase: rootfs.PhaseWaiting})
+	}
+	before := layers[l.Index]
+	layers[l.Index] = LayerProgress{Digest: l.Digest.String(), Phase: l.Phase, Done: l.Complete, Total: l.Total}
+	p.sofar.Layers = layers
+	if l.Phase != rootfs.PhaseExists {
+		if before.Total == 0 && l.Total > 0 {
 			p.sofar.Missing++
 			p.sofar.Total += l.Total
 		}
+		if l.Complete > before.Done {
+			p.last = time.Now()
+			p.sofar.Done += l.Complete - before.Done
+		}
 	}
-	if l.Complete > p.done[l.DiffID] && l.Phase != rootfs.PhaseExists {
-		p.last = time.Now()
-		p.sofar.Done += l.Complete - p.done[l.DiffID]
-	}
-	p.done[l.DiffID] = l.Complete
-	p.sofar.Layer = &l
 	p.report(p.sofar)
 }
 
 func (p *pullMeter) end(took time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.sofar.Layer = nil
 	if p.sofar.Missing > 0 {
 		if !p.last.IsZero() {
 			p.sofar.Fetch = p.last.Sub(p.began)
@@ -176,91 +179,6 @@ func (p *pullMeter) end(took time.Duration) {
 		p.sofar.Unpack = max(0, took-p.sofar.Fetch)
 	}
 	p.report(p.sofar)
-}
-
-// Images returns the images that are ready, by reference.
-func (m *Manager) Images(ctx context.Context) ([]Image, error) {
-	recs, err := m.cfg.Images.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	list := make([]Image, 0, len(recs))
-	for _, rec := range recs {
-		list = append(list, m.image(rec))
-	}
-	return list, nil
-}
-
-// Image returns the image that ref names: a reference, a digest, or the beginning
-// of an ID.
-func (m *Manager) Image(ctx context.Context, ref string) (Image, error) {
-	rec, err := m.cfg.Images.Lookup(ctx, ref)
-	if err != nil {
-		return Image{}, imageError(err)
-	}
-	return m.image(rec), nil
-}
-
-func (m *Manager) image(rec images.Record) Image {
-	img := Image{Record: rec}
-	if base, err := m.cfg.Roots.Base(rec.DiffIDs); err == nil {
-		img.Unpacked = unpacked(base)
-	}
-	return img
-}
-
-// DeleteImage forgets an image and removes the layers that nothing else uses. An
-// image that servers were made from is kept unless force is given; their layers
-// stay in any case.
-func (m *Manager) DeleteImage(ctx context.Context, ref string, force bool) error {
-	rec, err := m.cfg.Images.Lookup(ctx, ref)
-	if err != nil {
-		return imageError(err)
-	}
-	if !force {
-		for _, srv := range m.Servers() {
-			if srv.ImageDigest == rec.Digest.String() {
-				return errorf(ErrConflict, "image %s is in use by server %s: delete that first, or use --force", rec.Reference, srv.Name)
-			}
-		}
-	}
-	if _, err := m.cfg.Images.Delete(ctx, rec.Reference); err != nil {
-		return imageError(err)
-	}
-	return m.collect(ctx)
-}
-
-// collectTime bounds how long a collection waits for pulls to end.
-const collectTime = 200 * time.Millisecond
-
-// collect removes the layer images that neither an image nor a server uses. While
-// something is being pulled it leaves them to the next call.
-func (m *Manager) collect(ctx context.Context) error {
-	recs, err := m.cfg.Images.List(ctx)
-	if err != nil {
-		return err
-	}
-	var keep []v1.Hash
-	for _, rec := range recs {
-		keep = append(keep, rec.DiffIDs...)
-	}
-	for _, i := range m.all() {
-		overlay, err := m.cfg.Roots.Overlay(i.dir)
-		if errors.Is(err, rootfs.ErrNotFound) {
-			continue // failed before it had one
-		}
-		if err != nil {
-			return err
-		}
-		keep = append(keep, overlay.Base.DiffIDs...)
-	}
-	ctx, cancel := context.WithTimeout(ctx, collectTime)
-	defer cancel()
-	_, err = m.cfg.Roots.Collect(ctx, rootfs.CollectOptions{Keep: keep})
-	if errors.Is(err, context.DeadlineExceeded) {
-		return nil
-	}
-	return err
 }
 
 // imageError puts the kinds of package images into those of this one.

@@ -10,7 +10,9 @@ import (
 )
 
 // reconcile brings together what the records intend, what the hypervisor runs and
-// what lies in the servers' directory, after any end of the engine before.
+// what lies in the servers' directory, after any end of the engine before. What
+// cannot be put in order keeps nobody from all the rest: it is logged, and a
+// server can be deleted again.
 func (m *Manager) reconcile(ctx context.Context) error {
 	records, err := m.cfg.Store.Servers(ctx)
 	if err != nil {
@@ -29,13 +31,13 @@ func (m *Manager) reconcile(ctx context.Context) error {
 		_, runs := domains[domain]
 		delete(domains, domain)
 		if err := m.resume(ctx, i, runs); err != nil {
-			return fmt.Errorf("reconcile server %s: %w", srv.ID, err)
+			m.log.Error("server not put in order", "server", srv.ID, "err", err)
 		}
 	}
 	for domain := range domains {
 		m.log.Warn("domain without a server destroyed", "domain", domain)
 		if err := m.cfg.Hypervisor.Destroy(ctx, domain); err != nil {
-			return err
+			m.log.Error("domain without a server not destroyed", "domain", domain, "err", err)
 		}
 	}
 	return m.sweep(ctx)
@@ -88,11 +90,12 @@ func (m *Manager) sweep(ctx context.Context) error {
 		}
 		i := &instance{id: e.Name(), dir: filepath.Join(m.cfg.Dir, e.Name())}
 		m.log.Warn("directory without a server removed", "server", i.id)
-		if err := m.unmountServer(ctx, i); err != nil {
-			return err
+		err := m.unmountServer(ctx, i)
+		if err == nil {
+			err = os.RemoveAll(i.dir)
 		}
-		if err := os.RemoveAll(i.dir); err != nil {
-			return err
+		if err != nil {
+			m.log.Error("directory without a server not removed", "server", i.id, "err", err)
 		}
 	}
 	return nil

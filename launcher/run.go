@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/slipway-vm/slipway/guest/agent"
 	"github.com/slipway-vm/slipway/launcher/output"
 )
@@ -88,9 +90,10 @@ func (r *run) conclude(ctx context.Context, exit *Exit, err error) {
 	// A server that has run before has something to lose.
 	remove := srv.Spec.AutoRemove || failed && srv.Spec.RemoveFailed && srv.Run == 1
 	r.i.insist(ctx, r.m.cfg.Store, r.m.log, func(s *Server) {
-		s.Step = ""
-		if !remove {
-			s.TaskState = TaskNone
+		s.Step, s.TaskState = "", TaskNone
+		if remove {
+			// Whoever waits for its end waits for this as well.
+			s.TaskState = TaskDeleting
 		}
 		if failed {
 			s.VMState, s.Fault, s.FaultCode = VMError, r.fault(err), faultCode(err)
@@ -112,6 +115,7 @@ func (r *run) conclude(ctx context.Context, exit *Exit, err error) {
 	if remove {
 		if derr := r.m.remove(ctx, r.i); derr != nil {
 			log.Error("server not removed", "err", derr)
+			r.i.insist(ctx, r.m.cfg.Store, r.m.log, func(s *Server) { s.TaskState = TaskNone })
 		}
 	}
 }
@@ -298,9 +302,10 @@ func (r *run) events(ctx context.Context, c *agent.Client) result {
 		case agent.EventStarted:
 			return r.launched(ctx, e)
 		case agent.EventFailed:
-			return codedError{errors.New(printable(first(e.Exit.Err, "the entrypoint could not be started"))), e.Exit.Code}
+			return codedError{errors.New(printable(first(e.Exit.Err, "the entrypoint could not be started"))), e.Exit.Code & 0xff}
 		case agent.EventExited:
-			res.exit = &Exit{Code: e.Exit.Code, Signal: e.Exit.Signal, OOMKilled: e.Exit.OOMKilled, At: time.Now().UTC()}
+			// The guest may say anything; a status is a byte.
+			res.exit = &Exit{Code: e.Exit.Code & 0xff, Signal: e.Exit.Signal & 0x7f, OOMKilled: e.Exit.OOMKilled, At: time.Now().UTC()}
 		}
 		return nil
 	})
@@ -350,7 +355,7 @@ func (r *run) keepOutput(ctx context.Context, c *agent.Client) error {
 		if stream == agent.Stderr {
 			s = output.Stderr
 		}
-		if err := r.i.log.Append(s, offset, data); err != nil {
+		if err := r.appendOutput(ctx, s, offset, data); err != nil {
 			return err
 		}
 		if !known {
@@ -359,6 +364,26 @@ func (r *run) keepOutput(ctx context.Context, c *agent.Client) error {
 		}
 		return nil
 	})
+}
+
+// appendOutput writes to the server's log. On a full disk it waits for room: the
+// guest keeps what is not written, and holds its entrypoint up before it loses any.
+func (r *run) appendOutput(ctx context.Context, s output.Stream, offset int64, data []byte) error {
+	for warned := false; ; {
+		err := r.i.log.Append(s, offset, data)
+		if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+			return err
+		}
+		if !warned {
+			r.m.log.Error("output waits for room on the disk", "server", r.i.id, "err", err)
+			warned = true
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // powerOff waits for the domain's own end, and pulls its plug where that does not

@@ -90,7 +90,11 @@ type Spec struct {
 	Dir        string    `json:"dir,omitempty"`
 	User       string    `json:"user,omitempty"`
 	Hostname   string    `json:"hostname,omitempty"`
-	Volumes    []Volume  `json:"volumes,omitempty"`
+	// Stdin gives the entrypoint an input that attaching reaches; TTY makes it, and
+	// its output, a terminal.
+	Stdin   bool     `json:"stdin,omitempty"`
+	TTY     bool     `json:"tty,omitempty"`
+	Volumes []Volume `json:"volumes,omitempty"`
 
 	RootMode string `json:"root_mode,omitempty"`
 	Kernel   string `json:"kernel,omitempty"`

@@ -4,9 +4,13 @@ package main
 
 import (
 	"os"
+	"runtime"
 
 	"github.com/slipway-vm/slipway/guest/boot"
 )
+
+// The main goroutine keeps the main thread, see boot.Main.
+func init() { runtime.LockOSThread() }
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == boot.StageArg {

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/slipway-vm/slipway/cmd/internal/config"
+	"github.com/slipway-vm/slipway/guest/agent"
 	"github.com/slipway-vm/slipway/launcher"
 	"github.com/slipway-vm/slipway/launcher/client"
 	"github.com/slipway-vm/slipway/launcher/output"
@@ -80,6 +81,8 @@ period; a second one ends it at once.`,
 	f.StringVar(&b.spec.Kernel, "kernel", "", "guest `kernel`: a name, a digest or a file")
 	f.StringVar(&b.spec.Pull, "pull", "missing", "when to ask the registry: missing, always or never")
 	f.BoolVar(&b.spec.AutoRemove, "rm", false, "delete the server when it has ended")
+	f.BoolVarP(&b.spec.Stdin, "interactive", "i", false, "pass the standard input on to the entrypoint")
+	f.BoolVarP(&b.spec.TTY, "tty", "t", false, "give the entrypoint a terminal")
 	f.BoolVarP(&b.detach, "detach", "d", false, "print the server's ID once it runs, and leave it running")
 	f.DurationVar(&b.spec.Timeout, "timeout", 0, "stop the server after this `time`")
 	f.DurationVar(&b.stopGrace, "stop-timeout", 0, "`time` between the stop signal and the hard end (default: the engine's)")
@@ -129,6 +132,14 @@ func (b *bootFlags) run(ctx context.Context, engine *client.Client) error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(signals)
+	here := &console{}
+	if !b.detach {
+		var err error
+		if here, err = openConsole(b.spec.Stdin, b.spec.TTY); err != nil {
+			return &exitError{codeSlipway, err}
+		}
+		defer here.close()
+	}
 	srv, err := engine.Create(ctx, b.spec)
 	if err != nil {
 		return &exitError{codeSlipway, err}
@@ -139,6 +150,11 @@ func (b *bootFlags) run(ctx context.Context, engine *client.Client) error {
 	}
 	written := make(chan error, 1)
 	go func() { written <- w.copyOutput(ctx, os.Stdout, os.Stderr) }()
+	if here.stdin != nil || here.terminal != nil {
+		attached, detach := context.WithCancel(ctx)
+		defer detach()
+		go w.attach(attached, here)
+	}
 	last, err := w.follow(ctx, signals)
 	if err != nil {
 		return &exitError{codeSlipway, err}
@@ -176,6 +192,18 @@ type watcher struct {
 	engine *client.Client
 	id     string
 	show   *progress
+}
+
+// attach gives the entrypoint this program's input, once it runs.
+func (w *watcher) attach(ctx context.Context, here *console) {
+	err := w.engine.Watch(ctx, w.id, func(srv launcher.Server) bool { return srv.VMState != launcher.VMBuilding })
+	if err == nil {
+		err = w.engine.Attach(ctx, w.id, agent.AttachRequest{Size: here.size()}, here.stdin, here.resize())
+	}
+	if err != nil && ctx.Err() == nil && !errors.Is(err, launcher.ErrConflict) && !errors.Is(err, launcher.ErrNotFound) &&
+		!errors.Is(err, launcher.ErrUnavailable) {
+		fmt.Fprintf(os.Stderr, "slipway: the input is not passed on: %v\r\n", err)
+	}
 }
 
 // copyOutput copies the entrypoint's output of this run, as it comes.

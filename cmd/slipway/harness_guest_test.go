@@ -93,6 +93,8 @@ type state struct {
 	t   *testing.T
 	dir string
 	env []string
+	// files are what calls have open besides the standard ones, from 3.
+	files []*os.File
 }
 
 var numbered struct {
@@ -141,8 +143,11 @@ func link(t *testing.T, from, to string) {
 
 // end deletes what servers the test has left, ends the engine, and counts.
 func (s *state) end() {
+	log, _ := os.ReadFile(filepath.Join(s.dir, "engine.log"))
+	if bytes.Contains(log, []byte("level=ERROR")) {
+		s.t.Error("the engine has logged what must not happen")
+	}
 	if s.t.Failed() {
-		log, _ := os.ReadFile(filepath.Join(s.dir, "engine.log"))
 		s.t.Logf("engine.log:\n%s", log[max(0, len(log)-8<<10):])
 	}
 	s.deleteAll()
@@ -235,11 +240,17 @@ type command struct {
 // start calls slipway. The call is ended with the test at the latest.
 func (s *state) start(args ...string) *command {
 	s.t.Helper()
+	return s.startWith(nil, args...)
+}
+
+// startWith calls slipway with an input.
+func (s *state) startWith(stdin io.Reader, args ...string) *command {
+	s.t.Helper()
 	c := &command{t: s.t, args: args, ended: make(chan struct{}), began: time.Now()}
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	c.cmd = exec.CommandContext(ctx, filepath.Join(bin, "slipway"), args...)
-	c.cmd.Env = s.env
-	c.cmd.Stdout, c.cmd.Stderr = &c.stdout, &c.stderr
+	c.cmd.Env, c.cmd.ExtraFiles = s.env, s.files
+	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = stdin, &c.stdout, &c.stderr
 	if err := c.cmd.Start(); err != nil {
 		cancel()
 		s.t.Fatal(err)

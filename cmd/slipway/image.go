@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -11,17 +12,19 @@ import (
 	"github.com/slipway-vm/slipway/launcher"
 	"github.com/slipway-vm/slipway/launcher/api"
 	"github.com/slipway-vm/slipway/launcher/client"
+	"github.com/slipway-vm/slipway/rootfs"
 )
 
 func (c *cli) image() *cobra.Command {
 	cmd := &cobra.Command{Use: "image", Short: "Look after images"}
-	cmd.AddCommand(c.imagePull(), c.imageList(), c.imageShow(), c.imageDelete())
+	cmd.AddCommand(c.imagePull(), c.imageList(), c.imageShow(), c.imageDelete(), c.imagePrune(), c.imageVerify())
 	return cmd
 }
 
 func (c *cli) imagePull() *cobra.Command {
 	var mode string
 	var quiet bool
+	var o format.Options
 	cmd := &cobra.Command{
 		Use: "pull IMAGE [IMAGE...]", Short: "Fetch and unpack images", Args: cobra.MinimumNArgs(1),
 		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
@@ -30,11 +33,17 @@ func (c *cli) imagePull() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				show := newPullDisplay(os.Stderr, mode)
-				img, err := engine.Pull(cmd.Context(), api.PullBody{Image: ref, Pull: "always"}, show.report)
-				show.done()
+				show, err := newPullDisplay(os.Stderr, mode)
 				if err != nil {
 					return err
+				}
+				img, err := engine.Pull(cmd.Context(), api.PullBody{Image: ref, Pull: "always"}, show.report)
+				if err != nil {
+					return err
+				}
+				if cmd.Flags().Changed("format") || cmd.Flags().Changed("column") {
+					fields, values := imageFields(img)
+					return format.Show(cmd.OutOrStdout(), o, fields, values)
 				}
 				if quiet {
 					fmt.Fprintln(cmd.OutOrStdout(), img.Digest)
@@ -49,37 +58,63 @@ func (c *cli) imagePull() *cobra.Command {
 			})
 		}),
 	}
-	cmd.Flags().StringVar(&mode, "progress", "plain-if-not-terminal", "show progress: plain, none, or auto: on a terminal")
-	cmd.Flags().Lookup("progress").DefValue = "auto, plain elsewhere"
+	cmd.Flags().StringVar(&mode, "progress", "auto", "show progress: plain, none, or auto: each layer's on a terminal, elsewhere plain")
+	o.AddFlags(cmd.Flags())
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print the digest only")
 	return cmd
 }
 
-// pullDisplay shows a pull, layer by layer.
+// pullDisplay shows a pull, layer by layer: on a terminal a line for each, kept up
+// to date; elsewhere a line when one is done.
 type pullDisplay struct {
-	*progress
-	lines bool
+	w        io.Writer // nil: show nothing
+	terminal bool
+	lines    int // on the terminal, of the last report
+	settled  []bool
 }
 
-func newPullDisplay(f *os.File, mode string) *pullDisplay {
-	if mode == "plain-if-not-terminal" {
-		mode = "auto"
-		if !isTerminal(f) {
-			mode = "plain"
-		}
+func newPullDisplay(f *os.File, mode string) (*pullDisplay, error) {
+	switch mode {
+	case "auto":
+		return &pullDisplay{w: f, terminal: isTerminal(f)}, nil
+	case "plain":
+		return &pullDisplay{w: f}, nil
+	case "none":
+		return &pullDisplay{}, nil
 	}
-	p := newProgress(f, mode)
-	return &pullDisplay{p, !p.terminal}
+	return nil, fmt.Errorf("--progress %q: use plain, none or auto", mode)
 }
 
 func (d *pullDisplay) report(p launcher.PullProgress) {
-	if !d.lines {
-		d.show(p.String())
+	if d.w == nil {
 		return
 	}
-	if l := p.Layer; l != nil && (l.Phase == "done" || l.Phase == "exists") {
-		d.show(fmt.Sprintf("layer %d of %d: %s: %s, %.1f MB", l.Index+1, l.Layers, short(l.Digest.Hex), l.Phase, float64(l.Total)/1e6))
+	if d.terminal && d.lines > 0 {
+		fmt.Fprintf(d.w, "\x1b[%dA", d.lines)
 	}
+	for n, l := range p.Layers {
+		if d.terminal {
+			fmt.Fprintf(d.w, "\r\x1b[K%s\n", layerLine(l))
+			continue
+		}
+		if len(d.settled) <= n {
+			d.settled = append(d.settled, false)
+		}
+		if l.Settled() && !d.settled[n] {
+			fmt.Fprintf(d.w, "layer %d of %d: %s\n", n+1, len(p.Layers), layerLine(l))
+		}
+		d.settled[n] = l.Settled()
+	}
+	d.lines = len(p.Layers)
+}
+
+func layerLine(l launcher.LayerProgress) string {
+	mb := func(n int64) string { return fmt.Sprintf("%.1f", float64(n)/1e6) }
+	digest := short(strings.TrimPrefix(l.Digest, "sha256:"))
+	if l.Phase == rootfs.PhaseFetch && l.Total > 0 {
+		return fmt.Sprintf("%-12s %s %s of %s MB, %d %%", digest, l.Phase, mb(l.Done), mb(l.Total), 100*l.Done/l.Total)
+	}
+	return fmt.Sprintf("%-12s %s, %s MB", digest, l.Phase, mb(l.Total))
 }
 
 func short(hex string) string { return hex[:min(len(hex), 12)] }
@@ -95,9 +130,9 @@ func (c *cli) imageList() *cobra.Command {
 			}
 			rows := [][]any{}
 			for _, i := range images {
-				rows = append(rows, []any{short(i.ID), i.Reference, i.Digest.String(), i.Size, i.Unpacked, stamp(i.Pulled)})
+				rows = append(rows, []any{short(i.ID), i.Reference, i.Digest.String(), i.Size, i.Alone, i.Shared, stamp(i.Pulled)})
 			}
-			return format.List(cmd.OutOrStdout(), o, []string{"ID", "Name", "Digest", "Size", "Unpacked", "Pulled"}, rows)
+			return format.List(cmd.OutOrStdout(), o, []string{"ID", "Name", "Digest", "Size", "Alone", "Shared", "Pulled"}, rows)
 		}),
 	}
 	o.AddListFlags(cmd.Flags())
@@ -117,19 +152,25 @@ func (c *cli) imageShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fields := []string{"id", "name", "digest", "size", "unpacked", "layers", "created_at", "pulled_at"}
-			values := []any{i.ID, i.Reference, i.Digest.String(), i.Size, i.Unpacked, len(i.DiffIDs), stamp(i.Created), stamp(i.Pulled)}
-			if i.Config != nil {
-				cfg := i.Config.Config
-				fields = append(fields, "architecture", "entrypoint", "command", "env", "user", "workdir", "stop_signal")
-				values = append(values, i.Config.Architecture, strings.Join(cfg.Entrypoint, " "), strings.Join(cfg.Cmd, " "),
-					strings.Join(cfg.Env, "\n"), cfg.User, cfg.WorkingDir, cfg.StopSignal)
-			}
+			fields, values := imageFields(i)
 			return format.Show(cmd.OutOrStdout(), o, fields, values)
 		}),
 	}
 	o.AddFlags(cmd.Flags())
 	return cmd
+}
+
+// imageFields names an image's facts.
+func imageFields(i launcher.Image) (fields []string, values []any) {
+	fields = []string{"id", "name", "digest", "size", "alone", "shared", "layers", "created_at", "pulled_at"}
+	values = []any{i.ID, i.Reference, i.Digest.String(), i.Size, i.Alone, i.Shared, len(i.DiffIDs), stamp(i.Created), stamp(i.Pulled)}
+	if i.Config == nil {
+		return fields, values
+	}
+	cfg := i.Config.Config
+	fields = append(fields, "architecture", "entrypoint", "command", "env", "user", "workdir", "stop_signal")
+	return fields, append(values, i.Config.Architecture, strings.Join(cfg.Entrypoint, " "), strings.Join(cfg.Cmd, " "),
+		strings.Join(cfg.Env, "\n"), cfg.User, cfg.WorkingDir, cfg.StopSignal)
 }
 
 func (c *cli) imageDelete() *cobra.Command {
@@ -148,4 +189,43 @@ func (c *cli) imageDelete() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "also one that servers were made from; they go on")
 	return cmd
+}
+
+func (c *cli) imagePrune() *cobra.Command {
+	var all bool
+	cmd := &cobra.Command{
+		Use: "prune", Short: "Remove the layers that no image and no server uses", Args: cobra.NoArgs,
+		RunE: c.withEngine(func(cmd *cobra.Command, _ []string, engine *client.Client) error {
+			p, err := engine.PruneImages(cmd.Context(), all)
+			if err != nil {
+				return err
+			}
+			for _, ref := range p.Images {
+				fmt.Fprintln(cmd.OutOrStdout(), "removed", ref)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%d layers removed, %.1f MB freed\n", p.Layers, float64(p.Bytes)/1e6)
+			return nil
+		}),
+	}
+	cmd.Flags().BoolVarP(&all, "all", "a", false, "also the images that no server was made from")
+	return cmd
+}
+
+func (c *cli) imageVerify() *cobra.Command {
+	return &cobra.Command{
+		Use: "verify IMAGE [IMAGE...]", Short: "Read all that is kept of images again and compare it with its digests", Args: cobra.MinimumNArgs(1),
+		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
+			return each(args, func(ref string) error {
+				ref, err := absoluteImage(ref)
+				if err != nil {
+					return err
+				}
+				if err := engine.VerifyImage(cmd.Context(), ref); err != nil {
+					return err
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: whole\n", ref)
+				return nil
+			})
+		}),
+	}
 }

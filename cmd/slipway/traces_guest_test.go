@@ -53,6 +53,15 @@ func traces(dir string) (found []string, err error) {
 			found = append(found, "file "+sub+"/"+e.Name())
 		}
 	}
+	for _, pattern := range []string{"libvirt/run/qemu/*.xml*", "libvirt/run/qemu/*-*.pid", "libvirt/lib/qemu/domain-*"} {
+		names, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			found = append(found, "file "+strings.TrimPrefix(name, dir+"/"))
+		}
+	}
 	return found, nil
 }
 

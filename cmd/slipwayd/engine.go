@@ -113,6 +113,7 @@ func (e *engine) openManager(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	e.onClose(layers.Close)
 	kernels, err := guest.OpenKernels(e.path("kernels"))
 	if err != nil {
 		return err
@@ -139,7 +140,7 @@ func (e *engine) openManager(ctx context.Context) error {
 		Dir: e.path("servers"), Images: pulled, Roots: layers, Kernels: kernels,
 		Hypervisor: e.virt, DomainPrefix: prefix, Store: e.store, Host: here, Init: initPath,
 		Flavors: flavors(cfg), DefaultFlavor: cfg.Boot.Flavor,
-		RootMode: cfg.Boot.Root, Kernel: cfg.Boot.Kernel,
+		RootMode: cfg.Boot.Root, Kernel: cfg.Boot.Kernel, MaxImages: int64(cfg.Images.MaxStore),
 		BootTimeout: cfg.Boot.Timeout, StopGrace: cfg.Boot.StopGrace, Log: e.log,
 	})
 	if err != nil {

@@ -9,12 +9,16 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/pflag"
 
 	"github.com/slipway-vm/slipway/cmd/internal/config"
+	"github.com/slipway-vm/slipway/launcher/client"
 )
 
 // version is set by the linker.
@@ -52,18 +56,33 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	if err := completePath(); err != nil {
+		return err
+	}
 	e, err := open(ctx, cfg, newLog(cfg.Log))
 	if errors.Is(err, errRunning) {
 		// Whoever started us wants an engine, and there is one.
 		return nil
 	}
 	if err != nil {
-		return err
+		return errors.Join(err, announce(*readyFD, err.Error()))
 	}
-	if err := announce(*readyFD); err != nil {
+	if err := announce(*readyFD, client.Ready); err != nil {
 		return errors.Join(err, e.close())
 	}
 	return errors.Join(e.serve(ctx, cfg.Engine.IdleTimeout), e.close())
+}
+
+// completePath adds the usual places of programs to PATH: an engine that a user's
+// shell has started, perhaps by su, needs mkfs too.
+func completePath() error {
+	dirs := filepath.SplitList(os.Getenv("PATH"))
+	for _, d := range []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"} {
+		if !slices.Contains(dirs, d) {
+			dirs = append(dirs, d)
+		}
+	}
+	return os.Setenv("PATH", strings.Join(dirs, string(filepath.ListSeparator)))
 }
 
 func newLog(c config.Log) *slog.Logger {
@@ -76,13 +95,13 @@ func newLog(c config.Log) *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, opts))
 }
 
-// announce tells whoever started the engine that it answers.
-func announce(fd int) error {
+// announce tells whoever started the engine that it answers, or why it does not.
+func announce(fd int, word string) error {
 	if fd < 0 {
 		return nil
 	}
 	f := os.NewFile(uintptr(fd), "ready")
-	_, err := f.Write([]byte{'\n'})
+	_, err := f.WriteString(word)
 	return errors.Join(err, f.Close())
 }
 

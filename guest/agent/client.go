@@ -11,7 +11,7 @@ import (
 
 	"github.com/hashicorp/yamux"
 
-	"github.com/slipway-vm/slipway/guest"
+	"github.com/slipway-vm/slipway/guest/share"
 )
 
 // Client is the host's end of one session with a guest. When a call's error
@@ -120,20 +120,21 @@ func (c *Client) open(ctx context.Context, method string, params any) (stream *y
 	if c.mux.NumStreams() >= maxCalls {
 		return nil, nil, fmt.Errorf("%w: %d calls are under way", ErrBusy, maxCalls)
 	}
-	stream, err = c.mux.OpenStream()
+	opened, err := c.mux.OpenStream()
 	if err != nil {
 		return nil, nil, c.explain(ctx, err)
 	}
-	unlink := context.AfterFunc(ctx, func() { abandon(stream) })
+	// Not of stream: a return changes that, and the end of ctx may come after.
+	unlink := context.AfterFunc(ctx, func() { abandon(opened) })
 	stop = func() {
 		unlink()
-		abandon(stream)
+		abandon(opened)
 	}
-	if err := writeJSON(stream, msgRequest, request{Method: method, Params: raw}); err != nil {
+	if err := writeJSON(opened, msgRequest, request{Method: method, Params: raw}); err != nil {
 		stop()
 		return nil, nil, c.explain(ctx, err)
 	}
-	return stream, stop, nil
+	return opened, stop, nil
 }
 
 // abandon wakes whoever reads from a stream and closes it. Close alone is only
@@ -300,10 +301,10 @@ func (c *Client) Wait(ctx context.Context) (Exit, error) {
 	return *exit, nil
 }
 
-// Signal sends a signal, named or numbered as guest.ParseSignal reads it, to
+// Signal sends a signal, named or numbered as share.ParseSignal reads it, to
 // the entrypoint.
 func (c *Client) Signal(ctx context.Context, signal string) error {
-	sig, err := guest.ParseSignal(signal)
+	sig, err := share.ParseSignal(signal)
 	if err != nil {
 		return err
 	}

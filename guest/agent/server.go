@@ -5,10 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"time"
 
 	"github.com/hashicorp/yamux"
+
+	"github.com/slipway-vm/slipway/guest/process"
 )
 
 // Control is what calls do to the guest; guest/boot implements it.
@@ -20,6 +21,17 @@ type Control interface {
 	// Stop sends the stop signal and, after grace (the Spec's where it is
 	// negative), kills. It does not wait.
 	Stop(grace time.Duration) error
+	// Exec starts a process beside the entrypoint. A *StartError says that it
+	// cannot be started.
+	Exec(req ExecRequest) (Process, error)
+	// Attach returns the entrypoint; its Outputs are nil and Close does nothing.
+	Attach() (Process, error)
+	// Root opens the server's root, ErrNotRunning where nothing runs in it.
+	Root() (*process.Root, error)
+	Stats() (Stats, error)
+	Top() ([]ProcessInfo, error)
+	Freeze() error
+	Thaw() error
 	// Shutdown returns what powers the guest off, to be called when the host
 	// has been answered: ErrRunning while the entrypoint does.
 	Shutdown() (powerOff func(), err error)
@@ -30,15 +42,11 @@ type Server struct {
 	Control Control
 	Output  *OutputLog
 	Events  *EventLog
-	Log     *slog.Logger
 }
 
 // Serve answers hosts on the port, one session after another, until the port
 // fails or ctx is done.
 func (s *Server) Serve(ctx context.Context, port Port) error {
-	if s.Log == nil {
-		s.Log = slog.New(slog.DiscardHandler)
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	link := newGuestLink(port)
@@ -58,8 +66,7 @@ func (s *Server) serveSession(ctx context.Context, sess *session) {
 	defer sess.Close()
 	mux, err := yamux.Server(sess, muxConfig())
 	if err != nil {
-		s.Log.Error("agent session not started", "err", err)
-		return
+		return // only a wrong configuration, which tests would show
 	}
 	defer mux.Close()
 	ctx, cancel := context.WithCancel(ctx)
@@ -105,6 +112,24 @@ func (s *Server) call(ctx context.Context, stream *yamux.Stream, req request) er
 		return withParams(req, func(p stopParams) error {
 			return reply(stream, s.Control.Stop(p.Grace))
 		})
+	case methodExec:
+		return withParams(req, func(p ExecRequest) error { return s.exec(ctx, stream, p) })
+	case methodAttach:
+		return withParams(req, func(p AttachRequest) error { return s.attach(ctx, stream, p) })
+	case methodStat:
+		return withParams(req, func(p pathParams) error { return s.stat(stream, p) })
+	case methodCopyOut:
+		return withParams(req, func(p pathParams) error { return s.copyOut(ctx, stream, p) })
+	case methodCopyIn:
+		return withParams(req, func(p pathParams) error { return s.copyIn(ctx, stream, p) })
+	case methodStats:
+		return answer(stream, s.Control.Stats)
+	case methodTop:
+		return s.top(stream)
+	case methodFreeze:
+		return reply(stream, s.Control.Freeze())
+	case methodThaw:
+		return reply(stream, s.Control.Thaw())
 	case methodShutdown:
 		return s.shutdown(stream)
 	}
@@ -119,11 +144,12 @@ func (s *Server) shutdown(stream io.Writer) error {
 	if !s.Output.Acknowledged() {
 		return ErrOutputKept
 	}
-	if err := reply(stream, nil); err != nil {
-		return err
-	}
+	// A host that asks has recorded everything, and one that reads the answer may
+	// close the session before this end knows that the answer was sent. So an
+	// answer that could not be sent changes nothing.
+	err = reply(stream, nil)
 	powerOff()
-	return nil
+	return err
 }
 
 func withParams[T any](req request, call func(T) error) error {
@@ -132,6 +158,28 @@ func withParams[T any](req request, call func(T) error) error {
 		return fmt.Errorf("%w: parameters of %s: %w", ErrInvalid, req.Method, err)
 	}
 	return call(params)
+}
+
+func answer[T any](stream io.Writer, get func() (T, error)) error {
+	v, err := get()
+	if err != nil {
+		return err
+	}
+	return writeJSON(stream, msgReply, v)
+}
+
+func (s *Server) top(stream io.Writer) error {
+	list, err := s.Control.Top()
+	if err != nil {
+		return err
+	}
+	for _, p := range list[:min(len(list), maxProcesses)] {
+		p.Command = p.Command[:min(len(p.Command), 4096)]
+		if err := writeJSON(stream, msgEvent, p); err != nil {
+			return err
+		}
+	}
+	return reply(stream, nil)
 }
 
 // reply answers a call that has no result.

@@ -19,6 +19,15 @@ const (
 	methodSignal   = "signal"
 	methodStop     = "stop"
 	methodShutdown = "shutdown"
+	methodExec     = "exec"
+	methodAttach   = "attach"
+	methodStat     = "stat"
+	methodCopyOut  = "copy-out"
+	methodCopyIn   = "copy-in"
+	methodStats    = "stats"
+	methodTop      = "top"
+	methodFreeze   = "freeze"
+	methodThaw     = "thaw"
 )
 
 type request struct {

@@ -12,9 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/slipway-vm/slipway/cloudinit"
-	"github.com/slipway-vm/slipway/guest"
 	"github.com/slipway-vm/slipway/guest/agent"
+	"github.com/slipway-vm/slipway/guest/share"
 )
 
 // shareDir is where init mounts the share.
@@ -29,25 +28,30 @@ const failureWait = 10 * time.Second
 // agent's calls see.
 type guestState struct {
 	cmdline cmdline
-	spec    *guest.Spec
-	meta    cloudinit.MetaData
+	spec    *share.Spec
 	modules *loader
 	later   []string // modules to load when the entrypoint runs
 	reaper  *reaper
 	output  *agent.OutputLog
 	events  *agent.EventLog
 
-	mu       sync.Mutex
-	timeline agent.Timeline
-	entry    *entrypoint // nil until started
-	ended    bool        // the entrypoint has ended or will never start
-	powerOff chan struct{}
-	once     sync.Once
+	mu         sync.Mutex
+	instanceID string
+	timeline   agent.Timeline
+	entry      *entrypoint // nil until started
+	ended      bool        // the entrypoint has ended or will never start
+	powerOff   chan struct{}
+	once       sync.Once
 }
 
-// Main is PID 1. It does not return.
+// Main is PID 1. It does not return. A panic in it is one of the kernel's too,
+// which under panic=-1 ends the guest.
 func Main() {
 	start := sinceBoot()
+	if os.Getpid() != 1 {
+		logf("this program is PID 1 of a guest and nothing else")
+		os.Exit(2)
+	}
 	g := &guestState{
 		reaper:   newReaper(),
 		output:   agent.NewOutputLog(0),
@@ -55,17 +59,15 @@ func Main() {
 		powerOff: make(chan struct{}),
 	}
 	g.timeline = agent.Timeline{{Step: agent.StepInit, At: start}}
-	defer func() {
-		// A bug must not leave the guest hanging.
-		if r := recover(); r != nil {
-			logf("panic: %v", r)
+	// The main thread stays out of everything: threads that join other
+	// namespaces end with what they did, and this one cannot end.
+	go func() {
+		if err := g.run(); err != nil {
+			g.fail(err)
 		}
-		powerOff()
 	}()
-	if err := g.run(); err != nil {
-		g.fail(err)
-	}
 	<-g.powerOff
+	powerOff()
 }
 
 // run makes the boot's steps in order.
@@ -78,7 +80,7 @@ func (g *guestState) run() error {
 		return err
 	}
 	if g.cmdline.probe {
-		fmt.Println(guest.ProbeLine)
+		fmt.Println(share.ProbeLine)
 		powerOff()
 	}
 	go g.reaper.run()
@@ -115,7 +117,7 @@ func (g *guestState) fail(err error) {
 	g.finish(agent.Event{Type: agent.EventFailed, Exit: &agent.Exit{Code: exitCode(err), Err: err.Error()}})
 	g.output.End(agent.Stdout)
 	g.output.End(agent.Stderr)
-	var start *startError
+	var start *agent.StartError
 	if !errors.As(err, &start) {
 		time.AfterFunc(failureWait, g.requestPowerOff)
 	}
@@ -143,53 +145,50 @@ func (g *guestState) requestPowerOff() { g.once.Do(func() { close(g.powerOff) })
 func (g *guestState) mountShare() error {
 	mode, tag, ok := strings.Cut(g.cmdline.root, ":")
 	if !ok {
-		return fmt.Errorf("%s=%q on the kernel command line is not MODE:TAG", guest.ArgRoot, g.cmdline.root)
+		return fmt.Errorf("%s=%q on the kernel command line is not MODE:TAG", share.ArgRoot, g.cmdline.root)
 	}
 	if err := os.MkdirAll(shareDir, 0o755); err != nil {
 		return err
 	}
-	switch guest.RootMode(mode) {
-	case guest.RootVirtioFS:
+	switch share.RootMode(mode) {
+	case share.RootVirtioFS:
 		return mount{source: tag, target: shareDir, fstype: "virtiofs"}.do()
-	case guest.Root9P:
-		// cache=mmap lets programs map files writably and yet sees what the
-		// host changes in a volume.
+	case share.Root9P:
+		// With cache=mmap programs can map files writably. Its caches that keep
+		// more, loose among them, write back later, and a guest whose disk is
+		// full then hangs where it should be told.
 		return mount{source: tag, target: shareDir, fstype: "9p",
-			data: "trans=virtio,version=9p2000.L,msize=512000,cache=mmap,access=client,posixacl"}.do()
+			data: "trans=virtio,version=9p2000.L,msize=512000,access=client,posixacl,cache=mmap"}.do()
 	}
 	return fmt.Errorf("unknown root mode %q", mode)
 }
 
 func (g *guestState) readSeed() error {
-	data, err := os.ReadFile(filepath.Join(shareDir, guest.SpecFile))
+	data, err := os.ReadFile(filepath.Join(shareDir, share.SpecFile))
 	if err != nil {
 		return err
 	}
-	if g.spec, err = guest.ParseSpec(data); err != nil {
+	if g.spec, err = share.ParseSpec(data); err != nil {
 		return err
 	}
-	data, err = os.ReadFile(filepath.Join(shareDir, guest.SeedDir, cloudinit.MetaDataFile))
+	data, err = os.ReadFile(filepath.Join(shareDir, share.SeedDir, metaDataFile))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	meta, err := cloudinit.ParseMetaData(data)
-	if err != nil {
-		return err
-	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.meta = meta
+	g.instanceID = metaValue(data, "instance-id")
 	if g.spec.Hostname == "" {
-		g.spec.Hostname = meta.LocalHostname
+		g.spec.Hostname = metaValue(data, "local-hostname")
 	}
 	return nil
 }
 
 func (g *guestState) serveAgent() error {
-	port, err := openPort(guest.AgentPort)
+	port, err := openPort(share.AgentPort)
 	if err != nil {
 		return err
 	}

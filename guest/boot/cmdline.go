@@ -4,7 +4,7 @@ import (
 	"os"
 	"strings"
 
-	"github.com/slipway-vm/slipway/guest"
+	"github.com/slipway-vm/slipway/guest/share"
 )
 
 // cmdline is what init reads from the kernel command line.
@@ -28,11 +28,11 @@ func parseCommandLine(s string) cmdline {
 	for _, word := range c.words {
 		name, value, _ := strings.Cut(word, "=")
 		switch name {
-		case guest.ArgRoot:
+		case share.ArgRoot:
 			c.root = value
-		case guest.ArgProbe:
+		case share.ArgProbe:
 			c.probe = true
-		case guest.ArgDebug:
+		case share.ArgDebug:
 			c.debug = true
 		}
 	}

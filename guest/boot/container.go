@@ -8,8 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/slipway-vm/slipway/guest"
 	"github.com/slipway-vm/slipway/guest/process"
+	"github.com/slipway-vm/slipway/guest/share"
 )
 
 // containerMounts is what a container finds mounted, in the order of mounting.
@@ -123,7 +123,7 @@ func layFiles(root *process.Root, dir string) error {
 }
 
 // bindVolume mounts a directory or file of the share into the root.
-func bindVolume(root *process.Root, share string, m guest.Mount) error {
+func bindVolume(root *process.Root, share string, m share.Mount) error {
 	var st unix.Stat_t
 	source := filepath.Join(share, m.Source)
 	if err := unix.Lstat(source, &st); err != nil {

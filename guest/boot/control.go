@@ -25,7 +25,7 @@ func (c *control) Hello() agent.Hello {
 	hello.Hostname, _ = os.Hostname()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	hello.InstanceID = g.meta.InstanceID
+	hello.InstanceID = g.instanceID
 	hello.Timeline = append(agent.Timeline(nil), g.timeline...)
 	return hello
 }
@@ -69,6 +69,10 @@ func (c *control) Stop(grace time.Duration) error {
 	}
 	if grace < 0 {
 		grace = e.grace
+	}
+	// A frozen process would not notice.
+	if err := setFrozen(false); err != nil {
+		return err
 	}
 	if err := unix.Kill(e.pid, e.signal); err != nil {
 		return fmt.Errorf("kill: %w", err)

@@ -13,9 +13,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/slipway-vm/slipway/guest"
 	"github.com/slipway-vm/slipway/guest/agent"
 	"github.com/slipway-vm/slipway/guest/process"
+	"github.com/slipway-vm/slipway/guest/share"
 )
 
 // entrypoint is the running process of the image.
@@ -23,21 +23,16 @@ type entrypoint struct {
 	pid    int
 	signal syscall.Signal // that asks it to stop
 	grace  time.Duration
+	stdin  *os.File // nil without input; the terminal's master with one
+	tty    bool
+	ended  chan struct{}
+	exit   agent.Exit // valid when ended is closed
 }
-
-// startError says that the entrypoint could not be started for a reason that
-// lies in the image or the request, with the exit status that stands for it.
-type startError struct {
-	code    int
-	message string
-}
-
-func (e *startError) Error() string { return e.message }
 
 func exitCode(err error) int {
-	var start *startError
+	var start *agent.StartError
 	if errors.As(err, &start) {
-		return start.code
+		return start.Code
 	}
 	return process.ExitFailure
 }
@@ -47,7 +42,7 @@ func exitCode(err error) int {
 type stageConfig struct {
 	Share string      `json:"share"`
 	Etc   string      `json:"etc"` // directory of files to lay over /etc
-	Spec  *guest.Spec `json:"spec"`
+	Spec  *share.Spec `json:"spec"`
 }
 
 // stageFailure is what the stage answers where it does not get to the
@@ -64,16 +59,18 @@ const StageArg = "entrypoint"
 const (
 	stageConfigFD = 3
 	stageReportFD = 4
+	// With a terminal: a socket by which the stage sends its master.
+	stageTerminalFD = 5
 )
 
 func (g *guestState) startEntrypoint() error {
-	sig, err := guest.ParseSignal(g.spec.StopSignal)
+	sig, err := share.ParseSignal(g.spec.StopSignal)
 	if err != nil {
 		return err
 	}
 	grace := g.spec.Grace
 	if grace == 0 {
-		grace = guest.DefaultGrace
+		grace = share.DefaultGrace
 	}
 	cgroup, err := makeCgroup(entryCgroup)
 	if err != nil {
@@ -91,11 +88,14 @@ func (g *guestState) startEntrypoint() error {
 	if failure != nil {
 		<-st.ended
 		st.discard()
-		return &startError{code: failure.Code, message: failure.Message}
+		return &agent.StartError{Code: failure.Code, Message: failure.Message}
+	}
+	if err := st.takeTerminal(); err != nil {
+		return err
 	}
 	g.mark(agent.StepStarted)
 	g.mu.Lock()
-	g.entry = &entrypoint{pid: st.pid, signal: sig, grace: grace}
+	g.entry = &entrypoint{pid: st.pid, signal: sig, grace: grace, stdin: st.stdin, tty: g.spec.TTY, ended: make(chan struct{})}
 	event := agent.Event{Type: agent.EventStarted, At: sinceBoot(), PID: st.pid,
 		Timeline: append(agent.Timeline(nil), g.timeline...)}
 	g.mu.Unlock()
@@ -110,13 +110,27 @@ type stage struct {
 	ended  <-chan unix.WaitStatus
 	config *os.File
 	report *os.File
+	stdin  *os.File
 	out    [2]*os.File
+	socket *os.File // that the terminal comes by
 }
 
-func (s *stage) discard() {
-	for _, f := range s.out {
-		f.Close()
+func (s *stage) discard() { closeAll(append(s.out[:], s.stdin, s.socket)) }
+
+// takeTerminal makes the terminal, if there is one, the stage's input and
+// output.
+func (s *stage) takeTerminal() error {
+	if s.socket == nil {
+		return nil
 	}
+	defer s.socket.Close()
+	master, err := receiveTerminal(s.socket)
+	if err != nil {
+		return err
+	}
+	closeAll(append(s.out[:], s.stdin))
+	s.stdin, s.out = master, [2]*os.File{master, nil}
+	return nil
 }
 
 // forkStage executes init again, in the entrypoint's namespaces.
@@ -127,12 +141,18 @@ func (g *guestState) forkStage(cgroup *os.File) (*stage, error) {
 			f.Close()
 		}
 	}()
-	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+	s := &stage{}
+	stdin, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
-	theirs = append(theirs, null)
-	s := &stage{}
+	if g.spec.Stdin && !g.spec.TTY {
+		stdin.Close()
+		if stdin, s.stdin, err = os.Pipe(); err != nil {
+			return nil, err
+		}
+	}
+	theirs = append(theirs, stdin)
 	pipe := func() (r, w *os.File) {
 		if err == nil {
 			r, w, err = os.Pipe()
@@ -148,10 +168,22 @@ func (g *guestState) forkStage(cgroup *os.File) (*stage, error) {
 		return nil, err
 	}
 	theirs = append(theirs, stdout, stderr, config, report)
+	if g.spec.TTY {
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return nil, err
+		}
+		s.socket = os.NewFile(uintptr(pair[0]), "terminal")
+		theirs = append(theirs, os.NewFile(uintptr(pair[1]), "terminal"))
+	}
+	var files []uintptr
+	for _, f := range theirs {
+		files = append(files, f.Fd())
+	}
 	s.pid, s.ended, err = g.reaper.start(func() (int, error) {
 		return syscall.ForkExec("/proc/self/exe", []string{"slipway-init", StageArg}, &syscall.ProcAttr{
 			Env:   []string{},
-			Files: []uintptr{null.Fd(), stdout.Fd(), stderr.Fd(), config.Fd(), report.Fd()},
+			Files: files,
 			Sys: &syscall.SysProcAttr{
 				Cloneflags:  unix.CLONE_NEWPID | unix.CLONE_NEWNS,
 				Setsid:      true,
@@ -194,14 +226,16 @@ func (s *stage) wait(config stageConfig) (*stageFailure, error) {
 func (g *guestState) watch(st *stage) {
 	var first sync.Once
 	for i, f := range st.out {
+		if f == nil {
+			g.output.End(agent.Stdout + agent.Stream(i))
+			continue
+		}
 		go g.pump(agent.Stdout+agent.Stream(i), f, &first)
 	}
-	status := <-st.ended
-	exit := agent.Exit{Code: status.ExitStatus(), OOMKilled: oomKilled(entryCgroup)}
-	if status.Signaled() {
-		exit.Signal = int(status.Signal())
-		exit.Code = 128 + exit.Signal
-	}
+	exit := exitOf(<-st.ended)
+	exit.OOMKilled = oomKilled(entryCgroup)
+	g.entry.exit = exit
+	close(g.entry.ended)
 	g.finish(agent.Event{Type: agent.EventExited, PID: st.pid, Exit: &exit})
 }
 

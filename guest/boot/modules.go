@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/slipway-vm/slipway/guest"
+	"github.com/slipway-vm/slipway/guest/share"
 )
 
 // drivers maps virtio device types (the virtio specification's numbers) to
@@ -39,7 +39,7 @@ var optional = map[string]bool{"crc32c_intel": true}
 
 // loader loads modules of the initramfs with their dependencies, each once.
 type loader struct {
-	index   map[string]guest.Module
+	index   map[string]share.Module
 	cmdline cmdline
 
 	mu    sync.Mutex
@@ -53,17 +53,17 @@ type loadState struct {
 
 // newLoader reads the initramfs's list; a kernel without modules has none.
 func newLoader(c cmdline) (*loader, error) {
-	l := &loader{index: map[string]guest.Module{}, cmdline: c, state: map[string]*loadState{}}
-	data, err := os.ReadFile(guest.ModuleIndex)
+	l := &loader{index: map[string]share.Module{}, cmdline: c, state: map[string]*loadState{}}
+	data, err := os.ReadFile(share.ModuleIndex)
 	if errors.Is(err, os.ErrNotExist) {
 		return l, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	var modules []guest.Module
+	var modules []share.Module
 	if err := json.Unmarshal(data, &modules); err != nil {
-		return nil, fmt.Errorf("%s: %w", guest.ModuleIndex, err)
+		return nil, fmt.Errorf("%s: %w", share.ModuleIndex, err)
 	}
 	for _, m := range modules {
 		l.index[m.Name] = m
@@ -89,13 +89,13 @@ func (l *loader) load(name string) error {
 	return st.err
 }
 
-func (l *loader) insert(m guest.Module) error {
+func (l *loader) insert(m share.Module) error {
 	for _, dep := range m.Depends {
 		if err := l.load(dep); err != nil {
 			return err
 		}
 	}
-	f, err := os.Open(filepath.Join(guest.ModuleRoot, filepath.Base(m.File)))
+	f, err := os.Open(filepath.Join(share.ModuleRoot, filepath.Base(m.File)))
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func (g *guestState) loadModules() error {
 			g.later = append(g.later, name)
 		}
 	}
-	if strings.HasPrefix(g.cmdline.root, string(guest.Root9P)+":") {
+	if strings.HasPrefix(g.cmdline.root, string(share.Root9P)+":") {
 		now = append(now, "9p")
 	}
 	return l.loadAll(now)

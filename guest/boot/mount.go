@@ -41,7 +41,9 @@ var earlyMounts = []mount{
 	{"devpts", "/dev/pts", "devpts", unix.MS_NOSUID | unix.MS_NOEXEC, "mode=0620,gid=5,ptmxmode=0666"},
 	{"tmpfs", "/dev/shm", "tmpfs", noSuidDev, "mode=1777"},
 	{"tmpfs", "/run", "tmpfs", noSuidDev, "mode=0755"},
-	{"cgroup2", "/sys/fs/cgroup", "cgroup2", noAll, "nsdelegate,memory_recursiveprot"},
+	// Without nsdelegate: it would forbid a thread of init that has joined the
+	// entrypoint's cgroup namespace to put a child into the cgroup.
+	{"cgroup2", "/sys/fs/cgroup", "cgroup2", noAll, "memory_recursiveprot"},
 }
 
 // mountEarly makes init's namespace. It first lays a bind mount of the

@@ -2,10 +2,8 @@ package boot
 
 import (
 	"errors"
-	"os"
-	"os/signal"
 	"sync"
-	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,13 +13,16 @@ import (
 type reaper struct {
 	mu      sync.Mutex
 	waiting map[int]chan unix.WaitStatus
+	born    chan struct{} // wakes run when there is a child again
 }
 
-func newReaper() *reaper { return &reaper{waiting: map[int]chan unix.WaitStatus{}} }
+func newReaper() *reaper {
+	return &reaper{waiting: map[int]chan unix.WaitStatus{}, born: make(chan struct{}, 1)}
+}
 
 // start runs fork, which returns a child's pid, and returns the channel on
 // which the child's end will be told. The lock is held meanwhile, so that a
-// child that ends at once is not reaped before it is known.
+// child that ends at once is not dispatched before it is known.
 func (r *reaper) start(fork func() (int, error)) (int, <-chan unix.WaitStatus, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -31,35 +32,39 @@ func (r *reaper) start(fork func() (int, error)) (int, <-chan unix.WaitStatus, e
 	}
 	c := make(chan unix.WaitStatus, 1)
 	r.waiting[pid] = c
+	select {
+	case r.born <- struct{}{}:
+	default:
+	}
 	return pid, c, nil
 }
 
+// idleWait bounds the time without a look for children that came without
+// start: orphans of the entrypoint's namespace go to its own PID 1, so none
+// are expected.
+const idleWait = 10 * time.Second
+
 func (r *reaper) run() {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, unix.SIGCHLD)
 	for {
-		r.reapAll()
-		<-signals
+		var status unix.WaitStatus
+		pid, err := unix.Wait4(-1, &status, 0, nil)
+		switch {
+		case pid > 0:
+			r.dispatch(pid, status)
+		case errors.Is(err, unix.ECHILD):
+			select {
+			case <-r.born:
+			case <-time.After(idleWait):
+			}
+		}
 	}
 }
 
-func (r *reaper) reapAll() {
-	for {
-		r.mu.Lock()
-		var status unix.WaitStatus
-		pid, err := unix.Wait4(-1, &status, unix.WNOHANG, nil)
-		if pid > 0 {
-			if c, ok := r.waiting[pid]; ok {
-				delete(r.waiting, pid)
-				c <- status
-			}
-		}
-		r.mu.Unlock()
-		if errors.Is(err, syscall.EINTR) {
-			continue
-		}
-		if pid <= 0 {
-			return
-		}
+func (r *reaper) dispatch(pid int, status unix.WaitStatus) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c, ok := r.waiting[pid]; ok {
+		delete(r.waiting, pid)
+		c <- status
 	}
 }

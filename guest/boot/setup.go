@@ -7,21 +7,32 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/slipway-vm/slipway/guest"
+	"github.com/slipway-vm/slipway/guest/share"
 )
 
 // etcDir holds the files that are laid over the root's /etc.
 const etcDir = "/run/slipway/etc"
 
-// setUp gives the guest its name and its loopback.
+// openFiles is the limit that docker sets; the kernel's own, 1024 and 4096, is
+// too low for many images.
+const openFiles = 1 << 20
+
+// setUp gives the guest its name, its limits and its loopback.
 func (g *guestState) setUp() error {
 	if g.spec.Hostname != "" {
 		if err := unix.Sethostname([]byte(g.spec.Hostname)); err != nil {
 			return fmt.Errorf("set hostname %q: %w", g.spec.Hostname, err)
 		}
+	}
+	// syscall's Setrlimit tells the runtime, which would else restore in each
+	// child the limit that it found.
+	limit := syscall.Rlimit{Cur: openFiles, Max: openFiles}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("set the limit of open files: %w", err)
 	}
 	if err := raiseLoopback(); err != nil {
 		return err
@@ -39,7 +50,7 @@ func (g *guestState) setUp() error {
 
 // etcFiles makes the files that name this server and its neighbours. The
 // resolver is left to the image where the seed names none.
-func etcFiles(spec *guest.Spec) map[string][]byte {
+func etcFiles(spec *share.Spec) map[string][]byte {
 	files := map[string][]byte{}
 	var hosts bytes.Buffer
 	hosts.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n" +

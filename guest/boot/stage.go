@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/slipway-vm/slipway/guest"
 	"github.com/slipway-vm/slipway/guest/process"
+	"github.com/slipway-vm/slipway/guest/share"
 )
 
 // Stage is the entrypoint before it is the entrypoint: the first process of
@@ -46,6 +46,11 @@ func runStage() error {
 	if err := enterRoot(c); err != nil {
 		return err
 	}
+	if c.Spec.TTY {
+		if err := takeTerminal(); err != nil {
+			return err
+		}
+	}
 	return execute(c.Spec)
 }
 
@@ -57,7 +62,7 @@ func enterRoot(c stageConfig) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
-	dir := filepath.Join(c.Share, guest.RootDir)
+	dir := filepath.Join(c.Share, share.RootDir)
 	if err := unix.Mount(dir, dir, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 		return fmt.Errorf("bind the root: %w", err)
 	}
@@ -91,11 +96,7 @@ func enterRoot(c stageConfig) error {
 	return unix.Chdir("/")
 }
 
-// openFiles is the limit that docker sets; the kernel's own, 1024 and 4096, is
-// too low for many images.
-const openFiles = 1 << 20
-
-func execute(spec *guest.Spec) error {
+func execute(spec *share.Spec) error {
 	root, err := process.OpenRoot("/")
 	if err != nil {
 		return err
@@ -117,12 +118,6 @@ func execute(spec *guest.Spec) error {
 		return fmt.Errorf("enter the working directory %s: %w", p.Dir, err)
 	}
 	unix.Umask(0o022)
-	// syscall's Setrlimit tells the runtime, which would else restore on
-	// execve the limit that it found.
-	limit := syscall.Rlimit{Cur: openFiles, Max: openFiles}
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return fmt.Errorf("set the limit of open files: %w", err)
-	}
 	if err := become(p.Identity); err != nil {
 		return err
 	}
@@ -134,8 +129,8 @@ func execute(spec *guest.Spec) error {
 func become(id process.Identity) error {
 	for fd := range 3 {
 		var st unix.Stat_t
-		if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT == unix.S_IFCHR {
-			continue
+		if err := unix.Fstat(fd, &st); err != nil || st.Rdev == unix.Mkdev(1, 3) {
+			continue // /dev/null is everybody's
 		}
 		if err := unix.Fchown(fd, int(id.UID), int(id.GID)); err != nil {
 			return fmt.Errorf("hand over stream %d: %w", fd, err)

@@ -147,7 +147,7 @@ func TestVolumes(t *testing.T) {
 	for _, root := range []guest.RootMode{guest.RootVirtioFS, guest.Root9P} {
 		t.Run(string(root), func(t *testing.T) {
 			got := run(t, vm{
-				root: root,
+				root: root, volumes: true,
 				spec: guest.Spec{
 					Args: []string{"probe", "cat", "/data/deep/in", "/srv/only"},
 					Mounts: []guest.Mount{

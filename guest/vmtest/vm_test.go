@@ -77,7 +77,8 @@ type vm struct {
 	root    guest.RootMode
 	memory  int // MiB
 	spec    guest.Spec
-	files   map[string]string // of the root, beside /bin/probe
+	volumes bool              // the host changes volumes meanwhile
+	files   map[string]string // of the share, beside root/bin/probe
 	extra   []string          // kernel arguments
 	share   string            // set to boot another's share again
 }
@@ -207,7 +208,8 @@ func qemuArgs(t *testing.T, v vm, r *running) []string {
 		"-object", "memory-backend-memfd,id=ram,share=on,size=" + mem,
 		"-kernel", kernel.Path, "-initrd", initramfs,
 		"-append", guest.CommandLine(guest.CommandLineOptions{
-			Machine: v.machine, Accel: guest.AccelTCG, Root: v.root, TSCKHz: tscKHz(), Extra: v.extra,
+			Machine: v.machine, Accel: guest.AccelTCG, Root: v.root,
+			TSCKHz: tscKHz(), Extra: v.extra,
 		}),
 		"-serial", "file:" + r.console,
 		"-chardev", "socket,id=agent,server=on,wait=off,path=" + r.socket,
@@ -218,7 +220,7 @@ func qemuArgs(t *testing.T, v vm, r *running) []string {
 	switch v.root {
 	case guest.RootVirtioFS:
 		socket := filepath.Join(r.dir, "fs.sock")
-		startVirtiofsd(t, r.share, socket)
+		startVirtiofsd(t, r.share, socket, v.volumes)
 		args = append(args, "-chardev", "socket,id=fs,path="+socket,
 			"-device", "vhost-user-fs-"+bus+",chardev=fs,tag="+guest.ShareTag)
 	case guest.Root9P:
@@ -228,9 +230,13 @@ func qemuArgs(t *testing.T, v vm, r *running) []string {
 	return args
 }
 
-func startVirtiofsd(t *testing.T, share, socket string) {
+func startVirtiofsd(t *testing.T, share, socket string, volumes bool) {
 	t.Helper()
-	cmd := exec.Command("/usr/lib/qemu/virtiofsd", "--socket-path="+socket, "-o", "source="+share, "-o", "xattr", "-f")
+	cache := "cache=always"
+	if volumes {
+		cache = "cache=auto"
+	}
+	cmd := exec.Command("/usr/lib/qemu/virtiofsd", "--socket-path="+socket, "-o", "source="+share, "-o", "xattr", "-o", cache, "-f")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/slipway-vm/slipway/guest"
 	"github.com/slipway-vm/slipway/launcher"
-	"github.com/slipway-vm/slipway/rootfs"
 )
 
 // PullBody is the body of a request to pull an image.
@@ -54,6 +53,31 @@ func (a *API) deleteImage(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// PruneBody is the body of a request to remove what is not used.
+type PruneBody struct {
+	All bool `json:"all,omitempty"` // images that no server was made from, too
+}
+
+func (a *API) pruneImages(w http.ResponseWriter, r *http.Request) error {
+	var body PruneBody
+	if err := readJSON(r, &body); err != nil {
+		return err
+	}
+	pruned, err := a.manager.PruneImages(r.Context(), body.All)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, pruned)
+}
+
+func (a *API) verifyImage(w http.ResponseWriter, r *http.Request) error {
+	if err := a.manager.VerifyImage(r.Context(), r.URL.Query().Get("ref")); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
 func (a *API) pullImage(w http.ResponseWriter, r *http.Request) error {
 	var body PullBody
 	if err := readJSON(r, &body); err != nil {
@@ -70,9 +94,10 @@ func (a *API) pullImage(w http.ResponseWriter, r *http.Request) error {
 		return flush.Flush()
 	}
 	var last time.Time
+	done := 0
 	img, err := a.manager.Pull(r.Context(), body.Image, body.Pull, func(p launcher.PullProgress) {
-		if p.Layer != nil && (p.Layer.Phase == rootfs.PhaseDone || p.Layer.Phase == rootfs.PhaseExists) || time.Since(last) >= progressInterval {
-			last = time.Now()
+		if settled := settledLayers(p); settled > done || time.Since(last) >= progressInterval {
+			last, done = time.Now(), settled
 			_ = send(PullEvent{Progress: &p}) // a client that has gone ends the request's context
 		}
 	})
@@ -81,6 +106,16 @@ func (a *API) pullImage(w http.ResponseWriter, r *http.Request) error {
 		return send(PullEvent{Error: e})
 	}
 	return send(PullEvent{Image: &img})
+}
+
+func settledLayers(p launcher.PullProgress) int {
+	n := 0
+	for _, l := range p.Layers {
+		if l.Settled() {
+			n++
+		}
+	}
+	return n
 }
 
 // Kernels are the guest kernels; guest.KernelStore implements it.

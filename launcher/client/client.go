@@ -20,15 +20,22 @@ import (
 )
 
 // Client is a connection to one engine. Its methods may be called at once.
-type Client struct{ http *http.Client }
+type Client struct {
+	http *http.Client
+	dial func(context.Context) (net.Conn, error)
+}
 
 // New makes a client of the engine at a socket; it does not connect yet.
 func New(socket string) *Client {
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+	dial := func(ctx context.Context) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", socket)
 	}
-	return &Client{&http.Client{Transport: &http.Transport{DialContext: dial, DisableCompression: true}}}
+	transport := &http.Transport{
+		DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
+		DisableCompression: true,
+	}
+	return &Client{&http.Client{Transport: transport}, dial}
 }
 
 // do makes a request; a status of 400 and more becomes an *api.Error.
@@ -58,11 +65,16 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 		return resp, nil
 	}
 	defer func() { _ = resp.Body.Close() }()
+	return nil, failure(resp)
+}
+
+// failure reads the error that the engine answered with.
+func failure(resp *http.Response) error {
 	var e api.ErrorBody
 	if err := json.NewDecoder(resp.Body).Decode(&e); err != nil || e.Error == nil {
-		return nil, fmt.Errorf("the engine answered %s", resp.Status)
+		return fmt.Errorf("the engine answered %s", resp.Status)
 	}
-	return nil, e.Error
+	return e.Error
 }
 
 // call makes a request whose answer is one JSON value, decoded into result unless
@@ -224,6 +236,17 @@ func (c *Client) DeleteImage(ctx context.Context, ref string, force bool) error 
 		q.Set("force", "true")
 	}
 	return c.call(ctx, http.MethodDelete, "/image", q, nil, nil)
+}
+
+// PruneImages removes what nothing uses; all, also images without servers.
+func (c *Client) PruneImages(ctx context.Context, all bool) (launcher.Pruned, error) {
+	var p launcher.Pruned
+	return p, c.call(ctx, http.MethodPost, "/images/prune", nil, api.PruneBody{All: all}, &p)
+}
+
+// VerifyImage compares all that is kept of an image with its digests.
+func (c *Client) VerifyImage(ctx context.Context, ref string) error {
+	return c.call(ctx, http.MethodPost, "/images/verify", url.Values{"ref": {ref}}, nil, nil)
 }
 
 // Pull makes an image ready, and tells how far it is.

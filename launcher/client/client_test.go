@@ -161,7 +161,7 @@ func TestImagesThroughTheSocket(t *testing.T) {
 	if list, err := c.Images(ctx); err != nil || len(list) != 1 {
 		t.Errorf("images: %v, %v", list, err)
 	}
-	if img, err := c.Image(ctx, image); err != nil || img.Unpacked == 0 {
+	if img, err := c.Image(ctx, image); err != nil || img.Alone == 0 {
 		t.Errorf("image: %+v, %v", img, err)
 	}
 	if err := c.DeleteImage(ctx, image, false); err != nil {

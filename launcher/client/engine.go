@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/slipway-vm/slipway/launcher/api"
 )
 
 // The engine's files in its state directory.
@@ -45,16 +47,16 @@ func (e Engine) Connect(ctx context.Context) (*Client, error) {
 	if len(e.StateDir) > MaxStateDir {
 		return nil, fmt.Errorf("the state directory's path %s is too long for the sockets below it: use one of at most %d characters", e.StateDir, MaxStateDir)
 	}
-	socket := filepath.Join(e.StateDir, SocketFile)
+	c := New(filepath.Join(e.StateDir, SocketFile))
 	limit := time.Now().Add(startTime)
 	for {
-		err := reach(ctx, socket)
+		err := c.ping(ctx)
 		switch {
 		case err == nil:
-			return New(socket), nil
+			return c, nil
 		case errors.Is(err, os.ErrPermission):
 			return nil, e.refused()
-		case !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ECONNREFUSED):
+		case !noEngine(err):
 			return nil, fmt.Errorf("reach the engine of %s: %w", e.StateDir, err)
 		case os.Geteuid() != 0:
 			return nil, errors.New("slipway needs root to start its engine (it mounts file systems): run it with sudo")
@@ -64,27 +66,42 @@ func (e Engine) Connect(ctx context.Context) (*Client, error) {
 		if err := e.start(ctx); err != nil {
 			return nil, err
 		}
-		if reach(ctx, socket) != nil {
+		if c.ping(ctx) != nil {
 			time.Sleep(50 * time.Millisecond) // another engine is on its way up, or down
 		}
 	}
+}
+
+// noEngine reports whether nobody answered, or somebody who was about to end.
+func noEngine(err error) bool {
+	for _, e := range []error{os.ErrNotExist, unix.ECONNREFUSED, unix.ECONNRESET, unix.EPIPE, io.EOF, io.ErrUnexpectedEOF} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 func (e Engine) refused() error {
 	return fmt.Errorf("permission denied: the engine of %s belongs to another user: run slipway as that user, mostly root", e.StateDir)
 }
 
-func reach(ctx context.Context, socket string) error {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", socket)
+// ping asks the engine for nothing. An engine that has answered does not end for
+// want of work before the next request comes.
+func (c *Client) ping(ctx context.Context) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, "http://engine"+api.Prefix, nil)
 	if err != nil {
 		return err
 	}
-	return conn.Close()
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
 }
 
 // start runs slipwayd and waits until it says that it is ready, or that another
-// one is, or has failed. It closes a pipe when it is ready.
+// one is, or has failed.
 func (e Engine) start(ctx context.Context) error {
 	if err := os.MkdirAll(e.StateDir, 0o711); err != nil {
 		return fmt.Errorf("make the state directory: %w", err)
@@ -120,23 +137,35 @@ func (e Engine) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start the engine: %w", err)
 	}
-	if err := waitReady(ctx, ready); err == nil {
-		return cmd.Process.Release()
-	} else if ctx.Err() != nil {
+	word, err := waitReady(ctx, ready)
+	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	// The pipe ended without a word: so did the engine.
+	if err == nil && word == Ready {
+		return cmd.Process.Release()
+	}
+	// The pipe has ended without that word: so has the engine.
 	if err := cmd.Wait(); err == nil {
 		return nil // another one was there first
+	}
+	if word != "" {
+		return fmt.Errorf("the engine did not start: %s", word)
 	}
 	return startFault(log.Name(), logged)
 }
 
-func waitReady(ctx context.Context, ready *os.File) error {
+// Ready is what an engine that has been started writes to its --ready-fd when it
+// answers. One that will not writes why.
+const Ready = "\n"
+
+// maxWord bounds what is read of an engine's word, in bytes.
+const maxWord = 1 << 14
+
+func waitReady(ctx context.Context, ready *os.File) (word string, err error) {
 	stop := context.AfterFunc(ctx, func() { _ = ready.SetReadDeadline(time.Now()) })
 	defer stop()
-	_, err := io.ReadFull(ready, make([]byte, 1))
-	return err
+	b, err := io.ReadAll(io.LimitReader(ready, maxWord))
+	return string(b), err
 }
 
 // startFault finds what an engine that did not start wrote last.
@@ -150,6 +179,9 @@ func startFault(name string, from int64) error {
 	last := strings.TrimPrefix(lines[len(lines)-1], "slipwayd: ")
 	if strings.Contains(last, "error while loading shared libraries: libvirt") {
 		return errors.New("the engine did not start: there is no libvirt on this host: install libvirt0 and libvirt-daemon-driver-qemu")
+	}
+	if last == "" {
+		return errors.New("the engine did not start, and did not say why")
 	}
 	return fmt.Errorf("the engine did not start: %s", last)
 }

@@ -36,6 +36,11 @@ type Spec struct {
 	RootMode  guest.RootMode
 	Share     string // the host directory that the guest gets, tagged guest.ShareTag
 	Virtiofsd string // path of virtiofsd; libvirt's own choice where empty
+	// OwnShare says that nobody but the guest changes the share, so that a guest
+	// may cache it for good by virtiofs. (Measured under TCG: a program starts in
+	// 20 ms instead of 200 ms, because a page cache that is thrown away at each
+	// open makes QEMU translate the code anew.)
+	OwnShare bool
 
 	Emulator    string // path of qemu-system-x86_64; libvirt's own choice where empty
 	ConsoleLog  string // file that the serial console is written to, appended
@@ -164,6 +169,9 @@ func (s Spec) filesystem() libvirtxml.DomainFilesystem {
 	if s.RootMode == guest.RootVirtioFS {
 		fs.Driver = &libvirtxml.DomainFilesystemDriver{Type: "virtiofs", Queue: 1024}
 		fs.Binary = &libvirtxml.DomainFilesystemBinary{Path: s.Virtiofsd, XAttr: "on"}
+		if s.OwnShare {
+			fs.Binary.Cache = &libvirtxml.DomainFilesystemBinaryCache{Mode: "always"}
+		}
 		return fs
 	}
 	// The root, the seed and the volumes are different file systems below one

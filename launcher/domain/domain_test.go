@@ -25,6 +25,7 @@ func spec() Spec {
 func TestXML(t *testing.T) {
 	for name, change := range map[string]func(*Spec){
 		"microvm-tcg-virtiofs": func(*Spec) {},
+		"own-share":            func(s *Spec) { s.OwnShare = true },
 		"microvm-kvm-9p":       func(s *Spec) { s.Accel, s.RootMode = guest.AccelKVM, guest.Root9P },
 		"pc-tcg-virtiofs":      func(s *Spec) { s.Machine = guest.MachinePC },
 		"pc-kvm-9p":            func(s *Spec) { s.Machine, s.Accel, s.RootMode = guest.MachinePC, guest.AccelKVM, guest.Root9P },

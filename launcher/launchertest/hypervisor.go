@@ -183,8 +183,11 @@ func (h *Hypervisor) Forget() {
 	h.watchers = nil
 }
 
-// control is the guest's side of the agent's calls.
+// control is the guest's side of those calls that the manager makes by itself; a
+// call of another kind panics.
 type control struct {
+	agent.Control
+
 	off   func()
 	began time.Time
 

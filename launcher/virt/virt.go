@@ -102,6 +102,9 @@ func Open(cfg Config) (*Hypervisor, error) {
 		if err := writeConf(cfg.Root); err != nil {
 			return nil, err
 		}
+		if err := clearOrphans(cfg.Root); err != nil {
+			return nil, err
+		}
 		uri += "?root=" + cfg.Root
 		root = cfg.Root
 		if err := reapDaemons(); err != nil {

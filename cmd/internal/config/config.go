@@ -71,6 +71,7 @@ type Images struct {
 	CAFiles            []string            `key:"ca_files"`
 	MaxUnpacked        Size                `key:"max_unpacked"`
 	MaxInodes          int64               `key:"max_inodes"`
+	MaxStore           Size                `key:"max_store"` // 0: no limit
 }
 
 // Flavor is a named size of server.

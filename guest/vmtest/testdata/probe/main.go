@@ -16,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unsafe"
 )
 
 func main() {
@@ -41,6 +42,9 @@ func main() {
 		"sum":    sum,
 		"eat":    eat,
 		"seq":    seq,
+		"tty":    tty,
+		"both":   func(a []string) { fmt.Print(a[0]); fmt.Fprint(os.Stderr, a[1]); os.Exit(number(a[2])) },
+		"orphan": orphan,
 	}
 	run, ok := commands[os.Args[1]]
 	if !ok {
@@ -165,4 +169,33 @@ func seq(a []string) {
 		fmt.Println(i)
 		time.Sleep(time.Duration(number(a[1])) * time.Millisecond)
 	}
+}
+
+// tty tells the size of the terminal, each time it changes until it reads a
+// line, and that line.
+func tty([]string) {
+	size := func() {
+		var ws [4]uint16
+		_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, 0, syscall.TIOCGWINSZ, uintptr(unsafe.Pointer(&ws)))
+		fmt.Println("size", ws[0], ws[1], errno == 0)
+	}
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGWINCH)
+	go func() {
+		for range c {
+			size()
+		}
+	}()
+	size()
+	line, err := bufio.NewReader(os.Stdin).ReadString('\n')
+	fmt.Printf("line %q %v\n", line, err)
+}
+
+// orphan leaves a process behind that keeps the output open.
+func orphan([]string) {
+	fmt.Println("parent")
+	_, err := os.StartProcess("/proc/self/exe", []string{"probe", "sleep", "60000"}, &os.ProcAttr{
+		Files: []*os.File{os.Stdin, os.Stdout, os.Stderr},
+	})
+	check(err)
 }

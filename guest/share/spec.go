@@ -1,4 +1,4 @@
-package guest
+package share
 
 import (
 	"encoding/json"
@@ -9,19 +9,7 @@ import (
 	"time"
 )
 
-// Places inside the share, the one directory that a guest is given.
-const (
-	ShareTag  = "slipway"           // virtiofs tag and 9p mount tag
-	SeedDir   = "seed"              // NoCloud files and the Spec
-	SpecFile  = "seed/process.json" // the Spec
-	RootDir   = "root"              // the server's root file system
-	VolumeDir = "volumes"           // volumes/N is the Nth volume
-)
-
-// AgentPort is the name of the virtio-serial port that carries the agent.
-const AgentPort = "org.slipway.agent.0"
-
-// SpecVersion is the version of Spec that this package writes. slipway-init
+// SpecVersion is the version of Spec that Marshal writes. slipway-init
 // refuses a newer one by name instead of guessing.
 const SpecVersion = 1
 

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/slipway-vm/slipway/cmd/internal/format"
+	"github.com/slipway-vm/slipway/guest/agent"
+	"github.com/slipway-vm/slipway/launcher/client"
+)
+
+func (c *cli) serverExec() *cobra.Command {
+	var req agent.ExecRequest
+	var env, envFiles []string
+	var interactive bool
+	cmd := &cobra.Command{
+		Use: "exec [flags] SERVER COMMAND [ARG...]", Short: "Run a command in a server, beside its entrypoint",
+		Long: `Run a command in a server, beside its entrypoint, with its environment, user and
+working directory unless others are given. The exit status is the command's; 127 if
+it was not found, 126 if it could not be executed, 125 if Slipway failed.`,
+		Args: cobra.MinimumNArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			engine, err := c.engine(cmd.Context())
+			if err != nil {
+				return &exitError{codeSlipway, err}
+			}
+			if req.Env, err = environment(envFiles, env); err != nil {
+				return &exitError{codeSlipway, err}
+			}
+			req.Args = args[1:]
+			exit, err := execute(cmd.Context(), engine, args[0], req, interactive)
+			switch {
+			case err != nil:
+				return &exitError{codeSlipway, err}
+			case exit.Err != "":
+				return &exitError{exit.Code, errors.New(exit.Err)}
+			case exit.Code != 0:
+				return &exitError{code: exit.Code}
+			}
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.SetInterspersed(false)
+	f.BoolVarP(&interactive, "interactive", "i", false, "pass the standard input on")
+	f.BoolVarP(&req.TTY, "tty", "t", false, "give the command a terminal")
+	f.StringArrayVarP(&env, "env", "e", nil, "`NAME=VALUE` for the environment, or NAME to pass it on; can be repeated")
+	f.StringArrayVar(&envFiles, "env-file", nil, "`file` of such lines; can be repeated")
+	f.StringVarP(&req.User, "user", "u", "", "`user[:group]` of the command, names or numbers")
+	f.StringVarP(&req.Dir, "workdir", "w", "", "working `directory` of the command")
+	return cmd
+}
+
+// execute runs a command and passes on input, signals and the window's size.
+func execute(ctx context.Context, engine *client.Client, server string, req agent.ExecRequest, interactive bool) (agent.Exit, error) {
+	here, err := openConsole(interactive, req.TTY)
+	if err != nil {
+		return agent.Exit{}, err
+	}
+	defer here.close()
+	req.Size = here.size()
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	defer signal.Stop(signals)
+	numbers := make(chan int)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		for {
+			select {
+			case s := <-signals:
+				number, ok := s.(syscall.Signal)
+				if !ok {
+					continue
+				}
+				select {
+				case numbers <- int(number):
+				case <-ctx.Done():
+					return
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return engine.Exec(ctx, server, req, agent.ExecIO{
+		Stdin: here.stdin, Stdout: os.Stdout, Stderr: os.Stderr, Resize: here.resize(), Signals: numbers,
+	})
+}
+
+func (c *cli) serverKill() *cobra.Command {
+	var sig string
+	cmd := &cobra.Command{
+		Use: "kill SERVER [SERVER...]", Short: "Send a signal to servers' entrypoints", Args: cobra.MinimumNArgs(1),
+		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
+			return each(args, func(ref string) error { return engine.Signal(cmd.Context(), ref, sig) })
+		}),
+	}
+	cmd.Flags().StringVarP(&sig, "signal", "s", "KILL", "the `signal`, a name or a number")
+	return cmd
+}
+
+func (c *cli) serverWait() *cobra.Command {
+	return &cobra.Command{
+		Use: "wait SERVER [SERVER...]", Short: "Wait until servers have ended, and print their exit statuses", Args: cobra.MinimumNArgs(1),
+		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
+			return each(args, func(ref string) error {
+				w := &watcher{engine: engine, id: ref, show: newProgress(os.Stderr, "none")}
+				last, err := w.follow(cmd.Context(), nil)
+				if err != nil {
+					return err
+				}
+				if last.Exit == nil {
+					return outcome(last)
+				}
+				fmt.Fprintln(cmd.OutOrStdout(), last.Exit.Code)
+				return nil
+			})
+		}),
+	}
+}
+
+func (c *cli) serverStats() *cobra.Command {
+	var o format.Options
+	cmd := &cobra.Command{
+		Use: "stats SERVER [SERVER...]", Short: "Show what servers use", Args: cobra.MinimumNArgs(1),
+		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
+			columns := []string{"Server", "CPU Seconds", "Memory", "Memory Peak", "Memory Total", "Processes", "Disk Used", "Disk Total", "OOM Kills"}
+			rows := [][]any{}
+			err := each(args, func(ref string) error {
+				s, err := engine.Stats(cmd.Context(), ref)
+				if err != nil {
+					return err
+				}
+				rows = append(rows, []any{ref, s.CPU.Seconds(), s.Memory, s.MemoryPeak, s.MemoryTotal, s.Processes,
+					s.DiskTotal - s.DiskFree, s.DiskTotal, s.OOMKills})
+				return nil
+			})
+			return errors.Join(format.List(cmd.OutOrStdout(), o, columns, rows), err)
+		}),
+	}
+	o.AddListFlags(cmd.Flags())
+	return cmd
+}
+
+func (c *cli) serverTop() *cobra.Command {
+	var o format.Options
+	cmd := &cobra.Command{
+		Use: "top SERVER", Short: "List a server's processes", Args: cobra.ExactArgs(1),
+		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
+			list, err := engine.Top(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			rows := [][]any{}
+			for _, p := range list {
+				rows = append(rows, []any{p.PID, p.Parent, p.UID, p.State, p.CPU.Seconds(), p.Memory, p.Command})
+			}
+			return format.List(cmd.OutOrStdout(), o, []string{"PID", "Parent", "UID", "State", "CPU Seconds", "Memory", "Command"}, rows)
+		}),
+	}
+	o.AddListFlags(cmd.Flags())
+	return cmd
+}

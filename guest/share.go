@@ -1,0 +1,54 @@
+package guest
+
+import (
+	"syscall"
+
+	"github.com/slipway-vm/slipway/guest/share"
+)
+
+// What host and guest agree on, see package share.
+type (
+	Spec     = share.Spec
+	Mount    = share.Mount
+	Host     = share.Host
+	Module   = share.Module
+	RootMode = share.RootMode
+)
+
+// See package share.
+const (
+	ShareTag  = share.Tag
+	SeedDir   = share.SeedDir
+	SpecFile  = share.SpecFile
+	RootDir   = share.RootDir
+	VolumeDir = share.VolumeDir
+
+	AgentPort = share.AgentPort
+
+	ArgRoot   = share.ArgRoot
+	ArgProbe  = share.ArgProbe
+	ArgDebug  = share.ArgDebug
+	ProbeLine = share.ProbeLine
+
+	RootVirtioFS = share.RootVirtioFS
+	Root9P       = share.Root9P
+
+	ModuleRoot  = share.ModuleRoot
+	ModuleIndex = share.ModuleIndex
+
+	SpecVersion  = share.SpecVersion
+	DefaultGrace = share.DefaultGrace
+)
+
+// See package share.
+var (
+	ErrInvalidSpec   = share.ErrInvalidSpec
+	ErrUnknownSignal = share.ErrUnknownSignal
+)
+
+// ParseSpec reads and validates a Spec.
+func ParseSpec(data []byte) (*Spec, error) { return share.ParseSpec(data) }
+
+// ParseSignal reads a signal as an image's config and docker's flags write it:
+// SIGTERM, term, 15, RTMIN+3. Empty means SIGTERM.
+func ParseSignal(s string) (syscall.Signal, error) { return share.ParseSignal(s) }

@@ -1,0 +1,47 @@
+package share
+
+// Places inside the share, the one directory that a guest is given.
+const (
+	Tag       = "slipway"           // virtiofs tag and 9p mount tag
+	SeedDir   = "seed"              // NoCloud files and the Spec
+	SpecFile  = "seed/process.json" // the Spec
+	RootDir   = "root"              // the server's root file system
+	VolumeDir = "volumes"           // volumes/N is the Nth volume
+)
+
+// AgentPort is the name of the virtio-serial port that carries the agent.
+const AgentPort = "org.slipway.agent.0"
+
+// Kernel arguments read by slipway-init.
+const (
+	ArgRoot  = "slipway.root"  // slipway.root=MODE:TAG
+	ArgProbe = "slipway.probe" // print ProbeLine and power off
+	ArgDebug = "slipway.debug" // log each step on the console
+)
+
+// ProbeLine is what slipway-init prints on the console under slipway.probe.
+const ProbeLine = "slipway-init: probe ok"
+
+// RootMode says how the root reaches the guest.
+type RootMode string
+
+// The root modes.
+const (
+	RootVirtioFS RootMode = "virtiofs"
+	Root9P       RootMode = "9p"
+)
+
+// Module is a kernel module that guests may need. The initramfs carries a list
+// of them, in load order, as ModuleIndex beside the files.
+type Module struct {
+	Name    string   `json:"name"`
+	File    string   `json:"file"`
+	Depends []string `json:"depends,omitempty"`
+	Digest  string   `json:"digest"`
+}
+
+// Where slipway-init finds the modules inside the initramfs.
+const (
+	ModuleRoot  = "/lib/modules"
+	ModuleIndex = "/lib/modules/index.json"
+)

@@ -1,0 +1,301 @@
+package api
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+
+	"github.com/slipway-vm/slipway/guest/agent"
+	"github.com/slipway-vm/slipway/launcher"
+)
+
+// ProcessProtocol is what a connection is upgraded to for exec and attach. Both
+// ends then send messages: one byte that says what it is, the length of the data
+// (uint32, big-endian), and the data.
+const ProcessProtocol = "slipway-process"
+
+// Message says what a message of [ProcessProtocol] is.
+type Message byte
+
+// The messages. The client begins with MessageRequest and the service ends with
+// MessageExit or MessageError; the rest comes in any order.
+const (
+	MessageRequest Message = iota // JSON: agent.ExecRequest or agent.AttachRequest
+	MessageStdout
+	MessageStderr
+	MessageExit   // JSON: agent.Exit
+	MessageError  // JSON: Error
+	MessageStdin  // none: the end of input
+	MessageResize // JSON: agent.WindowSize
+	MessageSignal // JSON: a number
+)
+
+// maxMessage bounds a message's data in bytes.
+const maxMessage = 1 << 20
+
+// WriteMessage writes one message.
+func WriteMessage(w io.Writer, m Message, data []byte) error {
+	buf := make([]byte, 5, 5+len(data))
+	buf[0] = byte(m)
+	binary.BigEndian.PutUint32(buf[1:], uint32(len(data)))
+	_, err := w.Write(append(buf, data...))
+	return err
+}
+
+// ReadMessage reads one message.
+func ReadMessage(r io.Reader) (Message, []byte, error) {
+	var h [5]byte
+	if _, err := io.ReadFull(r, h[:]); err != nil {
+		return 0, nil, err
+	}
+	n := binary.BigEndian.Uint32(h[1:])
+	if n > maxMessage {
+		return 0, nil, fmt.Errorf("message of %d bytes", n)
+	}
+	data := make([]byte, n)
+	if _, err := io.ReadFull(r, data); err != nil {
+		return 0, nil, err
+	}
+	return Message(h[0]), data, nil
+}
+
+// MessageWriter writes messages of one kind, such as output.
+type MessageWriter struct {
+	w    io.Writer
+	mu   *sync.Mutex
+	kind Message
+}
+
+// Write writes p as messages.
+func (w MessageWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for done := 0; done < len(p); {
+		n := min(len(p)-done, maxMessage)
+		if err := WriteMessage(w.w, w.kind, p[done:done+n]); err != nil {
+			return done, err
+		}
+		done += n
+	}
+	return len(p), nil
+}
+
+// NewMessageWriter makes a writer that shares mu with the others of w.
+func NewMessageWriter(w io.Writer, mu *sync.Mutex, kind Message) MessageWriter {
+	return MessageWriter{w, mu, kind}
+}
+
+func (a *API) execServer(w http.ResponseWriter, r *http.Request) error {
+	return a.process(w, r, func(ctx context.Context, ref string, p *peer) (*agent.Exit, error) {
+		var req agent.ExecRequest
+		if err := p.request(&req); err != nil {
+			return nil, err
+		}
+		streams := agent.ExecIO{
+			Stdout:  NewMessageWriter(p.w, &p.mu, MessageStdout),
+			Stderr:  NewMessageWriter(p.w, &p.mu, MessageStderr),
+			Resize:  p.resize,
+			Signals: p.signals,
+		}
+		if req.Stdin {
+			streams.Stdin = p.stdin
+		}
+		go p.receive(ctx)
+		exit, err := a.manager.Exec(ctx, ref, req, streams)
+		return &exit, err
+	})
+}
+
+func (a *API) attachServer(w http.ResponseWriter, r *http.Request) error {
+	return a.process(w, r, func(ctx context.Context, ref string, p *peer) (*agent.Exit, error) {
+		var req agent.AttachRequest
+		if err := p.request(&req); err != nil {
+			return nil, err
+		}
+		go p.receive(ctx)
+		return &agent.Exit{}, a.manager.Attach(ctx, ref, req, p.stdin, p.resize)
+	})
+}
+
+// CopyBody is the request that begins a copy: what to copy, or the directory to
+// extract into.
+type CopyBody struct {
+	Path string `json:"path"`
+}
+
+// copyFromServer sends a tar stream as MessageStdout.
+func (a *API) copyFromServer(w http.ResponseWriter, r *http.Request) error {
+	return a.process(w, r, func(ctx context.Context, ref string, p *peer) (*agent.Exit, error) {
+		var req CopyBody
+		if err := p.request(&req); err != nil {
+			return nil, err
+		}
+		go p.receive(ctx)
+		return &agent.Exit{}, a.manager.CopyFrom(ctx, ref, req.Path, NewMessageWriter(p.w, &p.mu, MessageStdout))
+	})
+}
+
+// copyToServer takes a tar stream as MessageStdin.
+func (a *API) copyToServer(w http.ResponseWriter, r *http.Request) error {
+	return a.process(w, r, func(ctx context.Context, ref string, p *peer) (*agent.Exit, error) {
+		var req CopyBody
+		if err := p.request(&req); err != nil {
+			return nil, err
+		}
+		go p.receive(ctx)
+		return &agent.Exit{}, a.manager.CopyTo(ctx, ref, req.Path, p.stdin)
+	})
+}
+
+func (a *API) statFile(w http.ResponseWriter, r *http.Request) error {
+	info, err := a.manager.Stat(r.Context(), r.PathValue("server"), r.URL.Query().Get("path"))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, info)
+}
+
+func (a *API) serverStats(w http.ResponseWriter, r *http.Request) error {
+	stats, err := a.manager.Stats(r.Context(), r.PathValue("server"))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, stats)
+}
+
+func (a *API) serverTop(w http.ResponseWriter, r *http.Request) error {
+	list, err := a.manager.Top(r.Context(), r.PathValue("server"))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, list)
+}
+
+// process upgrades a request's connection and runs a process over it.
+func (a *API) process(w http.ResponseWriter, r *http.Request, run func(context.Context, string, *peer) (*agent.Exit, error)) error {
+	srv, err := a.manager.Server(r.PathValue("server"))
+	if err != nil {
+		return err
+	}
+	if r.Header.Get("Upgrade") != ProcessProtocol {
+		return &Error{"invalid", "ask for an upgrade to " + ProcessProtocol}
+	}
+	conn, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	_, err = fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n",
+		http.StatusSwitchingProtocols, http.StatusText(http.StatusSwitchingProtocols), ProcessProtocol)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	p := newPeer(conn, buffered.Reader, cancel)
+	defer p.close()
+	exit, err := run(ctx, srv.ID, p)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err != nil {
+		e, _ := asError(guestError(err))
+		b, _ := json.Marshal(e)
+		return WriteMessage(conn, MessageError, b)
+	}
+	b, _ := json.Marshal(exit)
+	return WriteMessage(conn, MessageExit, b)
+}
+
+// guestError puts the kinds of a guest's errors into the launcher's.
+func guestError(err error) error {
+	for from, to := range map[error]error{
+		agent.ErrInvalid: launcher.ErrInvalid, agent.ErrNotFound: launcher.ErrNotFound,
+		agent.ErrNotRunning: launcher.ErrConflict, agent.ErrUnsupported: launcher.ErrInvalid,
+		agent.ErrDisconnected: launcher.ErrUnavailable,
+	} {
+		if errors.Is(err, from) {
+			return fmt.Errorf("%w: %w", to, err)
+		}
+	}
+	return err
+}
+
+// peer is the client's end of a process, as the service sees it.
+type peer struct {
+	r    *bufio.Reader
+	w    io.Writer
+	mu   sync.Mutex // for writing
+	gone func()
+
+	stdin   *io.PipeReader
+	feed    *io.PipeWriter
+	resize  chan agent.WindowSize
+	signals chan int
+}
+
+func newPeer(w io.Writer, r *bufio.Reader, gone func()) *peer {
+	p := &peer{r: r, w: w, gone: gone, resize: make(chan agent.WindowSize), signals: make(chan int)}
+	p.stdin, p.feed = io.Pipe()
+	return p
+}
+
+func (p *peer) close() { _ = p.stdin.Close() }
+
+func (p *peer) request(v any) error {
+	m, data, err := ReadMessage(p.r)
+	if err != nil {
+		return err
+	}
+	if m != MessageRequest {
+		return &Error{"invalid", "the first message is no request"}
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return &Error{"invalid", "request: " + err.Error()}
+	}
+	return nil
+}
+
+// receive passes on what the client sends, until it goes, which ends the process.
+func (p *peer) receive(ctx context.Context) {
+	defer p.gone()
+	for {
+		m, data, err := ReadMessage(p.r)
+		if err != nil {
+			return
+		}
+		switch m {
+		case MessageStdin:
+			if len(data) == 0 {
+				_ = p.feed.Close()
+			} else if _, err := p.feed.Write(data); err != nil {
+				continue // the process reads no more
+			}
+		case MessageResize:
+			var size agent.WindowSize
+			if json.Unmarshal(data, &size) == nil {
+				pass(ctx, p.resize, size)
+			}
+		case MessageSignal:
+			var n int
+			if json.Unmarshal(data, &n) == nil {
+				pass(ctx, p.signals, n)
+			}
+		default:
+			return
+		}
+	}
+}
+
+func pass[T any](ctx context.Context, to chan<- T, v T) {
+	select {
+	case to <- v:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,201 @@
+package launcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/slipway-vm/slipway/images"
+	"github.com/slipway-vm/slipway/rootfs"
+)
+
+// Image is an image that is unpacked and ready.
+type Image struct {
+	images.Record
+	// Alone and Shared are the bytes on disk of its layer images: those that would
+	// be freed with it, and those that other images use too.
+	Alone  int64 `json:"alone"`
+	Shared int64 `json:"shared"`
+	// New says that a pull changed something.
+	New bool `json:"new,omitempty"`
+}
+
+// Images returns the images that are ready, by reference.
+func (m *Manager) Images(ctx context.Context) ([]Image, error) {
+	recs, err := m.cfg.Images.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	layers := make([][]v1.Hash, len(recs))
+	for n, rec := range recs {
+		layers[n] = rec.DiffIDs
+	}
+	usage, _, err := m.cfg.Roots.Usage(layers...)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]Image, 0, len(recs))
+	for n, rec := range recs {
+		list = append(list, Image{Record: rec, Alone: usage[n].Alone, Shared: usage[n].Shared})
+	}
+	return list, nil
+}
+
+// Image returns the image that ref names: a reference, a digest, or the beginning
+// of an ID.
+func (m *Manager) Image(ctx context.Context, ref string) (Image, error) {
+	rec, err := m.cfg.Images.Lookup(ctx, ref)
+	if err != nil {
+		return Image{}, imageError(err)
+	}
+	all, err := m.Images(ctx)
+	if err != nil {
+		return Image{}, err
+	}
+	for _, img := range all {
+		if img.Reference == rec.Reference {
+			return img, nil
+		}
+	}
+	return Image{Record: rec}, nil
+}
+
+// DeleteImage forgets an image and removes the layers that nothing else uses. An
+// image that servers were made from is kept unless force is given; their layers
+// stay in any case.
+func (m *Manager) DeleteImage(ctx context.Context, ref string, force bool) error {
+	rec, err := m.cfg.Images.Lookup(ctx, ref)
+	if err != nil {
+		return imageError(err)
+	}
+	if user := m.userOf(rec); user != "" && !force {
+		return errorf(ErrConflict, "image %s is in use by server %s: delete that first, or use --force", rec.Reference, user)
+	}
+	if _, err := m.cfg.Images.Delete(ctx, rec.Reference); err != nil {
+		return imageError(err)
+	}
+	_, err = m.collect(ctx, 0)
+	return err
+}
+
+// userOf names a server that was made from an image, if there is one.
+func (m *Manager) userOf(rec images.Record) string {
+	for _, srv := range m.Servers() {
+		if srv.ImageDigest == rec.Digest.String() || srv.TaskState == TaskSpawning && srv.Spec.Image == rec.Reference {
+			return srv.Name
+		}
+	}
+	return ""
+}
+
+// Pruned is what PruneImages removed.
+type Pruned struct {
+	Images []string `json:"images"` // references
+	Layers int      `json:"layers"`
+	Bytes  int64    `json:"bytes"`
+}
+
+// PruneImages removes the layer images that no image and no server uses; with all,
+// the images that no server was made from as well.
+func (m *Manager) PruneImages(ctx context.Context, all bool) (Pruned, error) {
+	p := Pruned{Images: []string{}}
+	if all {
+		recs, err := m.cfg.Images.List(ctx)
+		if err != nil {
+			return p, err
+		}
+		for _, rec := range recs {
+			if m.userOf(rec) != "" {
+				continue
+			}
+			if _, err := m.cfg.Images.Delete(ctx, rec.Reference); err != nil {
+				return p, imageError(err)
+			}
+			p.Images = append(p.Images, rec.Reference)
+		}
+	}
+	collected, err := m.collect(ctx, 0)
+	p.Layers, p.Bytes = len(collected.Layers), collected.Bytes
+	return p, err
+}
+
+// VerifyImage reads all that is kept of an image again, and compares it with its
+// digests. What is damaged is named; an image that is deleted and pulled again is
+// whole.
+func (m *Manager) VerifyImage(ctx context.Context, ref string) error {
+	rec, err := m.cfg.Images.Lookup(ctx, ref)
+	if err != nil {
+		return imageError(err)
+	}
+	var errs []error
+	for _, id := range rec.DiffIDs {
+		errs = append(errs, m.cfg.Roots.Verify(ctx, id))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("verify image %s: %w", rec.Reference, err)
+	}
+	return nil
+}
+
+// trim makes room where the layer images take more than they may, sparing those
+// that have just been asked for.
+func (m *Manager) trim(ctx context.Context, spare []v1.Hash) {
+	if m.cfg.MaxImages == 0 {
+		return
+	}
+	if _, err := m.collect(ctx, m.cfg.MaxImages, spare...); err != nil {
+		m.log.Warn("layer images not collected", "err", err)
+	}
+}
+
+// collectTime bounds how long a collection waits for pulls to end.
+const collectTime = 200 * time.Millisecond
+
+// collect removes the layer images that neither an image nor a server uses, or,
+// where limit is not 0, as many of those that no server uses as it takes to come
+// down to limit bytes, the least recently used first, with the images that need
+// them; never those of keep. While something is being pulled it leaves all to the
+// next call.
+func (m *Manager) collect(ctx context.Context, limit int64, keep ...v1.Hash) (rootfs.Collected, error) {
+	recs, err := m.cfg.Images.List(ctx)
+	if err != nil {
+		return rootfs.Collected{}, err
+	}
+	if limit == 0 {
+		for _, rec := range recs {
+			keep = append(keep, rec.DiffIDs...)
+		}
+	}
+	for _, i := range m.all() {
+		overlay, err := m.cfg.Roots.Overlay(i.dir)
+		if errors.Is(err, rootfs.ErrNotFound) {
+			continue // not cloned yet, or failed before that
+		}
+		if err != nil {
+			return rootfs.Collected{}, err
+		}
+		keep = append(keep, overlay.Base.DiffIDs...)
+	}
+	wait, cancel := context.WithTimeout(ctx, collectTime)
+	defer cancel()
+	collected, err := m.cfg.Roots.Collect(wait, rootfs.CollectOptions{Keep: keep, MaxBytes: limit})
+	if err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+		return collected, nil
+	}
+	if err != nil || limit == 0 {
+		return collected, err
+	}
+	for _, rec := range recs {
+		if _, err := m.cfg.Roots.Base(rec.DiffIDs); !errors.Is(err, rootfs.ErrNotFound) {
+			continue
+		}
+		m.log.Info("image removed to make room", "image", rec.Reference)
+		if _, err := m.cfg.Images.Delete(ctx, rec.Reference); err != nil {
+			return collected, err
+		}
+	}
+	return collected, nil
+}
