@@ -239,6 +239,14 @@ func TestRegistry(t *testing.T) {
 	if err := drain(i); err != nil || f.count() == 0 {
 		t.Errorf("layers of a remembered image: %v", err)
 	}
+	never := platform
+	never.Pull = images.PullNever
+	if i := resolve(t, s, r.ID[:12], never); i.Digest != r.Digest || i.Reference != ref {
+		t.Errorf("by ID: %+v", i)
+	}
+	if _, err := s.Resolve(t.Context(), r.ID[:4], never); !errors.Is(err, images.ErrNotFound) {
+		t.Errorf("by a prefix that is a name as well: %v", err)
+	}
 	newer := runnable(t, 1)
 	push(t, ref, newer)
 	if i := resolve(t, s, ref, platform); i.Digest != r.Digest {
