@@ -21,6 +21,8 @@ PACKAGES := gcc libc6-dev pkg-config libisal-dev libvirt-dev libvirt-daemon-driv
 	qemu-system-x86 qemu-utils e2fsprogs erofs-utils kmod \
 	mmdebstrap busybox-static jq tar xz-utils zstd attr libcap2-bin ca-certificates
 DEV_PACKAGES := shellcheck
+# What images are pulled from, and by whom besides Slipway.
+BENCH_PACKAGES := docker-registry skopeo umoci podman containerd
 
 # What a test or a benchmark that boots guests is given.
 TEST_ENV := SLIPWAY_TEST_KERNEL_DEB=$(KERNEL_DEB) SLIPWAY_TEST_BIN=$(CURDIR)/bin \
@@ -49,6 +51,11 @@ deps-dev: ## Install what `make check` needs besides.
 	@etc/debian/install $(PACKAGES) $(DEV_PACKAGES)
 	@etc/debian/libvirt-user
 
+.PHONY: deps-bench
+deps-bench: ## Install what `make bench` needs besides.
+	@etc/debian/install $(PACKAGES) $(BENCH_PACKAGES)
+	@etc/debian/libvirt-user
+
 .PHONY: build
 build: ## Build slipway, slipwayd and slipway-init into bin/.
 	@echo "build: slipway, slipwayd and slipway-init $(VERSION) (the first time takes minutes)"
@@ -73,6 +80,13 @@ test-image: $(IMAGES)/busybox/index.json
 $(IMAGES)/%/index.json: etc/images/build etc/images/lib.sh etc/images/%.sh
 	@etc/images/build $(IMAGES) $*
 
+# The images that are pulled by the benchmark; the last one that bench.sh makes.
+.PHONY: bench-images
+bench-images: $(IMAGES)/large/index.json
+
+$(IMAGES)/large/index.json: etc/images/build etc/images/lib.sh etc/images/bench.sh
+	@etc/images/build $(IMAGES) bench
+
 .PHONY: test
 test: deps build kernel image test-image ## Run every test, those that boot guests included.
 	@echo "test: packages without guests"
@@ -90,7 +104,7 @@ check: deps-dev ## Format, vet, lint and run the tests without guests under the 
 	@echo "check: go test -race"; go test -race -tags $(TAGS) ./...
 
 .PHONY: bench
-bench: deps build kernel image test-image ## Measure boot time and memory against their floors.
+bench: deps-bench build kernel test-image bench-images ## Measure boots and image pulls against their floors: make bench [BENCHFLAGS='-run images'].
 	@$(TEST_ENV) go run -tags guest,$(TAGS) ./cmd/internal/bench $(BENCHFLAGS)
 
 .PHONY: clean

@@ -9,16 +9,16 @@ func TestCommandLine(t *testing.T) {
 	}{
 		{
 			CommandLineOptions{Machine: MachineMicroVM, Accel: AccelTCG, Root: RootVirtioFS, TSCKHz: 2600000},
-			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd quiet loglevel=4 pci=off reboot=t " +
+			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd cryptomgr.notests quiet loglevel=4 pci=off reboot=t " +
 				"tsc_early_khz=2600000 tsc=reliable no_timer_check mitigations=off slipway.root=virtiofs:slipway",
 		},
 		{
-			CommandLineOptions{Machine: MachinePC, Accel: AccelKVM, Root: Root9P, Volumes: true, Debug: true, Extra: []string{"a=b"}},
-			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd loglevel=7 slipway.debug slipway.root=9p:slipway slipway.volumes a=b",
+			CommandLineOptions{Machine: MachinePC, Accel: AccelKVM, Root: Root9P, Debug: true, Extra: []string{"a=b"}},
+			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd cryptomgr.notests loglevel=7 slipway.debug slipway.root=9p:slipway a=b",
 		},
 		{
 			CommandLineOptions{Machine: MachinePC, Accel: AccelKVM, Probe: true},
-			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd quiet loglevel=4 slipway.probe",
+			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd cryptomgr.notests quiet loglevel=4 slipway.probe",
 		},
 	} {
 		if got := CommandLine(test.o); got != test.want {

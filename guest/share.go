@@ -25,11 +25,10 @@ const (
 
 	AgentPort = share.AgentPort
 
-	ArgRoot    = share.ArgRoot
-	ArgVolumes = share.ArgVolumes
-	ArgProbe   = share.ArgProbe
-	ArgDebug   = share.ArgDebug
-	ProbeLine  = share.ProbeLine
+	ArgRoot   = share.ArgRoot
+	ArgProbe  = share.ArgProbe
+	ArgDebug  = share.ArgDebug
+	ProbeLine = share.ProbeLine
 
 	RootVirtioFS = share.RootVirtioFS
 	Root9P       = share.Root9P

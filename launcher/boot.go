@@ -233,7 +233,6 @@ func (r *run) domainSpec(ctx context.Context, srv *Server, kernel guest.Kernel, 
 	if err != nil {
 		return domain.Spec{}, err
 	}
-	own := len(srv.Spec.Volumes) == 0
 	return domain.Spec{
 		Name:    r.domain,
 		UUID:    srv.ID,
@@ -245,12 +244,12 @@ func (r *run) domainSpec(ctx context.Context, srv *Server, kernel guest.Kernel, 
 		Kernel:  kernel.Path, Initramfs: initramfs,
 		CommandLine: guest.CommandLine(guest.CommandLineOptions{
 			Machine: guest.MachineMicroVM, Accel: accel,
-			Root: guest.RootMode(srv.RootMode), Volumes: !own, TSCKHz: host.TSCKHz(),
+			Root: guest.RootMode(srv.RootMode), TSCKHz: host.TSCKHz(),
 		}),
 		RootMode:    guest.RootMode(srv.RootMode),
 		Share:       filepath.Join(r.i.dir, shareDir),
 		Virtiofsd:   p.virtiofsd,
-		OwnShare:    own,
+		OwnShare:    len(srv.Spec.Volumes) == 0,
 		Emulator:    p.emulator,
 		ConsoleLog:  filepath.Join(r.i.dir, consoleFile),
 		AgentSocket: filepath.Join(r.i.dir, agentFile),

@@ -43,6 +43,51 @@ func (m *Manager) Attach(ctx context.Context, ref string, req agent.AttachReques
 	return c.Attach(ctx, req, stdin, resize)
 }
 
+// Stat describes a file of a running server's root.
+func (m *Manager) Stat(ctx context.Context, ref, path string) (agent.FileInfo, error) {
+	c, _, err := m.inside(ref, "look into")
+	if err != nil {
+		return agent.FileInfo{}, err
+	}
+	return c.Stat(ctx, path)
+}
+
+// CopyFrom writes a file or tree of a running server to w as a tar stream.
+func (m *Manager) CopyFrom(ctx context.Context, ref, path string, w io.Writer) error {
+	c, _, err := m.inside(ref, "copy from")
+	if err != nil {
+		return err
+	}
+	return c.CopyFrom(ctx, path, w)
+}
+
+// CopyTo extracts a tar stream into a directory of a running server.
+func (m *Manager) CopyTo(ctx context.Context, ref, dir string, r io.Reader) error {
+	c, _, err := m.inside(ref, "copy to")
+	if err != nil {
+		return err
+	}
+	return c.CopyTo(ctx, dir, r)
+}
+
+// Stats returns what a running server's guest counts of itself.
+func (m *Manager) Stats(ctx context.Context, ref string) (agent.Stats, error) {
+	c, _, err := m.inside(ref, "measure")
+	if err != nil {
+		return agent.Stats{}, err
+	}
+	return c.Stats(ctx)
+}
+
+// Top returns the processes of a running server.
+func (m *Manager) Top(ctx context.Context, ref string) ([]agent.ProcessInfo, error) {
+	c, _, err := m.inside(ref, "list the processes of")
+	if err != nil {
+		return nil, err
+	}
+	return c.Top(ctx)
+}
+
 // Signal sends a signal, by name or number, to the server's entrypoint.
 func (m *Manager) Signal(ctx context.Context, ref, signal string) error {
 	c, ended, err := m.inside(ref, "signal")

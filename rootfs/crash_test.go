@@ -146,6 +146,9 @@ func TestKilled(t *testing.T) {
 		if got := read(t, r, fmt.Sprint(2, "/", 59)); len(got) != 100*59*len("2 59") {
 			t.Errorf("round %d: a file of %d bytes", round, len(got))
 		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

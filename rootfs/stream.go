@@ -21,6 +21,7 @@ const (
 
 // ahead decompresses in a goroutine of its own, a few blocks in front of its
 // reader, so that decompressing one layer and writing it take two processors.
+// It sums what it gives out, by whole blocks, and refuses more than limit bytes.
 type ahead struct {
 	full  chan block
 	empty chan []byte
@@ -31,6 +32,10 @@ type ahead struct {
 	rest  []byte
 	whole []byte
 	err   error
+
+	sum   hash.Hash
+	left  int64
+	limit int64
 }
 
 type block struct {
@@ -38,8 +43,9 @@ type block struct {
 	err  error
 }
 
-func newAhead(r io.Reader) *ahead {
+func newAhead(r io.Reader, limit int64) *ahead {
 	a := &ahead{
+		sum: sha256.New(), left: limit, limit: limit,
 		full:  make(chan block, blocksAhead),
 		empty: make(chan []byte, blocksAhead),
 		stop:  make(chan struct{}),
@@ -89,6 +95,10 @@ func (a *ahead) Read(p []byte) (int, error) {
 		}
 		b := <-a.full
 		a.whole, a.rest, a.err = b.data, b.data, b.err
+		a.sum.Write(b.data)
+		if a.left -= int64(len(b.data)); a.left < 0 {
+			a.rest, a.err = nil, fmt.Errorf("%w of %d bytes", ErrTooLarge, a.limit)
+		}
 	}
 	n := copy(p, a.rest)
 	a.rest = a.rest[n:]
@@ -102,29 +112,9 @@ func (a *ahead) Close() {
 	<-a.ended
 }
 
-// hashed sums what is read, and refuses more than limit bytes.
-type hashed struct {
-	r     io.Reader
-	sum   hash.Hash
-	left  int64
-	limit int64
-}
-
-func newHashed(r io.Reader, limit int64) *hashed {
-	return &hashed{r: r, sum: sha256.New(), left: limit, limit: limit}
-}
-
-func (h *hashed) Read(p []byte) (int, error) {
-	n, err := h.r.Read(p)
-	h.sum.Write(p[:n])
-	if h.left -= int64(n); h.left < 0 {
-		return 0, fmt.Errorf("%w of %d bytes", ErrTooLarge, h.limit)
-	}
-	return n, err
-}
-
-func (h *hashed) Hash() v1.Hash {
-	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(h.sum.Sum(nil))}
+// Hash is the digest of what was read.
+func (a *ahead) Hash() v1.Hash {
+	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(a.sum.Sum(nil))}
 }
 
 // opener is what a layer offers whose download can be cancelled.

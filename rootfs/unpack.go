@@ -235,12 +235,10 @@ func (s *Store) convert(ctx context.Context, j *job, f *os.File, b *budget) (lay
 		return layer.Info{}, s.blame(ctx, source, err)
 	}
 	defer z.Close()
-	pipe := newAhead(z)
-	defer pipe.Close()
-
 	// Headers and padding come on top of the files' bytes.
-	sum := newHashed(pipe, b.limits.Bytes+b.limits.Bytes/4+1<<20)
-	info, err := layer.Convert(sum, f, uuid(j.DiffID), b)
+	pipe := newAhead(z, b.limits.Bytes+b.limits.Bytes/4+1<<20)
+	defer pipe.Close()
+	info, err := layer.Convert(pipe, f, uuid(j.DiffID), b)
 	pipe.Close()
 	if err == nil {
 		// Decompressors may stop short of the source's end, where its digest
@@ -250,7 +248,7 @@ func (s *Store) convert(ctx context.Context, j *job, f *os.File, b *budget) (lay
 	if err != nil {
 		return layer.Info{}, s.blame(ctx, source, err)
 	}
-	if got := sum.Hash(); got != j.DiffID {
+	if got := pipe.Hash(); got != j.DiffID {
 		return layer.Info{}, fmt.Errorf("unpacks to %s, config says %s: %w", got, j.DiffID, ErrCorrupt)
 	}
 	return info, nil

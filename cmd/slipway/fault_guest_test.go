@@ -116,7 +116,7 @@ func TestRegistryLies(t *testing.T) {
 		}
 		return d.Digest.String()
 	}
-	real, wrong := digest(ref), digest(other)
+	right, wrong := digest(ref), digest(other)
 	// in changes the bodies of the answers whose path contains part.
 	in := func(part string, change func([]byte) []byte) func(http.Handler) http.Handler {
 		return func(next http.Handler) http.Handler {
@@ -151,7 +151,7 @@ func TestRegistryLies(t *testing.T) {
 		{"the last byte of a layer", ref, in("/blobs/"+layer, flip(0)), []string{layer}},
 		{"a layer cut short", ref, in("/blobs/"+layer, func(b []byte) []byte { return b[:len(b)/2] }), []string{layer}},
 		{"a layer too long", ref, in("/blobs/"+layer, func(b []byte) []byte { return append(b, "more"...) }), []string{layer}},
-		{"another manifest", ref + "@" + real, in("/manifests/", func([]byte) []byte { return []byte(`{"schemaVersion": 2}`) }), []string{real}},
+		{"another manifest", ref + "@" + right, in("/manifests/", func([]byte) []byte { return []byte(`{"schemaVersion": 2}`) }), []string{right}},
 		{"a digest that it has not", ref + "@" + wrong, nil, []string{wrong, "not found"}},
 		{"a manifest that is none", ref, in("/manifests/", func([]byte) []byte { return []byte("<html>hello</html>") }), []string{ref}},
 		{"a broken server", ref, func(http.Handler) http.Handler {

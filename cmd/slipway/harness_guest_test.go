@@ -240,11 +240,17 @@ type command struct {
 // start calls slipway. The call is ended with the test at the latest.
 func (s *state) start(args ...string) *command {
 	s.t.Helper()
+	return s.startWith(nil, args...)
+}
+
+// startWith calls slipway with an input.
+func (s *state) startWith(stdin io.Reader, args ...string) *command {
+	s.t.Helper()
 	c := &command{t: s.t, args: args, ended: make(chan struct{}), began: time.Now()}
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	c.cmd = exec.CommandContext(ctx, filepath.Join(bin, "slipway"), args...)
 	c.cmd.Env, c.cmd.ExtraFiles = s.env, s.files
-	c.cmd.Stdout, c.cmd.Stderr = &c.stdout, &c.stderr
+	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = stdin, &c.stdout, &c.stderr
 	if err := c.cmd.Start(); err != nil {
 		cancel()
 		s.t.Fatal(err)

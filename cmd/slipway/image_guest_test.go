@@ -27,7 +27,7 @@ import (
 func TestImageSources(t *testing.T) {
 	ociArchive := func(t *testing.T, img v1.Image) string {
 		file := filepath.Join(t.TempDir(), "image.tar")
-		archive(t, strings.TrimPrefix(ociLayout(t, img), "oci:"), file)
+		makeArchive(t, strings.TrimPrefix(ociLayout(t, img), "oci:"), file)
 		return "oci-archive:" + file
 	}
 	dockerArchive := func(t *testing.T, img v1.Image) string {
@@ -76,8 +76,8 @@ func TestImageSources(t *testing.T) {
 	}
 }
 
-// archive writes the files below dir to a tar file.
-func archive(t *testing.T, dir, file string) {
+// makeArchive writes the files below dir to a tar file.
+func makeArchive(t *testing.T, dir, file string) {
 	t.Helper()
 	f, err := os.Create(file)
 	if err != nil {

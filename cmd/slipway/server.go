@@ -20,7 +20,8 @@ import (
 
 func (c *cli) server() *cobra.Command {
 	cmd := &cobra.Command{Use: "server", Short: "Look after servers"}
-	cmd.AddCommand(c.serverList(), c.serverShow(), c.serverLogs(), c.serverStart(), c.serverStop(), c.serverKill(), c.serverWait(), c.serverExec(), c.serverDelete())
+	cmd.AddCommand(c.serverList(), c.serverShow(), c.serverLogs(), c.serverStart(), c.serverStop(), c.serverKill(), c.serverWait(), c.serverExec(), c.serverCopy(),
+		c.serverStats(), c.serverTop(), c.serverDelete())
 	return cmd
 }
 

@@ -78,7 +78,7 @@ func (c *Client) Exec(ctx context.Context, req ExecRequest, streams ExecIO) (Exi
 	defer close(ended)
 	send := &sender{w: stream}
 	if streams.Stdin != nil {
-		go send.copy(Stdin, streams.Stdin)
+		go func() { _ = send.copy(Stdin, streams.Stdin) }()
 	}
 	go send.control(streams.Resize, streams.Signals, ended)
 	exit, err := receiveProcess(stream, streams.Stdout, streams.Stderr)
@@ -233,7 +233,7 @@ func (s *sender) copyOutput(st Stream, r io.Reader) error {
 			c.offset += int64(n)
 		}
 		if err != nil {
-			return nil
+			return nil //nolint:nilerr // a process's output ends in several ways
 		}
 	}
 }
@@ -294,7 +294,7 @@ func (c *Client) Attach(ctx context.Context, req AttachRequest, stdin io.Reader,
 	defer close(ended)
 	send := &sender{w: stream}
 	if stdin != nil {
-		go send.copy(Stdin, stdin)
+		go func() { _ = send.copy(Stdin, stdin) }()
 	}
 	go send.control(resize, nil, ended)
 	if _, err := receiveProcess(stream, nil, nil); err != nil {

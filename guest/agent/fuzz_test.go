@@ -106,9 +106,9 @@ func TestReadMessageEnds(t *testing.T) {
 	var b bytes.Buffer
 	writeMessage(&b, msgReply, []byte("abc"))
 	whole := b.Bytes()
-	for n := range len(whole) {
+	for n := range whole {
 		_, _, err := readMessage(bytes.NewReader(whole[:n]))
-		if n == 0 && err != io.EOF || n > 0 && !errors.Is(err, io.ErrUnexpectedEOF) {
+		if n == 0 && !errors.Is(err, io.EOF) || n > 0 && !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("%d bytes: %v", n, err)
 		}
 	}

@@ -5,10 +5,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"os"
+	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
+
+	"github.com/slipway-vm/slipway/guest/process"
 )
 
 // fakeControl is a guest without a process.
@@ -18,6 +24,7 @@ type fakeControl struct {
 	grace   []time.Duration
 	err     error
 	down    chan struct{}
+	root    string
 }
 
 func (c *fakeControl) Hello() Hello {
@@ -41,6 +48,15 @@ func (c *fakeControl) Stop(grace time.Duration) error {
 
 func (c *fakeControl) Exec(ExecRequest) (Process, error) { return nil, c.err }
 func (c *fakeControl) Attach() (Process, error)          { return nil, c.err }
+
+func (c *fakeControl) Root() (*process.Root, error) { return process.OpenRoot(c.root) }
+func (c *fakeControl) Stats() (Stats, error)        { return Stats{CPUs: 2}, c.err }
+func (c *fakeControl) Freeze() error                { return c.err }
+func (c *fakeControl) Thaw() error                  { return c.err }
+
+func (c *fakeControl) Top() ([]ProcessInfo, error) {
+	return []ProcessInfo{{PID: 1, Command: strings.Repeat("x", 10000)}, {PID: 2}}, c.err
+}
 
 func (c *fakeControl) Shutdown() (func(), error) {
 	return func() { close(c.down) }, c.err
@@ -326,3 +342,57 @@ func TestOutputOffsets(t *testing.T) {
 		t.Errorf("from beyond the end: %v", err)
 	}
 }
+
+func TestCopy(t *testing.T) {
+	port := newSimPort(8)
+	_, control := serve(t, port)
+	control.root = t.TempDir()
+	c := connect(t, port)
+	ctx := testContext(t)
+	data := noise(300<<10, 1)
+	if err := errors.Join(os.WriteFile(control.root+"/file", data, 0o640),
+		os.Symlink("/etc/passwd", control.root+"/link"), os.Mkdir(control.root+"/dir", 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	var stream bytes.Buffer
+	if err := c.CopyFrom(ctx, "/file", &stream); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.CopyTo(ctx, "/dir", bytes.NewReader(stream.Bytes())); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(control.root + "/dir/file"); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes came back, err %v", len(got), err)
+	}
+	if info, err := c.Stat(ctx, "/link"); err != nil || info.Target != "/etc/passwd" || info.Mode&os.ModeSymlink == 0 {
+		t.Errorf("link %+v, err %v", info, err)
+	}
+	if _, err := c.Stat(ctx, "/nothing"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("missing file: %v", err)
+	}
+	if err := c.CopyFrom(ctx, "/nothing", io.Discard); !errors.Is(err, ErrNotFound) {
+		t.Errorf("copy a missing file: %v", err)
+	}
+	if err := c.CopyTo(ctx, "/nothing", bytes.NewReader(stream.Bytes())); !errors.Is(err, ErrNotFound) {
+		t.Errorf("copy to a missing directory: %v", err)
+	}
+	broken := errors.New("broken")
+	err := c.CopyTo(ctx, "/dir", io.MultiReader(bytes.NewReader(stream.Bytes()[:1000]), iotest.ErrReader(broken)))
+	if !errors.Is(err, broken) {
+		t.Errorf("copy from a reader that fails: %v", err)
+	}
+	full := errors.New("full")
+	if err := c.CopyFrom(ctx, "/file", writerFunc(func([]byte) (int, error) { return 0, full })); !errors.Is(err, full) {
+		t.Errorf("copy to a writer that fails: %v", err)
+	}
+	if list, err := c.Top(ctx); err != nil || len(list) != 2 || len(list[0].Command) != 4096 {
+		t.Errorf("processes %v, err %v", len(list), err)
+	}
+	if stats, err := c.Stats(ctx); err != nil || stats.CPUs != 2 {
+		t.Errorf("stats %+v, err %v", stats, err)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/yamux"
+
+	"github.com/slipway-vm/slipway/guest/process"
 )
 
 // Control is what calls do to the guest; guest/boot implements it.
@@ -24,6 +26,12 @@ type Control interface {
 	Exec(req ExecRequest) (Process, error)
 	// Attach returns the entrypoint; its Outputs are nil and Close does nothing.
 	Attach() (Process, error)
+	// Root opens the server's root, ErrNotRunning where nothing runs in it.
+	Root() (*process.Root, error)
+	Stats() (Stats, error)
+	Top() ([]ProcessInfo, error)
+	Freeze() error
+	Thaw() error
 	// Shutdown returns what powers the guest off, to be called when the host
 	// has been answered: ErrRunning while the entrypoint does.
 	Shutdown() (powerOff func(), err error)
@@ -108,6 +116,20 @@ func (s *Server) call(ctx context.Context, stream *yamux.Stream, req request) er
 		return withParams(req, func(p ExecRequest) error { return s.exec(ctx, stream, p) })
 	case methodAttach:
 		return withParams(req, func(p AttachRequest) error { return s.attach(ctx, stream, p) })
+	case methodStat:
+		return withParams(req, func(p pathParams) error { return s.stat(stream, p) })
+	case methodCopyOut:
+		return withParams(req, func(p pathParams) error { return s.copyOut(ctx, stream, p) })
+	case methodCopyIn:
+		return withParams(req, func(p pathParams) error { return s.copyIn(ctx, stream, p) })
+	case methodStats:
+		return answer(stream, s.Control.Stats)
+	case methodTop:
+		return s.top(stream)
+	case methodFreeze:
+		return reply(stream, s.Control.Freeze())
+	case methodThaw:
+		return reply(stream, s.Control.Thaw())
 	case methodShutdown:
 		return s.shutdown(stream)
 	}
@@ -136,6 +158,28 @@ func withParams[T any](req request, call func(T) error) error {
 		return fmt.Errorf("%w: parameters of %s: %w", ErrInvalid, req.Method, err)
 	}
 	return call(params)
+}
+
+func answer[T any](stream io.Writer, get func() (T, error)) error {
+	v, err := get()
+	if err != nil {
+		return err
+	}
+	return writeJSON(stream, msgReply, v)
+}
+
+func (s *Server) top(stream io.Writer) error {
+	list, err := s.Control.Top()
+	if err != nil {
+		return err
+	}
+	for _, p := range list[:min(len(list), maxProcesses)] {
+		p.Command = p.Command[:min(len(p.Command), 4096)]
+		if err := writeJSON(stream, msgEvent, p); err != nil {
+			return err
+		}
+	}
+	return reply(stream, nil)
 }
 
 // reply answers a call that has no result.

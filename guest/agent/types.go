@@ -21,6 +21,13 @@ const (
 	methodShutdown = "shutdown"
 	methodExec     = "exec"
 	methodAttach   = "attach"
+	methodStat     = "stat"
+	methodCopyOut  = "copy-out"
+	methodCopyIn   = "copy-in"
+	methodStats    = "stats"
+	methodTop      = "top"
+	methodFreeze   = "freeze"
+	methodThaw     = "thaw"
 )
 
 type request struct {

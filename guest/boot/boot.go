@@ -154,14 +154,11 @@ func (g *guestState) mountShare() error {
 	case share.RootVirtioFS:
 		return mount{source: tag, target: shareDir, fstype: "virtiofs"}.do()
 	case share.Root9P:
-		cache := "loose"
-		if g.cmdline.volumes {
-			// Programs can still map files writably, and what the host
-			// changes in a volume is seen.
-			cache = "mmap"
-		}
+		// With cache=mmap programs can map files writably. Its caches that keep
+		// more, loose among them, write back later, and a guest whose disk is
+		// full then hangs where it should be told.
 		return mount{source: tag, target: shareDir, fstype: "9p",
-			data: "trans=virtio,version=9p2000.L,msize=512000,access=client,posixacl,cache=" + cache}.do()
+			data: "trans=virtio,version=9p2000.L,msize=512000,access=client,posixacl,cache=mmap"}.do()
 	}
 	return fmt.Errorf("unknown root mode %q", mode)
 }

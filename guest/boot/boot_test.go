@@ -1,10 +1,13 @@
 package boot
 
 import (
+	"os"
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/slipway-vm/slipway/cloudinit"
+	"github.com/slipway-vm/slipway/guest/agent"
 	"github.com/slipway-vm/slipway/guest/share"
 )
 
@@ -71,5 +74,29 @@ func TestMetaValue(t *testing.T) {
 	}
 	if got := metaValue([]byte("a: b\ninstance-id: 'x y' \n"), "instance-id"); got != "x y" {
 		t.Errorf("got %q", got)
+	}
+}
+
+func TestParseStat(t *testing.T) {
+	got, err := parseStat("42 (a) b (c) S 7 42 42 0 -1 4194560 1 2 3 4 150 50 0 0 20 0 3 0 1234 9999 10 18446744073709551615 1")
+	want := agent.ProcessInfo{Parent: 7, State: "S", CPU: 2 * time.Second, Start: 12340 * time.Millisecond,
+		Memory: 10 * uint64(os.Getpagesize()), Command: "[a) b (c]"}
+	if err != nil || got != want {
+		t.Errorf("got %+v, err %v, want %+v", got, err, want)
+	}
+	for _, s := range []string{"", "1 (x", "1 (x) S 1"} {
+		if _, err := parseStat(s); err == nil {
+			t.Errorf("%q: no error", s)
+		}
+	}
+}
+
+func TestParseLinks(t *testing.T) {
+	got := parseLinks([]byte("Inter-|   Receive |  Transmit\n face |bytes packets\n" +
+		"    lo:     100       1    0    0    0     0          0         0      100       1    0    0    0     0       0          0\n" +
+		"  eth0:    1000      10    0    0    0     0          0         0     2000      20    0    0    0     0       0          0\n"))
+	want := []agent.LinkStats{{Name: "eth0", RxBytes: 1000, RxPackets: 10, TxBytes: 2000, TxPackets: 20}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }

@@ -45,14 +45,5 @@ func makeCgroup(dir string) (*os.File, error) {
 // oomKilled reports whether the kernel has killed a process of the cgroup for
 // want of memory.
 func oomKilled(dir string) bool {
-	data, err := os.ReadFile(filepath.Join(dir, "memory.events"))
-	if err != nil {
-		return false
-	}
-	for line := range strings.Lines(string(data)) {
-		if name, count, ok := strings.Cut(strings.TrimSpace(line), " "); ok && name == "oom_kill" {
-			return count != "0"
-		}
-	}
-	return false
+	return keyedCounts(filepath.Join(dir, "memory.events"), " ")["oom_kill"] > 0
 }

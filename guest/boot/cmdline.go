@@ -9,11 +9,10 @@ import (
 
 // cmdline is what init reads from the kernel command line.
 type cmdline struct {
-	root    string
-	volumes bool
-	probe   bool
-	debug   bool
-	words   []string
+	root  string
+	probe bool
+	debug bool
+	words []string
 }
 
 func readCommandLine() (cmdline, error) {
@@ -31,8 +30,6 @@ func parseCommandLine(s string) cmdline {
 		switch name {
 		case share.ArgRoot:
 			c.root = value
-		case share.ArgVolumes:
-			c.volumes = true
 		case share.ArgProbe:
 			c.probe = true
 		case share.ArgDebug:

@@ -70,6 +70,10 @@ func (c *control) Stop(grace time.Duration) error {
 	if grace < 0 {
 		grace = e.grace
 	}
+	// A frozen process would not notice.
+	if err := setFrozen(false); err != nil {
+		return err
+	}
 	if err := unix.Kill(e.pid, e.signal); err != nil {
 		return fmt.Errorf("kill: %w", err)
 	}

@@ -53,6 +53,10 @@ func (r *Root) open(name string, flags uint64) (*os.File, error) {
 	}
 }
 
+// OpenFile is Open with flags of open(2), which must not create anything. With
+// O_NOFOLLOW the last component is not followed.
+func (r *Root) OpenFile(name string, flags int) (*os.File, error) { return r.open(name, uint64(flags)) }
+
 // Stat describes the file that name leads to.
 func (r *Root) Stat(name string) (unix.Stat_t, error) {
 	var st unix.Stat_t

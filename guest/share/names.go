@@ -14,10 +14,9 @@ const AgentPort = "org.slipway.agent.0"
 
 // Kernel arguments read by slipway-init.
 const (
-	ArgRoot    = "slipway.root"    // slipway.root=MODE:TAG
-	ArgVolumes = "slipway.volumes" // others write to the share meanwhile
-	ArgProbe   = "slipway.probe"   // print ProbeLine and power off
-	ArgDebug   = "slipway.debug"   // log each step on the console
+	ArgRoot  = "slipway.root"  // slipway.root=MODE:TAG
+	ArgProbe = "slipway.probe" // print ProbeLine and power off
+	ArgDebug = "slipway.debug" // log each step on the console
 )
 
 // ProbeLine is what slipway-init prints on the console under slipway.probe.

@@ -209,7 +209,7 @@ func qemuArgs(t *testing.T, v vm, r *running) []string {
 		"-kernel", kernel.Path, "-initrd", initramfs,
 		"-append", guest.CommandLine(guest.CommandLineOptions{
 			Machine: v.machine, Accel: guest.AccelTCG, Root: v.root,
-			Volumes: v.volumes, TSCKHz: tscKHz(), Extra: v.extra,
+			TSCKHz: tscKHz(), Extra: v.extra,
 		}),
 		"-serial", "file:" + r.console,
 		"-chardev", "socket,id=agent,server=on,wait=off,path=" + r.socket,

@@ -1,4 +1,4 @@
-// Package api serves a Manager over HTTP: for now Slipway's own API, below
+// Package api serves a Manager over HTTP: Slipway's own API, below
 // /slipway/v1, on the engine's socket.
 //
 // Bodies are JSON; a failure is {"error": {"kind": ..., "message": ...}} with a
@@ -79,6 +79,11 @@ func (a *API) routes() []route {
 		{"POST", "/servers/{server}/signal", a.signalServer},
 		{"POST", "/servers/{server}/exec", a.execServer},
 		{"POST", "/servers/{server}/attach", a.attachServer},
+		{"POST", "/servers/{server}/copy-from", a.copyFromServer},
+		{"POST", "/servers/{server}/copy-to", a.copyToServer},
+		{"GET", "/servers/{server}/file", a.statFile},
+		{"GET", "/servers/{server}/stats", a.serverStats},
+		{"GET", "/servers/{server}/top", a.serverTop},
 		{"GET", "/images", a.listImages},
 		{"POST", "/images/pull", a.pullImage},
 		{"GET", "/image", a.showImage}, // references have slashes: ?ref=
@@ -99,7 +104,7 @@ func (a *API) handle(serve func(http.ResponseWriter, *http.Request) error) http.
 		sent := &response{ResponseWriter: w}
 		err := serve(sent, r)
 		if err != nil && !sent.begun {
-			writeError(w, err)
+			writeError(w, guestError(err))
 		}
 		a.log.Debug("request", "method", r.Method, "path", r.URL.Path, "elapsed", time.Since(begin), "err", err)
 	}

@@ -123,6 +123,60 @@ func (a *API) attachServer(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
+// CopyBody is the request that begins a copy: what to copy, or the directory to
+// extract into.
+type CopyBody struct {
+	Path string `json:"path"`
+}
+
+// copyFromServer sends a tar stream as MessageStdout.
+func (a *API) copyFromServer(w http.ResponseWriter, r *http.Request) error {
+	return a.process(w, r, func(ctx context.Context, ref string, p *peer) (*agent.Exit, error) {
+		var req CopyBody
+		if err := p.request(&req); err != nil {
+			return nil, err
+		}
+		go p.receive(ctx)
+		return &agent.Exit{}, a.manager.CopyFrom(ctx, ref, req.Path, NewMessageWriter(p.w, &p.mu, MessageStdout))
+	})
+}
+
+// copyToServer takes a tar stream as MessageStdin.
+func (a *API) copyToServer(w http.ResponseWriter, r *http.Request) error {
+	return a.process(w, r, func(ctx context.Context, ref string, p *peer) (*agent.Exit, error) {
+		var req CopyBody
+		if err := p.request(&req); err != nil {
+			return nil, err
+		}
+		go p.receive(ctx)
+		return &agent.Exit{}, a.manager.CopyTo(ctx, ref, req.Path, p.stdin)
+	})
+}
+
+func (a *API) statFile(w http.ResponseWriter, r *http.Request) error {
+	info, err := a.manager.Stat(r.Context(), r.PathValue("server"), r.URL.Query().Get("path"))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, info)
+}
+
+func (a *API) serverStats(w http.ResponseWriter, r *http.Request) error {
+	stats, err := a.manager.Stats(r.Context(), r.PathValue("server"))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, stats)
+}
+
+func (a *API) serverTop(w http.ResponseWriter, r *http.Request) error {
+	list, err := a.manager.Top(r.Context(), r.PathValue("server"))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, list)
+}
+
 // process upgrades a request's connection and runs a process over it.
 func (a *API) process(w http.ResponseWriter, r *http.Request, run func(context.Context, string, *peer) (*agent.Exit, error)) error {
 	srv, err := a.manager.Server(r.PathValue("server"))
@@ -151,7 +205,7 @@ func (a *API) process(w http.ResponseWriter, r *http.Request, run func(context.C
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err != nil {
-		e, _ := asError(processError(err))
+		e, _ := asError(guestError(err))
 		b, _ := json.Marshal(e)
 		return WriteMessage(conn, MessageError, b)
 	}
@@ -159,8 +213,8 @@ func (a *API) process(w http.ResponseWriter, r *http.Request, run func(context.C
 	return WriteMessage(conn, MessageExit, b)
 }
 
-// processError puts the kinds of a guest's errors into the launcher's.
-func processError(err error) error {
+// guestError puts the kinds of a guest's errors into the launcher's.
+func guestError(err error) error {
 	for from, to := range map[error]error{
 		agent.ErrInvalid: launcher.ErrInvalid, agent.ErrNotFound: launcher.ErrNotFound,
 		agent.ErrNotRunning: launcher.ErrConflict, agent.ErrUnsupported: launcher.ErrInvalid,

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"sync"
 
 	"github.com/slipway-vm/slipway/guest/agent"
@@ -27,6 +28,57 @@ func (c *Client) Exec(ctx context.Context, ref string, req agent.ExecRequest, st
 func (c *Client) Attach(ctx context.Context, ref string, req agent.AttachRequest, stdin io.Reader, resize <-chan agent.WindowSize) error {
 	_, err := c.process(ctx, server(ref)+"/attach", req, agent.ExecIO{Stdin: stdin, Resize: resize})
 	return err
+}
+
+// Stat describes a file of a server's root.
+func (c *Client) Stat(ctx context.Context, ref, path string) (agent.FileInfo, error) {
+	var info agent.FileInfo
+	return info, c.call(ctx, http.MethodGet, server(ref)+"/file", url.Values{"path": {path}}, nil, &info)
+}
+
+// CopyFrom writes a file or tree of a server to w as a tar stream. The stream is
+// the guest's: extract it with package guest/archive.
+func (c *Client) CopyFrom(ctx context.Context, ref, path string, w io.Writer) error {
+	_, err := c.process(ctx, server(ref)+"/copy-from", api.CopyBody{Path: path}, agent.ExecIO{Stdout: w})
+	return err
+}
+
+// CopyTo extracts a tar stream into a directory of a server. Where r fails, so does
+// the copy.
+func (c *Client) CopyTo(ctx context.Context, ref, dir string, r io.Reader) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	_, err := c.process(ctx, server(ref)+"/copy-to", api.CopyBody{Path: dir}, agent.ExecIO{Stdin: failing{r, cancel}})
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
+}
+
+// failing is a reader whose failure is not taken for its end.
+type failing struct {
+	io.Reader
+	fail context.CancelCauseFunc
+}
+
+func (f failing) Read(p []byte) (int, error) {
+	n, err := f.Reader.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		f.fail(err)
+	}
+	return n, err
+}
+
+// Stats returns what a server's guest counts of itself.
+func (c *Client) Stats(ctx context.Context, ref string) (agent.Stats, error) {
+	var stats agent.Stats
+	return stats, c.call(ctx, http.MethodGet, server(ref)+"/stats", nil, nil, &stats)
+}
+
+// Top returns the processes of a server.
+func (c *Client) Top(ctx context.Context, ref string) ([]agent.ProcessInfo, error) {
+	var list []agent.ProcessInfo
+	return list, c.call(ctx, http.MethodGet, server(ref)+"/top", nil, nil, &list)
 }
 
 // process speaks api.ProcessProtocol over a connection of its own.
@@ -49,7 +101,10 @@ func (c *Client) process(ctx context.Context, path string, req any, streams agen
 	defer close(ended)
 	if streams.Stdin != nil {
 		go func() {
-			_, _ = io.Copy(api.NewMessageWriter(conn, &mu, api.MessageStdin), streams.Stdin)
+			_, err := io.Copy(api.NewMessageWriter(conn, &mu, api.MessageStdin), streams.Stdin)
+			if err != nil {
+				return // what is not whole has no end
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			_ = api.WriteMessage(conn, api.MessageStdin, nil)

@@ -36,8 +36,10 @@ type Spec struct {
 	RootMode  guest.RootMode
 	Share     string // the host directory that the guest gets, tagged guest.ShareTag
 	Virtiofsd string // path of virtiofsd; libvirt's own choice where empty
-	// OwnShare says that nobody but the guest changes the share, so that the guest
-	// may cache it for good.
+	// OwnShare says that nobody but the guest changes the share, so that a guest
+	// may cache it for good by virtiofs. (Measured under TCG: a program starts in
+	// 20 ms instead of 200 ms, because a page cache that is thrown away at each
+	// open makes QEMU translate the code anew.)
 	OwnShare bool
 
 	Emulator    string // path of qemu-system-x86_64; libvirt's own choice where empty

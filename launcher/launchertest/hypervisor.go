@@ -183,8 +183,11 @@ func (h *Hypervisor) Forget() {
 	h.watchers = nil
 }
 
-// control is the guest's side of the agent's calls.
+// control is the guest's side of those calls that the manager makes by itself; a
+// call of another kind panics.
 type control struct {
+	agent.Control
+
 	off   func()
 	began time.Time
 
@@ -231,12 +234,6 @@ func (c *control) Stop(grace time.Duration) error {
 	time.AfterFunc(max(0, grace), func() { _ = c.Signal(9) })
 	return nil
 }
-
-func (c *control) Exec(agent.ExecRequest) (agent.Process, error) {
-	return nil, agent.ErrUnsupported
-}
-
-func (c *control) Attach() (agent.Process, error) { return nil, agent.ErrUnsupported }
 
 func (c *control) Shutdown() (func(), error) {
 	c.mu.Lock()

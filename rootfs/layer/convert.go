@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/slipway-vm/slipway/rootfs/erofs"
@@ -55,17 +56,18 @@ func Convert(r io.Reader, file io.WriterAt, uuid [16]byte, budget Budget) (Info,
 		return Info{}, err
 	}
 	defer t.free()
-	tr := tar.NewReader(r)
+	tr := &archive{r: r}
+	var h header
 	for {
-		h, err := tr.Next()
+		err := tr.next(&h)
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
 			return Info{}, streamError(err)
 		}
-		if err := t.add(h, tr); err != nil {
-			return Info{}, fmt.Errorf("entry %.300q: %w", h.Name, err)
+		if err := t.add(&h, tr); err != nil {
+			return Info{}, fmt.Errorf("entry %.300q: %w", h.name, err)
 		}
 	}
 	if err := drain(r); err != nil {
@@ -107,19 +109,19 @@ func drain(r io.Reader) error {
 	}
 }
 
-func (t *tree) add(h *tar.Header, r io.Reader) error {
-	if h.Typeflag == tar.TypeXGlobalHeader {
+func (t *tree) add(h *header, r io.Reader) error {
+	if h.kind == tar.TypeXGlobalHeader {
 		return nil
 	}
-	parts, err := split(h.Name)
+	parts, err := split(h.name)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	if len(parts) > 0 && strings.HasPrefix(parts[len(parts)-1], whiteoutPrefix) {
 		return t.whiteout(parts)
 	}
-	if h.Typeflag == tar.TypeLink {
-		return t.link(h.Name, h.Linkname, true)
+	if h.kind == tar.TypeLink {
+		return t.link(h.name, h.link, true)
 	}
 	a, err := attributes(h)
 	if err != nil {
@@ -146,21 +148,21 @@ func (t *tree) add(h *tar.Header, r io.Reader) error {
 }
 
 // inode writes what is no directory.
-func (t *tree) inode(h *tar.Header, a erofs.Attr, r io.Reader) (erofs.NID, error) {
+func (t *tree) inode(h *header, a erofs.Attr, r io.Reader) (erofs.NID, error) {
 	switch a.Mode & erofs.ModeType {
 	case erofs.ModeRegular:
-		if err := t.budget.Bytes(h.Size); err != nil {
+		if err := t.budget.Bytes(h.size); err != nil {
 			return 0, err
 		}
-		t.bytes += h.Size
-		return t.w.File(a, h.Size, r)
+		t.bytes += h.size
+		return t.w.File(a, h.size, r)
 	case erofs.ModeSymlink:
-		nid, err := t.w.Symlink(a, h.Linkname)
+		nid, err := t.w.Symlink(a, h.link)
 		if err != nil {
 			return 0, err
 		}
-		at, err := t.text.put(h.Linkname)
-		t.targets[nid] = span{at, uint16(len(h.Linkname))}
+		at, err := t.text.put(h.link)
+		t.targets[nid] = span{at, uint16(len(h.link))}
 		return nid, err
 	}
 	return t.w.Special(a)
@@ -299,17 +301,12 @@ func (t *tree) postpone(name, target string) error {
 }
 
 // attributes reads what an inode holds from a tar header.
-func attributes(h *tar.Header) (erofs.Attr, error) {
-	a := erofs.Attr{
-		Mode: uint16(h.Mode & 0o7777),
-		Sec:  h.ModTime.Unix(),
-		Nsec: uint32(h.ModTime.Nanosecond()),
+func attributes(h *header) (erofs.Attr, error) {
+	a := erofs.Attr{Mode: uint16(h.mode & 0o7777), UID: uint32(h.uid), GID: uint32(h.gid), Sec: h.sec, Nsec: h.nsec, Xattrs: slices.Clone(h.xattrs)}
+	if h.uid < 0 || h.uid > 1<<32-1 || h.gid < 0 || h.gid > 1<<32-1 {
+		return a, fmt.Errorf("owner %d:%d: %w", h.uid, h.gid, erofs.ErrUnrepresentable)
 	}
-	if h.Uid < 0 || int64(h.Uid) > 1<<32-1 || h.Gid < 0 || int64(h.Gid) > 1<<32-1 {
-		return a, fmt.Errorf("owner %d:%d: %w", h.Uid, h.Gid, erofs.ErrUnrepresentable)
-	}
-	a.UID, a.GID = uint32(h.Uid), uint32(h.Gid)
-	switch h.Typeflag {
+	switch h.kind {
 	case tar.TypeReg, tar.TypeRegA, tar.TypeCont, tar.TypeGNUSparse: //nolint:staticcheck // archives have it
 		a.Mode |= erofs.ModeRegular
 	case tar.TypeDir:
@@ -324,18 +321,12 @@ func attributes(h *tar.Header) (erofs.Attr, error) {
 	case tar.TypeFifo:
 		a.Mode |= erofs.ModeFifo
 	default:
-		return a, fmt.Errorf("entry type %q: %w", h.Typeflag, fs.ErrInvalid)
+		return a, fmt.Errorf("entry type %q: %w", h.kind, fs.ErrInvalid)
 	}
-	if h.Typeflag == tar.TypeChar || h.Typeflag == tar.TypeBlock {
+	if h.kind == tar.TypeChar || h.kind == tar.TypeBlock {
 		var err error
-		if a.Rdev, err = erofs.Device(h.Devmajor, h.Devminor); err != nil {
+		if a.Rdev, err = erofs.Device(h.major, h.minor); err != nil {
 			return a, err
-		}
-	}
-	for record, value := range h.PAXRecords {
-		name, ok := strings.CutPrefix(record, xattrRecord)
-		if ok && keepXattr(name) {
-			a.Xattrs = append(a.Xattrs, erofs.Xattr{Name: name, Value: []byte(value)})
 		}
 	}
 	return a, nil

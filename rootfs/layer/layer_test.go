@@ -37,7 +37,7 @@ var (
 	pax       = rootfstest.PAX
 )
 
-func archive(t testing.TB, entries []tarEntry) []byte {
+func stream(t testing.TB, entries []tarEntry) []byte {
 	t.Helper()
 	return rootfstest.Tar(t, entries...)
 }
@@ -257,7 +257,7 @@ func TestConvert(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			image, _, err := convert(t, archive(t, test.entries))
+			image, _, err := convert(t, stream(t, test.entries))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -284,28 +284,28 @@ func compare(t testing.TB, got, want map[string]string) {
 }
 
 func TestConvertRefuses(t *testing.T) {
-	whole := archive(t, []tarEntry{file("f", strings.Repeat("x", 10000))})
+	whole := stream(t, []tarEntry{file("f", strings.Repeat("x", 10000))})
 	loop := []tarEntry{symlink("a", "b"), symlink("b", "a"), file("a/f", "")}
 	tests := []struct {
 		name   string
 		stream []byte
 		say    string
 	}{
-		{"hard link to nothing", archive(t, []tarEntry{hardlink("a", "b")}), `hard link to "b"`},
-		{"hard link to itself", archive(t, []tarEntry{hardlink("a", "a")}), `hard link to "a"`},
-		{"hard link to directory", archive(t, []tarEntry{directory("d", 0o755), hardlink("a", "d")}), "hard link to directory"},
-		{"hard link to the root", archive(t, []tarEntry{hardlink("a", ".")}), "hard link to directory"},
-		{"symbolic links in a circle", archive(t, loop), "too many levels"},
-		{"long name", archive(t, []tarEntry{file(strings.Repeat("n", 256), "")}), "name of 256 bytes"},
-		{"long path", archive(t, []tarEntry{file(strings.Repeat("n/", 3000)+"n", "")}), "name of 6001 bytes"},
-		{"long target", archive(t, []tarEntry{symlink("s", strings.Repeat("n", 5000))}), "link to 5000 bytes"},
-		{"empty target", archive(t, []tarEntry{symlink("s", "")}), "link to 0 bytes"},
-		{"whiteout of nothing", archive(t, []tarEntry{file("d/.wh.", "")}), "whiteout without a name"},
-		{"whiteout of the parent", archive(t, []tarEntry{file("d/.wh...", "")}), "whiteout without a name"},
-		{"file for root", archive(t, []tarEntry{symlink(".", "x")}), "root is not a directory"},
-		{"device numbers", archive(t, []tarEntry{{Header: tar.Header{Name: "d", Typeflag: tar.TypeChar, Devmajor: 1 << 20}}}), "device 1048576:0"},
-		{"attribute too long", archive(t, []tarEntry{pax(file("f", ""), map[string]string{"SCHILY.xattr.user." + strings.Repeat("a", 256): "x"})}), "extended attribute"},
-		{"attribute too large", archive(t, []tarEntry{pax(file("f", ""), map[string]string{"SCHILY.xattr.user.a": strings.Repeat("a", 65536)})}), "extended attribute"},
+		{"hard link to nothing", stream(t, []tarEntry{hardlink("a", "b")}), `hard link to "b"`},
+		{"hard link to itself", stream(t, []tarEntry{hardlink("a", "a")}), `hard link to "a"`},
+		{"hard link to directory", stream(t, []tarEntry{directory("d", 0o755), hardlink("a", "d")}), "hard link to directory"},
+		{"hard link to the root", stream(t, []tarEntry{hardlink("a", ".")}), "hard link to directory"},
+		{"symbolic links in a circle", stream(t, loop), "too many levels"},
+		{"long name", stream(t, []tarEntry{file(strings.Repeat("n", 256), "")}), "name of 256 bytes"},
+		{"long path", stream(t, []tarEntry{file(strings.Repeat("n/", 3000)+"n", "")}), "name of 6001 bytes"},
+		{"long target", stream(t, []tarEntry{symlink("s", strings.Repeat("n", 5000))}), "link to 5000 bytes"},
+		{"empty target", stream(t, []tarEntry{symlink("s", "")}), "link to 0 bytes"},
+		{"whiteout of nothing", stream(t, []tarEntry{file("d/.wh.", "")}), "whiteout without a name"},
+		{"whiteout of the parent", stream(t, []tarEntry{file("d/.wh...", "")}), "whiteout without a name"},
+		{"file for root", stream(t, []tarEntry{symlink(".", "x")}), "root is not a directory"},
+		{"device numbers", stream(t, []tarEntry{{Header: tar.Header{Name: "d", Typeflag: tar.TypeChar, Devmajor: 1 << 20}}}), "device 1048576:0"},
+		{"attribute too long", stream(t, []tarEntry{pax(file("f", ""), map[string]string{"SCHILY.xattr.user." + strings.Repeat("a", 256): "x"})}), "extended attribute"},
+		{"attribute too large", stream(t, []tarEntry{pax(file("f", ""), map[string]string{"SCHILY.xattr.user.a": strings.Repeat("a", 65536)})}), "extended attribute"},
 		{"truncated in a file", whole[:5000], "unexpected EOF"},
 		{"truncated in a header", whole[:300], "unexpected EOF"},
 		{"garbage", bytes.Repeat([]byte("garbage "), 1000), "invalid tar header"},
@@ -348,7 +348,7 @@ func TestConvertSizes(t *testing.T) {
 		want[name] = `100644 0:0 ""`
 	}
 	want["many"] = implied
-	stream := archive(t, entries)
+	stream := stream(t, entries)
 	image, _, err := convert(t, stream)
 	if err != nil {
 		t.Fatal(err)
@@ -368,7 +368,7 @@ func TestConvertSizes(t *testing.T) {
 func TestConvertSparse(t *testing.T) {
 	body := make([]byte, 64<<20)
 	copy(body[32<<20:], "middle")
-	image, _, err := convert(t, archive(t, []tarEntry{file("f", string(body))}))
+	image, _, err := convert(t, stream(t, []tarEntry{file("f", string(body))}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -441,14 +441,14 @@ func TestConvertGNU(t *testing.T) {
 }
 
 func TestConvertInfo(t *testing.T) {
-	_, info, err := convert(t, archive(t, []tarEntry{file("a/b/f", "12345"), file("a/.wh..wh..opq", ""), directory("c", 0o755), file("c/g", "6")}))
+	_, info, err := convert(t, stream(t, []tarEntry{file("a/b/f", "12345"), file("a/.wh..wh..opq", ""), directory("c", 0o755), file("c/g", "6")}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if info.Bytes != 6 || info.Inodes != 6 || !info.RootImplied || info.RootOpaque || !slices.Equal(info.Implied, []string{"/a", "/a/b"}) {
 		t.Errorf("info %+v", info)
 	}
-	_, info, err = convert(t, archive(t, []tarEntry{directory("./", 0o700), file(".wh..wh..opq", "")}))
+	_, info, err = convert(t, stream(t, []tarEntry{directory("./", 0o700), file(".wh..wh..opq", "")}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,12 @@
 // Slipway is used as a person uses it, through the command line, with a state
 // directory of its own that is removed afterwards. Runs of the floor and of
 // Slipway alternate. A time is a median, with the extremes beside it.
+//
+// Images are pulled from a registry on loopback, by Slipway and by others, in
+// turns. The floor is decompressing the same layers to nothing on as many
+// processors. Every pull begins with a new ext4 file system, on a loop device over
+// a sparse file on TMPDIR's disk, the same for all: with nothing in it, or for the
+// incremental pull with the image below.
 package main
 
 import (
@@ -20,6 +26,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -42,6 +50,9 @@ type options struct {
 	bin       string // holds slipway, slipwayd and slipway-init
 	kernelDeb string
 	state     string
+	what      string // boot, images or both
+	parts     string // of images
+	json      string
 }
 
 func parseOptions() (options, error) {
@@ -50,8 +61,11 @@ func parseOptions() (options, error) {
 	flag.StringVar(&o.image, "image", "", "image `reference` (default the busybox test image)")
 	flag.StringVar(&o.root, "root", "", "root `mode`: virtiofs or 9p (default Slipway's)")
 	flag.StringVar(&o.flavor, "flavor", "", "`flavor` of the servers (default Slipway's)")
+	flag.StringVar(&o.what, "run", "boot,images", "`parts` of the benchmark")
+	flag.StringVar(&o.parts, "images", "", "`parts` of the image benchmark: of small,medium,large,incremental,clones (default all)")
+	flag.StringVar(&o.json, "json", "", "`file` to write the image benchmark's results to")
 	flag.Parse()
-	if flag.NArg() > 0 || o.runs < 1 {
+	if flag.NArg() > 0 || o.runs < 1 || !o.does("boot") && !o.does("images") {
 		flag.Usage()
 		return o, errors.New("wrong arguments")
 	}
@@ -68,11 +82,35 @@ func parseOptions() (options, error) {
 	return o, nil
 }
 
-func run(ctx context.Context) (err error) {
+// does tells whether a part of the benchmark was asked for.
+func (o options) does(part string) bool { return slices.Contains(strings.Split(o.what, ","), part) }
+
+func run(ctx context.Context) error {
 	o, err := parseOptions()
 	if err != nil {
 		return err
 	}
+	if o.does("boot") {
+		if err := runBoot(ctx, o); err != nil {
+			return err
+		}
+	}
+	if o.does("images") {
+		return runImages(ctx, o)
+	}
+	return nil
+}
+
+func runImages(ctx context.Context, o options) (err error) {
+	dir, err := os.MkdirTemp("", "slipway-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, removeBelow(dir)) }()
+	return newImageBench(o, dir).run(ctx)
+}
+
+func runBoot(ctx context.Context, o options) (err error) {
 	if o.state, err = os.MkdirTemp("", "slipway-bench-"); err != nil {
 		return err
 	}

@@ -1,0 +1,102 @@
+//go:build guest
+
+package main
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A command that is executed in a server is a process of it like the entrypoint:
+// the same root and namespaces, streams apart, its own exit status.
+func TestExec(t *testing.T) {
+	s := newState(t)
+	s.run("boot", "--detach", "--name", "web", "--env", "MINE=1", "--stop-timeout", "1s", busybox, "sleep", "1000").ok()
+	for name, c := range map[string]struct {
+		args   []string
+		stdin  string
+		code   int
+		stdout string
+		stderr string
+	}{
+		"streams apart":  {args: []string{"web", "sh", "-c", "echo out; echo err >&2; exit 4"}, code: 4, stdout: "out\n", stderr: "err\n"},
+		"not found":      {args: []string{"web", "nosuch"}, code: 127, stderr: "nosuch"},
+		"not executable": {args: []string{"web", "/etc/passwd"}, code: 126, stderr: "/etc/passwd"},
+		"environment":    {args: []string{"-e", "YOURS=2", "web", "sh", "-c", "echo $MINE $YOURS"}, stdout: "1 2\n"},
+		"user":           {args: []string{"-u", "nobody", "web", "id", "-un"}, stdout: "nobody\n"},
+		"unknown user":   {args: []string{"-u", "nosuch", "web", "id"}, code: 125, stderr: "nosuch"},
+		"directory":      {args: []string{"-w", "/etc", "web", "pwd"}, stdout: "/etc\n"},
+		"beside PID 1":   {args: []string{"web", "cat", "/proc/1/comm"}, stdout: "sleep\n"},
+		"input":          {args: []string{"-i", "web", "sh", "-c", "cat; echo end"}, stdin: "one\ntwo\n", stdout: "one\ntwo\nend\n"},
+		"no such server": {args: []string{"nosuch", "true"}, code: 125, stderr: "nosuch"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := s.startWith(strings.NewReader(c.stdin), append([]string{"server", "exec"}, c.args...)...).wait()
+			if r.code != c.code || r.stdout != c.stdout || !strings.Contains(r.stderr, c.stderr) {
+				t.Errorf("status %d, stdout %q, stderr %q", r.code, r.stdout, r.stderr)
+			}
+		})
+	}
+	s.run("server", "kill", "web").ok()
+	s.run("server", "wait", "web").ok().says("137\n")
+	s.run("server", "exec", "web", "true").exits(codeSlipway)
+	s.run("server", "delete", "web").ok()
+	s.clean()
+}
+
+// An entrypoint reads what boot is given to read, to its end.
+func TestBootInteractive(t *testing.T) {
+	s := newState(t)
+	c := s.startWith(strings.NewReader("one\ntwo\n"), "boot", "--rm", "-i", busybox, "sh", "-c", "cat; echo end; exit 3")
+	if r := c.wait(); r.code != 3 || r.stdout != "one\ntwo\nend\n" {
+		t.Errorf("status %d, stdout %q, stderr %q", r.code, r.stdout, r.stderr)
+	}
+	s.clean()
+}
+
+// A tree keeps its links and modes on its way into a server and back.
+func TestCopy(t *testing.T) {
+	s := newState(t)
+	s.run("boot", "--detach", "--name", "web", "--stop-timeout", "1s", busybox, "sleep", "1000").ok()
+	dir := t.TempDir()
+	tree := filepath.Join(dir, "tree")
+	data := make([]byte, 1<<20)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(data)
+	for _, err := range []error{
+		os.MkdirAll(filepath.Join(tree, "sub"), 0o755),
+		os.WriteFile(filepath.Join(tree, "sub/data"), data, 0o600),
+		os.Link(filepath.Join(tree, "sub/data"), filepath.Join(tree, "hard")),
+		os.Symlink("sub/data", filepath.Join(tree, "soft")),
+		os.Chmod(filepath.Join(tree, "sub"), 0o770|os.ModeSticky),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.run("server", "cp", tree, "web:/srv").ok()
+	s.run("server", "cp", tree, "web:/srv/other").ok()
+	s.run("server", "exec", "web", "sh", "-c",
+		"cd /srv && stat -c '%n %a' tree/sub other/sub && readlink tree/soft && [ tree/hard -ef tree/sub/data ] && cmp tree/hard other/soft").
+		ok().says("tree/sub 1770\nother/sub 1770\nsub/data\n")
+	back := filepath.Join(dir, "back")
+	s.run("server", "cp", "web:/srv/other", back).ok()
+	got, err := os.ReadFile(filepath.Join(back, "soft"))
+	if err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes came back: %v", len(got), err)
+	}
+	one, err1 := os.Stat(filepath.Join(back, "hard"))
+	two, err2 := os.Stat(filepath.Join(back, "sub/data"))
+	if err := errors.Join(err1, err2); err != nil || !os.SameFile(one, two) {
+		t.Errorf("a hard link came back as a file of its own: %v", err)
+	}
+	s.run("server", "cp", "web:/nosuch", dir).exits(1).complains("/nosuch", "no such file")
+	s.run("server", "cp", filepath.Join(dir, "nosuch"), "web:/").exits(1).complains("nosuch")
+	s.run("server", "cp", "web:/etc", "web:/tmp").exits(1)
+	s.run("server", "delete", "web").ok()
+	s.clean()
+}

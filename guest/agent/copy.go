@@ -1,0 +1,216 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"time"
+
+	"github.com/hashicorp/yamux"
+	"golang.org/x/sys/unix"
+
+	"github.com/slipway-vm/slipway/guest/archive"
+)
+
+type pathParams struct {
+	Path string `json:"path"`
+}
+
+// FileInfo describes a file of the root; a symbolic link is itself.
+type FileInfo struct {
+	Name   string      `json:"name"`
+	Size   int64       `json:"size"`
+	Mode   fs.FileMode `json:"mode"`
+	Mtime  time.Time   `json:"mtime"`
+	Target string      `json:"target,omitempty"` // of a symbolic link
+}
+
+// Stat describes a file of the root.
+func (c *Client) Stat(ctx context.Context, path string) (FileInfo, error) {
+	var info FileInfo
+	if err := c.call(ctx, methodStat, pathParams{Path: path}, &info); err != nil {
+		return FileInfo{}, fmt.Errorf("stat %s: %w", path, err)
+	}
+	return info, nil
+}
+
+// CopyFrom writes the file or tree path of the root to w as a tar stream, see
+// package archive. The stream is the guest's: extract it with that package.
+func (c *Client) CopyFrom(ctx context.Context, path string, w io.Writer) error {
+	stream, stop, err := c.open(ctx, methodCopyOut, pathParams{Path: path})
+	if err != nil {
+		return fmt.Errorf("copy %s from the guest: %w", path, err)
+	}
+	defer stop()
+	if _, err := receiveProcess(stream, w, nil); err != nil {
+		return fmt.Errorf("copy %s from the guest: %w", path, c.explain(ctx, err))
+	}
+	return nil
+}
+
+// CopyTo extracts the tar stream r into dir, an existing directory of the root.
+func (c *Client) CopyTo(ctx context.Context, dir string, r io.Reader) error {
+	stream, stop, err := c.open(ctx, methodCopyIn, pathParams{Path: dir})
+	if err != nil {
+		return fmt.Errorf("copy to %s in the guest: %w", dir, err)
+	}
+	defer stop()
+	// The guest may refuse in the middle: then nothing takes what we send, and
+	// its reason is what counts.
+	sent := make(chan error, 1)
+	go func() {
+		err := (&sender{w: stream}).copy(Stdin, r)
+		if err != nil && !closedByPeer(err) {
+			stop() // the reader failed: the guest must not take this for the end
+		}
+		sent <- err
+	}()
+	_, err = receiveProcess(stream, nil, nil)
+	if err == nil {
+		return nil
+	}
+	select {
+	case sendErr := <-sent:
+		if sendErr != nil && !closedByPeer(sendErr) {
+			err = sendErr
+		}
+	default:
+	}
+	return fmt.Errorf("copy to %s in the guest: %w", dir, c.explain(ctx, err))
+}
+
+func (s *Server) stat(stream *yamux.Stream, p pathParams) error {
+	root, err := s.Control.Root()
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	f, err := root.OpenFile(p.Path, unix.O_PATH|unix.O_NOFOLLOW)
+	if err != nil {
+		return fileError(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return fileError(err)
+	}
+	answer := FileInfo{Name: info.Name(), Size: info.Size(), Mode: info.Mode(), Mtime: info.ModTime()}
+	if info.Mode()&fs.ModeSymlink != 0 {
+		buf := make([]byte, unix.PathMax)
+		n, err := unix.Readlinkat(int(f.Fd()), "", buf)
+		if err != nil {
+			return fileError(err)
+		}
+		answer.Target = string(buf[:n])
+	}
+	return writeJSON(stream, msgReply, answer)
+}
+
+func (s *Server) copyOut(ctx context.Context, stream *yamux.Stream, p pathParams) error {
+	root, err := s.Control.Root()
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	out := &chunkWriter{send: &sender{w: stream}, stream: Stdout}
+	if err := archive.Write(ctx, root, p.Path, out); err != nil {
+		return fileError(err)
+	}
+	return reply(stream, out.flush())
+}
+
+func (s *Server) copyIn(ctx context.Context, stream *yamux.Stream, p pathParams) error {
+	root, err := s.Control.Root()
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	in := &chunkReader{r: stream}
+	err = archive.Extract(ctx, root, p.Path, in, archive.Options{Owner: true, Devices: true})
+	if err != nil {
+		return fileError(err)
+	}
+	// The archive's own end may come before the host's.
+	if _, err := io.Copy(io.Discard, in); err != nil {
+		return err
+	}
+	return reply(stream, nil)
+}
+
+// fileError gives errors of files the kinds that hosts test for.
+func fileError(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: %w", ErrNotFound, err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: %w", ErrNotPermitted, err)
+	case errors.Is(err, archive.ErrUnsafe):
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return err
+}
+
+// chunkWriter gathers small writes into data messages.
+type chunkWriter struct {
+	send   *sender
+	stream Stream
+	offset int64
+	buf    []byte
+}
+
+func (w *chunkWriter) Write(b []byte) (int, error) {
+	for rest := b; len(rest) > 0; {
+		n := min(len(rest), maxData-len(w.buf))
+		w.buf = append(w.buf, rest[:n]...)
+		rest = rest[n:]
+		if len(w.buf) == maxData {
+			if err := w.flush(); err != nil {
+				return len(b) - len(rest), err
+			}
+		}
+	}
+	return len(b), nil
+}
+
+func (w *chunkWriter) flush() error {
+	if len(w.buf) == 0 {
+		return nil
+	}
+	c := chunk{stream: w.stream, offset: w.offset, data: w.buf}
+	w.offset += int64(len(w.buf))
+	w.buf = w.buf[:0]
+	return w.send.message(msgData, c.encode())
+}
+
+// chunkReader reads data messages up to the end message.
+type chunkReader struct {
+	r    io.Reader
+	rest []byte
+	done bool
+}
+
+func (r *chunkReader) Read(b []byte) (int, error) {
+	for len(r.rest) == 0 {
+		if r.done {
+			return 0, io.EOF
+		}
+		t, payload, err := readMessage(r.r)
+		if err != nil {
+			return 0, unexpectedEOF(err) // the host has gone in the middle
+		}
+		if t == msgEnd {
+			r.done = true
+			continue
+		}
+		c, err := decodeChunk(payload)
+		if err != nil {
+			return 0, err
+		}
+		r.rest = c.data
+	}
+	n := copy(b, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}

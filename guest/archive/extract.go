@@ -1,0 +1,234 @@
+package archive
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/slipway-vm/slipway/guest/process"
+)
+
+// ErrUnsafe is matched where an archive holds what is not extracted: a name
+// with "..", or a device where none may be made.
+var ErrUnsafe = errors.New("unsafe archive entry")
+
+// Options says how much of an archive is believed.
+type Options struct {
+	Owner   bool // take over owners
+	Devices bool // make devices; else they are ErrUnsafe
+}
+
+// Extract unpacks a tar stream into dir, an existing directory of the root.
+// What exists is replaced, except that a directory is kept and never replaced
+// by something else.
+func Extract(ctx context.Context, root *process.Root, dir string, r io.Reader, o Options) error {
+	st, err := root.Stat(dir)
+	if err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return &os.PathError{Op: "extract", Path: dir, Err: unix.ENOTDIR}
+	}
+	x := &extractor{root: root, dir: dir, options: o}
+	tr := tar.NewReader(r)
+	for {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("read archive: %w", err)
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := x.entry(h, tr); err != nil {
+			return fmt.Errorf("extract %q: %w", h.Name, err)
+		}
+	}
+	return x.finishDirectories()
+}
+
+type extractor struct {
+	root    *process.Root
+	dir     string
+	options Options
+	dirs    []directory // whose times are set at the end
+}
+
+type directory struct {
+	f     *os.File
+	mtime time.Time
+}
+
+// maxOpenDirs bounds the directories kept open; the times of more are set
+// early, and so may change once more.
+const maxOpenDirs = 256
+
+// place opens the directory that an entry goes into and returns the entry's
+// last component, empty for the directory dir itself.
+func (x *extractor) place(name string) (parent *os.File, base string, err error) {
+	if slices.Contains(strings.Split(name, "/"), "..") {
+		return nil, "", fmt.Errorf("%w: it has \"..\" in its name", ErrUnsafe)
+	}
+	clean := path.Clean("/" + name)
+	if clean == "/" {
+		f, err := x.root.Open(x.dir)
+		return f, "", err
+	}
+	parent, err = x.root.MkdirAll(x.dir+path.Dir(clean), 0o755, os.Geteuid(), os.Getegid())
+	return parent, path.Base(clean), err
+}
+
+func (x *extractor) entry(h *tar.Header, data io.Reader) error {
+	parent, base, err := x.place(h.Name)
+	if err != nil {
+		return err
+	}
+	defer parent.Close()
+	fd := int(parent.Fd())
+	if h.Typeflag == tar.TypeDir {
+		return x.directory(fd, base, h)
+	}
+	if base == "" {
+		return fmt.Errorf("%w: it would replace the destination", ErrUnsafe)
+	}
+	if err := makeRoom(fd, base); err != nil {
+		return err
+	}
+	switch h.Typeflag {
+	case tar.TypeReg:
+		err = writeFile(fd, base, data)
+	case tar.TypeSymlink:
+		err = unix.Symlinkat(h.Linkname, fd, base)
+	case tar.TypeLink:
+		return x.link(fd, base, h.Linkname)
+	case tar.TypeFifo:
+		err = unix.Mkfifoat(fd, base, 0o600)
+	case tar.TypeChar, tar.TypeBlock:
+		err = x.device(fd, base, h)
+	case tar.TypeXGlobalHeader:
+		return nil
+	default:
+		err = fmt.Errorf("%w: type %q", ErrUnsafe, h.Typeflag)
+	}
+	if err != nil {
+		return err
+	}
+	return x.attributes(fd, base, h)
+}
+
+// makeRoom removes what is in an entry's place, unless it is a directory.
+func makeRoom(parent int, base string) error {
+	err := unix.Unlinkat(parent, base, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	return err
+}
+
+func (x *extractor) directory(parent int, base string, h *tar.Header) error {
+	name := base
+	if base == "" {
+		name = "."
+	} else if err := unix.Mkdirat(parent, base, 0o700); err != nil && !errors.Is(err, unix.EEXIST) {
+		return err
+	}
+	fd, err := unix.Openat(parent, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(fd), h.Name)
+	if x.options.Owner {
+		err = unix.Fchown(fd, h.Uid, h.Gid)
+	}
+	if err == nil {
+		err = unix.Fchmod(fd, uint32(h.Mode&0o7777))
+	}
+	if err != nil {
+		f.Close()
+		return err
+	}
+	x.dirs = append(x.dirs, directory{f, h.ModTime})
+	if len(x.dirs) > maxOpenDirs {
+		return x.finishDirectories()
+	}
+	return nil
+}
+
+func (x *extractor) finishDirectories() error {
+	var errs []error
+	for _, d := range x.dirs {
+		times := []unix.Timespec{timespec(d.mtime), timespec(d.mtime)}
+		if err := unix.UtimesNanoAt(int(d.f.Fd()), "", times, unix.AT_EMPTY_PATH); err != nil &&
+			!errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+			errs = append(errs, err)
+		}
+		d.f.Close()
+	}
+	x.dirs = nil
+	return errors.Join(errs...)
+}
+
+func writeFile(parent int, base string, data io.Reader) error {
+	fd, err := unix.Openat(parent, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(fd), base)
+	if _, err := io.Copy(f, data); err != nil {
+		f.Close()
+		return err
+	}
+	return f.Close()
+}
+
+func (x *extractor) link(parent int, base, target string) error {
+	targetDir, targetBase, err := x.place(target)
+	if err != nil {
+		return err
+	}
+	defer targetDir.Close()
+	return unix.Linkat(int(targetDir.Fd()), targetBase, parent, base, 0)
+}
+
+func (x *extractor) device(parent int, base string, h *tar.Header) error {
+	if !x.options.Devices {
+		return fmt.Errorf("%w: a device", ErrUnsafe)
+	}
+	mode := uint32(unix.S_IFCHR)
+	if h.Typeflag == tar.TypeBlock {
+		mode = unix.S_IFBLK
+	}
+	return unix.Mknodat(parent, base, mode|0o600, int(unix.Mkdev(uint32(h.Devmajor), uint32(h.Devminor))))
+}
+
+// attributes gives a new entry its owner, mode and time. The owner comes
+// first: changing it takes set-user-ID away.
+func (x *extractor) attributes(parent int, base string, h *tar.Header) error {
+	if x.options.Owner {
+		if err := unix.Fchownat(parent, base, h.Uid, h.Gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return err
+		}
+	}
+	if h.Typeflag != tar.TypeSymlink {
+		if err := unix.Fchmodat(parent, base, uint32(h.Mode&0o7777), 0); err != nil {
+			return err
+		}
+	}
+	times := []unix.Timespec{timespec(h.ModTime), timespec(h.ModTime)}
+	return unix.UtimesNanoAt(parent, base, times, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+func timespec(t time.Time) unix.Timespec {
+	return unix.NsecToTimespec(t.UnixNano())
+}

@@ -1,0 +1,66 @@
+package layer
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/slipway-vm/slipway/rootfs/erofs"
+)
+
+func TestText(t *testing.T) {
+	var x text
+	defer x.free()
+	places := map[string]uint32{}
+	for i := range 1000 {
+		s := fmt.Sprint(i, strings.Repeat("x", i*7%4096))
+		at, err := x.put(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		places[s] = at
+	}
+	for s, at := range places {
+		if got := string(x.get(at, len(s))); got != s {
+			t.Errorf("got %.10q, want %.10q", got, s)
+		}
+	}
+	if err := x.count(maxText); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestTree(t *testing.T) {
+	tr, err := newTree(erofs.NewWriter(&memory{}, [16]byte{}), free{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tr.free()
+	const n = 20_000
+	for i := range n {
+		d, err := tr.walk([]string{"d", fmt.Sprint(i % 100)}, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := tr.put(d, fmt.Sprint(i), kindRegular, erofs.NID(i+1)<<20); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range n {
+		e, err := tr.lookup([]string{"d", fmt.Sprint(i % 100), fmt.Sprint(i)})
+		if err != nil || e.nid() != erofs.NID(i+1)<<20 {
+			t.Fatalf("%d: %+v (%v)", i, e, err)
+		}
+	}
+	// Everything below a replaced directory goes, and comes back new.
+	if err := tr.put(0, "d", kindRegular, 1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tr.walk([]string{"d", "1"}, true); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tr.lookup([]string{"d", "1", "1"}); !errors.Is(err, errMissing) {
+		t.Errorf("error %v", err)
+	}
+}
