@@ -233,17 +233,18 @@ func (r *run) domainSpec(ctx context.Context, srv *Server, kernel guest.Kernel, 
 	if err != nil {
 		return domain.Spec{}, err
 	}
+	machine := guest.DefaultMachine(accel)
 	return domain.Spec{
 		Name:    r.domain,
 		UUID:    srv.ID,
 		Title:   srv.Name,
-		Machine: guest.MachineMicroVM,
+		Machine: machine,
 		Accel:   accel,
 		VCPUs:   uint(srv.Flavor.VCPUs),
 		Memory:  srv.Flavor.Memory,
 		Kernel:  kernel.Path, Initramfs: initramfs,
 		CommandLine: guest.CommandLine(guest.CommandLineOptions{
-			Machine: guest.MachineMicroVM, Accel: accel,
+			Machine: machine, Accel: accel,
 			Root: guest.RootMode(srv.RootMode), TSCKHz: host.TSCKHz(),
 		}),
 		RootMode:    guest.RootMode(srv.RootMode),

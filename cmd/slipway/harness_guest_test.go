@@ -149,6 +149,11 @@ func (s *state) end() {
 	}
 	if s.t.Failed() {
 		s.t.Logf("engine.log:\n%s", log[max(0, len(log)-8<<10):])
+		consoles, _ := filepath.Glob(filepath.Join(s.dir, "servers/*/console.log"))
+		for _, name := range consoles {
+			b, _ := os.ReadFile(name)
+			s.t.Logf("%s:\n%s", name, tail(string(b)))
+		}
 	}
 	s.deleteAll()
 	s.clean()

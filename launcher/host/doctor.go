@@ -175,7 +175,7 @@ type Choice struct{ Accelerator, RootMode, Kernel, Machine string }
 
 // Choose says what Slipway will use, empty where nothing there serves.
 func (h *Host) Choose(ctx context.Context) Choice {
-	c := Choice{Machine: string(guest.MachineMicroVM), RootMode: string(guest.RootVirtioFS)}
+	c := Choice{RootMode: string(guest.RootVirtioFS)}
 	if _, err := h.Virtiofsd(); err != nil {
 		c.RootMode = string(guest.Root9P)
 	}
@@ -185,7 +185,7 @@ func (h *Host) Choose(ctx context.Context) Choice {
 	}
 	c.Kernel = k.Name + " " + k.Version
 	if accel, err := h.Accelerator(ctx, k); err == nil {
-		c.Accelerator = string(accel)
+		c.Accelerator, c.Machine = string(accel), string(guest.DefaultMachine(accel))
 	}
 	return c
 }

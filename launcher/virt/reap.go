@@ -37,7 +37,8 @@ func reapDaemons() error {
 }
 
 // reapStrangers reaps the ended children of another session than ours. Commands
-// that somebody here waits for stay in our session; daemons begin one.
+// that somebody here waits for stay in our session; daemons have one that their
+// parent began, and led: that one is waited for, by who forked it.
 func reapStrangers(session int) {
 	lists, _ := filepath.Glob("/proc/self/task/*/children")
 	for _, list := range lists {
@@ -50,7 +51,7 @@ func reapStrangers(session int) {
 			if err != nil {
 				continue
 			}
-			if state, sid, ok := stat(pid); ok && state == 'Z' && sid != session {
+			if state, sid, ok := stat(pid); ok && state == 'Z' && sid != session && sid != pid {
 				_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
 			}
 		}
