@@ -118,7 +118,8 @@ func TestDaemonsAreReaped(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), "pid")
-	script := `setsid sh -c 'echo $$ >` + file + `; exec sleep 0.2' & while [ ! -s ` + file + ` ]; do sleep 0.01; done; exit 3`
+	// The leader of the daemon's session is waited for by its own parent.
+	script := `setsid sh -c 'sleep 0.2 & echo $! >` + file + `'; exit 3`
 	var exit *exec.ExitError
 	if err := exec.CommandContext(t.Context(), "sh", "-c", script).Run(); !errors.As(err, &exit) || exit.ExitCode() != 3 {
 		t.Fatalf("the command ended with %v", err)
