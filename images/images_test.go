@@ -416,8 +416,6 @@ func archiveDir(t testing.TB, dir, to string) {
 	}
 }
 
-// Whatever a registry says that is not so is an error that names the digest.
-// A registry that stays broken is given up, and one that nobody serves at once.
 func TestResolveRefuses(t *testing.T) {
 	f := serve(t)
 	foreign, err := mutate.Append(runnable(t, 0), mutate.Addendum{Layer: static.NewLayer([]byte("x"), types.DockerForeignLayer), URLs: []string{"http://example.com"}})

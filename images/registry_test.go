@@ -29,6 +29,7 @@ import (
 	"github.com/slipway-vm/slipway/images"
 )
 
+// Whatever a registry says that is not so is an error that names the digest.
 func TestLies(t *testing.T) {
 	img := runnable(t, 1)
 	layers, err := img.Layers()
@@ -150,6 +151,7 @@ func TestResume(t *testing.T) {
 	}
 }
 
+// A registry that stays broken is given up, and one that nobody serves at once.
 func TestUnavailable(t *testing.T) {
 	f := serve(t)
 	push(t, f.host+"/a", runnable(t, 1))

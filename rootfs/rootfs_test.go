@@ -346,8 +346,6 @@ func TestStacks(t *testing.T) {
 	}
 }
 
-// counting counts how often a layer is read.
-// A full disk is called that, and leaves the store as it was.
 func empty(t testing.TB, elem ...string) {
 	t.Helper()
 	names, err := os.ReadDir(filepath.Join(elem...))
@@ -356,8 +354,6 @@ func empty(t testing.TB, elem ...string) {
 	}
 }
 
-// stuck is a layer whose download never ends.
-// A zstd layer may ask for a window of 64 MiB, not for more.
 func TestBaseMissing(t *testing.T) {
 	s := open(t, t.TempDir())
 	h := v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("a", 64)}

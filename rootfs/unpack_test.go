@@ -18,6 +18,7 @@ import (
 	"github.com/slipway-vm/slipway/rootfs"
 )
 
+// counting counts how often a layer is read.
 type counting struct {
 	v1.Layer
 	n *atomic.Int32
@@ -100,6 +101,7 @@ func TestUnpackRefuses(t *testing.T) {
 	}
 }
 
+// A full disk is called that, and leaves the store as it was.
 func TestUnpackDiskFull(t *testing.T) {
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
@@ -140,6 +142,7 @@ func stored(t testing.TB, l v1.Layer) []byte {
 	return b
 }
 
+// stuck is a layer whose download never ends.
 type stuck struct {
 	Layer
 	reading chan struct{}
@@ -154,6 +157,7 @@ func (s stuck) Open(ctx context.Context) (io.ReadCloser, error) {
 	}{r, w}, nil
 }
 
+// A zstd layer may ask for a window of 64 MiB, not for more.
 func TestUnpackWindows(t *testing.T) {
 	stream := Tar(t, File("f", strings.Repeat("0123456789", 100)))
 	id := Plain(t, stream).ID

@@ -59,6 +59,7 @@ func TestConvertSizes(t *testing.T) {
 	}
 }
 
+// Zeros take no room in the image file.
 func TestConvertSparse(t *testing.T) {
 	body := make([]byte, 64<<20)
 	copy(body[32<<20:], "middle")
@@ -79,6 +80,7 @@ func TestConvertSparse(t *testing.T) {
 	}
 }
 
+// What GNU tar writes, in each of its formats and for sparse files.
 func TestConvertGNU(t *testing.T) {
 	dir := t.TempDir()
 	long := strings.Repeat("directory-of-some-length/", 12)

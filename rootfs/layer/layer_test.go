@@ -322,8 +322,6 @@ func TestConvertRefuses(t *testing.T) {
 	}
 }
 
-// Zeros take no room in the image file.
-// What GNU tar writes, in each of its formats and for sparse files.
 func TestMain(m *testing.M) {
 	if os.Geteuid() != 0 {
 		fmt.Fprintln(os.Stderr, "these tests mount file systems: they need root")
