@@ -98,7 +98,7 @@ func TestSweep(t *testing.T) {
 func TestRecords(t *testing.T) {
 	dir := t.TempDir()
 	name := filepath.Join(dir, "record")
-	for _, write := range []func(tmp, name string, v any) error{WriteRecord, WriteUnsynced} {
+	for _, write := range []func(tmp, name string, v any) error{WriteRecord, WriteLater, WriteUnsynced} {
 		if err := write(dir, name, map[string]int{"a": 1}); err != nil {
 			t.Fatal(err)
 		}
