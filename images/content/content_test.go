@@ -60,6 +60,12 @@ func TestStore(t *testing.T) {
 	if _, err := s.Bytes(h); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("a changed blob: %v", err)
 	}
+	if err := s.Put(h, b); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Bytes(h); err != nil || !bytes.Equal(got, b) {
+		t.Errorf("a blob that was mended: %q, %v", got, err)
+	}
 	for range 2 {
 		if err := s.Delete(h); err != nil {
 			t.Error(err)
