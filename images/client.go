@@ -186,6 +186,10 @@ func requestError(err error) error {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	wrapped := fmt.Errorf("%w: %w", ErrUnavailable, err)
+	var dial *net.OpError
+	if errors.As(err, &dial) && dial.Op == "dial" {
+		return wrapped
+	}
 	var timeout net.Error
 	switch {
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),

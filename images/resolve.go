@@ -36,6 +36,9 @@ const (
 	maxManifest = 4 << 20
 	maxConfig   = 8 << 20
 	maxNesting  = 4 // of indexes
+
+	// A prefix of an ID shorter than that may as well be an image's name.
+	minID = 12
 )
 
 // Resolve finds the image a reference means. Of a remembered image, and of
@@ -105,6 +108,9 @@ func (s *Store) remembered(ctx context.Context, ref string, r Reference, o Resol
 		return nil, err
 	}
 	e := found[0]
+	if e.Reference != r.String() && len(ref) < minID {
+		return nil, ErrNotFound
+	}
 	raw, config, err := s.read(e)
 	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrCorrupt) {
 		s.log.Warn("image record incomplete", "image", e.Reference, "err", err)

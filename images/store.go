@@ -209,7 +209,8 @@ func (s *Store) entries() ([]entry, error) {
 	return all, nil
 }
 
-// List gives the remembered images, by reference.
+// List gives the remembered images, by reference, but for those whose manifest or
+// configuration is no longer whole: they are pulled anew when asked for.
 func (s *Store) List(ctx context.Context) ([]Record, error) {
 	release, err := s.locks.Acquire(ctx, lockRecords)
 	if err != nil {
@@ -223,6 +224,10 @@ func (s *Store) List(ctx context.Context) ([]Record, error) {
 	records := make([]Record, 0, len(all))
 	for _, e := range all {
 		r, err := s.record(e)
+		if errors.Is(err, ErrNotFound) || errors.Is(err, ErrCorrupt) {
+			s.log.Warn("image record incomplete", "image", e.Reference, "err", err)
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("list images: %s: %w", e.Reference, err)
 		}

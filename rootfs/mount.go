@@ -84,9 +84,10 @@ func unmount(target string) error {
 func (s *Store) mountLayer(image, target string) error {
 	const flags = unix.MS_RDONLY | unix.MS_NODEV | unix.MS_NOSUID
 	if !s.config.LoopLayers {
-		err := unix.Mount(image, target, "erofs", flags, "")
-		if err == nil || !errors.Is(err, unix.ENOTBLK) {
-			return layerError(image, err)
+		// Which error an older kernel gives, or one whose file system below
+		// does not suit it, differs; the loop device then tells the real one.
+		if unix.Mount(image, target, "erofs", flags, "") == nil {
+			return nil
 		}
 	}
 	loop, err := attachLoop(image, true)

@@ -96,27 +96,45 @@ func (s *Store) sealAll() {
 	q := s.sealer
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for {
+	for synced := false; ; {
 		for q.busy > 0 && !q.closed {
 			q.idle.Wait()
 		}
-		if len(q.queue) == 0 {
+		if len(q.queue) == 0 && synced {
 			q.running = false
 			q.idle.Broadcast()
 			return
 		}
-		l := q.queue[0]
-		q.queue = q.queue[1:]
+		var l *Layer
+		if len(q.queue) > 0 {
+			l, q.queue = q.queue[0], q.queue[1:]
+		}
+		synced = l == nil
 		q.mu.Unlock()
-		if err := s.sealOne(context.Background(), l); err != nil {
-			s.log.Warn("layer image not sealed", "diff_id", l.DiffID, "err", err)
+		if err := s.sealNext(l); err != nil {
+			s.log.Warn("layer image not sealed", "err", err)
 		}
 		q.mu.Lock()
 	}
 }
 
-// sealOne makes one layer image durable. It may have been removed meanwhile.
-func (s *Store) sealOne(ctx context.Context, l *Layer) error {
+// sealNext seals a layer image or, if none is left, what they have in common.
+func (s *Store) sealNext(l *Layer) error {
+	if l == nil {
+		return content.SyncDir(s.path("layers"))
+	}
+	return s.sealOne(context.Background(), l)
+}
+
+// sealOne makes one layer image durable, but for its names in the directory: no
+// order in which those get there makes a record without its image believed. It
+// may have been removed meanwhile.
+func (s *Store) sealOne(ctx context.Context, l *Layer) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("layer image %s: %w", l.DiffID, err)
+		}
+	}()
 	f, err := os.Open(s.imagePath(l.DiffID))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -145,7 +163,7 @@ func (s *Store) sealOne(ctx context.Context, l *Layer) error {
 	if err != nil {
 		return err
 	}
-	return content.WriteRecord(s.path("tmp"), s.recordPath(l.DiffID), &sealed)
+	return content.WriteLater(s.path("tmp"), s.recordPath(l.DiffID), &sealed)
 }
 
 func digestOf(f *os.File) (v1.Hash, error) {
@@ -179,7 +197,10 @@ func (s *Store) Verify(ctx context.Context, diffID v1.Hash) error {
 		return err
 	}
 	if !l.Sealed() {
-		return s.sealOne(ctx, l)
+		if err := s.sealOne(ctx, l); err != nil {
+			return err
+		}
+		return content.SyncDir(s.path("layers"))
 	}
 	f, err := os.Open(s.imagePath(diffID))
 	if err != nil {

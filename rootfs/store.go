@@ -15,6 +15,7 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sys/unix"
 
 	"github.com/slipway-vm/slipway/images/content"
 	"github.com/slipway-vm/slipway/rootfs/erofs"
@@ -93,6 +94,12 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	}
 	if c.Parallel <= 0 {
 		c.Parallel = max(3, runtime.GOMAXPROCS(0)+1)
+	}
+	// A file mounted without a loop device counts as a stacked file system, of
+	// which Linux allows two: our overlay, and one below it.
+	var on unix.Statfs_t
+	if err := unix.Statfs(dir, &on); err == nil && on.Type == unix.OVERLAYFS_SUPER_MAGIC {
+		c.LoopLayers = true
 	}
 	s := &Store{slots: make(chan struct{}, c.Parallel), wide: make(chan struct{}, 1), config: c, log: c.Log, dir: dir, locks: content.Locks{Path: filepath.Join(dir, "lock")}, sealer: newSealer()}
 	if s.log == nil {

@@ -262,14 +262,14 @@ func (s *sibling) Wait() agent.Exit {
 	return s.exit
 }
 
-// Close implements agent.Process. It signals the session, which the process
-// leads, as a terminal's hang-up would; and then kills the process.
+// Close implements agent.Process. It kills the process and those of its group,
+// which it leads.
 func (s *sibling) Close() {
 	s.once.Do(func() {
 		select {
 		case <-s.ended:
 		default:
-			_ = unix.Kill(s.pid, unix.SIGKILL)
+			_ = unix.Kill(-s.pid, unix.SIGKILL)
 		}
 		s.release()
 	})

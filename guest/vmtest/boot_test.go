@@ -25,3 +25,11 @@ func TestBoot(t *testing.T) {
 		})
 	}
 }
+
+// What a kernel says it needs is enough.
+func TestLeastMemory(t *testing.T) {
+	got := run(t, vm{memory: int((kernel.MinMemory + 1<<20 - 1) >> 20)})
+	if got.exit.Code != 0 || got.stdout == "" {
+		t.Errorf("got %+v", got)
+	}
+}

@@ -60,6 +60,12 @@ func TestStore(t *testing.T) {
 	if _, err := s.Bytes(h); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("a changed blob: %v", err)
 	}
+	if err := s.Put(h, b); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Bytes(h); err != nil || !bytes.Equal(got, b) {
+		t.Errorf("a blob that was mended: %q, %v", got, err)
+	}
 	for range 2 {
 		if err := s.Delete(h); err != nil {
 			t.Error(err)
@@ -98,7 +104,7 @@ func TestSweep(t *testing.T) {
 func TestRecords(t *testing.T) {
 	dir := t.TempDir()
 	name := filepath.Join(dir, "record")
-	for _, write := range []func(tmp, name string, v any) error{WriteRecord, WriteUnsynced} {
+	for _, write := range []func(tmp, name string, v any) error{WriteRecord, WriteLater, WriteUnsynced} {
 		if err := write(dir, name, map[string]int{"a": 1}); err != nil {
 			t.Fatal(err)
 		}

@@ -87,6 +87,17 @@ func SyncDir(dir string) error {
 // WriteRecord puts v as JSON at name, whole or not at all, durably.
 func WriteRecord(tmp, name string, v any) error { return write(tmp, name, v, Commit) }
 
+// WriteLater is WriteRecord but for the last step: until SyncDir, a power failure
+// may bring back what had the name before.
+func WriteLater(tmp, name string, v any) error {
+	return write(tmp, name, v, func(f *os.File, name string) error {
+		if err := f.Sync(); err != nil {
+			return err
+		}
+		return os.Rename(f.Name(), name)
+	})
+}
+
 // WriteUnsynced is WriteRecord for what a power failure may take.
 func WriteUnsynced(tmp, name string, v any) error {
 	return write(tmp, name, v, func(f *os.File, name string) error { return os.Rename(f.Name(), name) })

@@ -55,7 +55,7 @@ func Valid(h v1.Hash) error {
 	return nil
 }
 
-// Put keeps b, which must have the digest h. What is there stays.
+// Put keeps b, which must have the digest h. What is there and whole stays.
 func (s *Store) Put(h v1.Hash, b []byte) error {
 	name, err := s.path(h)
 	if err != nil {
@@ -64,7 +64,7 @@ func (s *Store) Put(h v1.Hash, b []byte) error {
 	if got, _, err := v1.SHA256(bytes.NewReader(b)); err != nil || got != h {
 		return fmt.Errorf("blob %s has digest %s: %w", h, got, ErrCorrupt)
 	}
-	if _, err := os.Lstat(name); err == nil {
+	if _, err := s.Bytes(h); err == nil {
 		return nil
 	}
 	f, err := Temporary(s.tmp(), "blob-*")

@@ -40,7 +40,6 @@ type archive struct {
 	raw   []byte // all blocks of the entry so far
 
 	// what is left of the entry
-	data    io.Reader
 	left    int64 // for an entry read here
 	padding int64
 	slow    *slowEntry

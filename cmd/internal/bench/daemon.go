@@ -32,9 +32,11 @@ func startDaemon(ctx context.Context, log string, ready func() error, program st
 	d.cmd.Stdout, d.cmd.Stderr = out, out
 	d.cmd.Cancel = func() error { return d.cmd.Process.Signal(syscall.SIGTERM) }
 	d.cmd.WaitDelay = 10 * time.Second
-	// Not in our process group: a terminal's interrupt is to reach it after those
-	// who use it.
-	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// In a session of its own, as Slipway's engine is: the kernel shares processors
+	// among sessions (sched(7), autogroup), and on a busy machine that would favour
+	// whoever has more of them. Besides, a terminal's interrupt is to reach it
+	// after those who use it.
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := d.cmd.Start(); err != nil {
 		return nil, err
 	}

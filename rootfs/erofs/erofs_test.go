@@ -1,0 +1,169 @@
+package erofs
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// memory is an image in memory.
+type memory struct{ b []byte }
+
+func (m *memory) WriteAt(p []byte, off int64) (int, error) {
+	if end := int(off) + len(p); end > len(m.b) {
+		m.b = append(m.b, make([]byte, end-len(m.b))...)
+	}
+	return copy(m.b[off:], p), nil
+}
+
+// flat is a root with files and one empty directory.
+type flat []Entry
+
+func (f flat) Dirs() int { return 2 }
+
+func (f flat) Dir(n int) (Attr, int) {
+	return Attr{Mode: ModeDir | 0o755, Sec: int64(n), Xattrs: []Xattr{{"user.n", []byte{byte(n)}}}}, 0
+}
+
+func (f flat) Entries(n int, buf []Entry) []Entry {
+	if n == 0 {
+		buf = append(buf, f...)
+		buf = append(buf, Entry{Name: []byte("dir"), Mode: ModeDir, Dir: 1})
+	}
+	return buf
+}
+
+// image is a small image with something of everything.
+func image(t testing.TB) []byte {
+	t.Helper()
+	var m memory
+	w := NewWriter(&m, [16]byte{1})
+	var entries flat
+	add := func(name string, mode uint16, nid NID, err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries = append(entries, Entry{Name: []byte(name), Mode: mode, NID: nid})
+	}
+	big := strings.Repeat("0123456789abcdef", 700)
+	nid, err := w.File(Attr{Mode: ModeRegular | 0o640, UID: 70000, GID: 1, Sec: -3, Nsec: 5}, int64(len(big)), strings.NewReader(big))
+	add("big", ModeRegular, nid, err)
+	w.SetLinks(nid, 2)
+	add("link", ModeRegular, nid, nil)
+	nid, err = w.File(Attr{Mode: ModeRegular, Xattrs: []Xattr{{"security.capability", []byte("c")}, {"user.a", nil}, {"system.posix_acl_access", []byte("acl")}}}, 5, strings.NewReader("small"))
+	add("small", ModeRegular, nid, err)
+	nid, err = w.Symlink(Attr{Mode: ModeSymlink | 0o777}, "target")
+	add("symlink", ModeSymlink, nid, err)
+	rdev, err := Device(259, 70000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nid, err = w.Special(Attr{Mode: ModeBlock, Rdev: rdev})
+	add("device", ModeBlock, nid, err)
+	done, err := w.Finish(entries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if done.Inodes != 6 {
+		t.Errorf("%d inodes", done.Inodes)
+	}
+	return append(m.b, make([]byte, max(0, done.Size-int64(len(m.b))))...)[:done.Size]
+}
+
+func TestReader(t *testing.T) {
+	r, err := NewReader(bytes.NewReader(image(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := r.Root()
+	if err != nil || root.Mode != ModeDir|0o755 || root.Links != 3 {
+		t.Fatalf("root %+v (%v)", root, err)
+	}
+	big, err := r.Lookup(root, "big")
+	if err != nil || big.UID != 70000 || big.Sec != -3 || big.Nsec != 5 || big.Links != 2 {
+		t.Errorf("big %+v (%v)", big, err)
+	}
+	if b, err := io.ReadAll(r.Data(big)); err != nil || string(b) != strings.Repeat("0123456789abcdef", 700) {
+		t.Errorf("%d bytes, %v", len(b), err)
+	}
+	small, err := r.Lookup(root, "small")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if names := slices.Collect(func(yield func(string) bool) {
+		for _, x := range small.Xattrs {
+			if !yield(x.Name + "=" + string(x.Value)) {
+				return
+			}
+		}
+	}); strings.Join(names, " ") != "security.capability=c system.posix_acl_access=acl user.a=" {
+		t.Errorf("attributes %q", names)
+	}
+	if d, err := r.Lookup(root, "dir"); err != nil || d.Sec != 1 || len(d.Xattrs) != 1 || d.Xattrs[0].Value[0] != 1 {
+		t.Errorf("directory %+v (%v)", d, err)
+	}
+	if _, err := r.Lookup(root, "nothing"); !errors.Is(err, ErrNotExist) {
+		t.Errorf("error %v", err)
+	}
+	if _, err := r.Lookup(small, "x"); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestWriterRefuses(t *testing.T) {
+	w := NewWriter(&memory{}, [16]byte{})
+	if _, err := w.File(Attr{Mode: ModeRegular}, 10, strings.NewReader("short")); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("a short file: %v", err)
+	}
+	if _, err := w.File(Attr{Mode: ModeRegular}, -1, nil); !errors.Is(err, ErrUnrepresentable) {
+		t.Errorf("a negative size: %v", err)
+	}
+	for _, name := range []string{"", "a/b", "a\x00b", strings.Repeat("n", 256)} {
+		w := NewWriter(&memory{}, [16]byte{})
+		if _, err := w.Finish(flat{{Name: []byte(name), Mode: ModeRegular}}); !errors.Is(err, ErrUnrepresentable) {
+			t.Errorf("name %q: %v", name, err)
+		}
+	}
+	if _, err := w.Finish(flat{{Name: []byte("dir"), Mode: ModeRegular}}); err == nil {
+		t.Error("a name twice")
+	}
+}
+
+// FuzzReader reads images that are broken anywhere.
+func FuzzReader(f *testing.F) {
+	f.Add(image(f))
+	f.Fuzz(func(t *testing.T, input []byte) {
+		b := bytes.Clone(input)
+		if len(b) >= BlockSize {
+			// Or the checksum would end most of it.
+			sum := checksum(b[:BlockSize])
+			b[superOffset+4], b[superOffset+5], b[superOffset+6], b[superOffset+7] = byte(sum), byte(sum>>8), byte(sum>>16), byte(sum>>24)
+		}
+		r, err := NewReader(bytes.NewReader(b))
+		if err != nil {
+			return
+		}
+		root, err := r.Root()
+		if err != nil {
+			return
+		}
+		entries, err := r.ReadDir(root)
+		if err != nil {
+			return
+		}
+		for _, e := range entries {
+			i, err := r.Inode(e.NID)
+			if err != nil {
+				continue
+			}
+			if i.Mode&ModeType == ModeDir {
+				_, _ = r.ReadDir(i)
+				continue
+			}
+			_, _ = io.Copy(io.Discard, io.LimitReader(r.Data(i), 1<<20))
+		}
+	})
+}
