@@ -205,3 +205,22 @@ func TestTwoStateDirectories(t *testing.T) {
 	a.run("server", "logs", "same").ok().says("a\n")
 	a.run("server", "show", "same", "-f", "value", "-c", "status").ok().says("ACTIVE\n")
 }
+
+// A server goes on when its caller is killed, and ends as it was asked to.
+func TestServerOutlivesCaller(t *testing.T) {
+	t.Parallel()
+	s := newState(t)
+	c := s.start("boot", "--rm", "--name", "kept", busybox, "sh", "-c", "echo one; sleep 3; echo two")
+	c.expect("one\n")
+	c.signal(syscall.SIGKILL)
+	c.wait()
+	s.run("server", "show", "kept", "-f", "value", "-c", "status").ok().says("ACTIVE\n")
+	s.run("server", "logs", "--follow", "kept").ok().says("one\ntwo\n")
+	eventually(t, 20*time.Second, func() error {
+		if r := s.run("server", "list", "-f", "value"); r.stdout != "" {
+			return fmt.Errorf("it was to be removed: %s", r.stdout)
+		}
+		return nil
+	})
+	s.clean()
+}

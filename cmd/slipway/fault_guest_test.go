@@ -27,7 +27,7 @@ const soon = 10 * time.Second
 // nothing left.
 func (s *state) refused(t *testing.T, code int, why []string, args ...string) {
 	t.Helper()
-	here := &state{t: t, dir: s.dir, env: s.env}
+	here := s.as(t)
 	r := here.run(args...).exits(code).complains(why...).says("")
 	if r.took > soon {
 		t.Errorf("it took %s", r.took)
@@ -202,7 +202,8 @@ func TestBadConfiguration(t *testing.T) {
 	t.Run("no file", func(t *testing.T) {
 		s.refused(t, 1, []string{"/no/such.yaml"}, "server", "list", "--config", "/no/such.yaml")
 	})
-	bad := &state{t: t, dir: s.dir, env: append(s.env, "SLIPWAY_BOOT_ROOT=floppy")}
+	bad := s.as(t)
+	bad.env = append(bad.env, "SLIPWAY_BOOT_ROOT=floppy")
 	bad.run("server", "list").exits(1).complains("SLIPWAY_BOOT_ROOT", "floppy")
 	if pids := engines(s.dir); len(pids) != 1 {
 		t.Errorf("engines %v, want the one of the lists", pids)
@@ -317,4 +318,63 @@ func writeUntilFull(t *testing.T, name string) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// A host that lacks something is told what to install, by boot and by the doctor.
+func TestHostLacks(t *testing.T) {
+	tests := []struct {
+		name string
+		hide string // a pattern of files or directories
+		boot []string
+		item string
+		says string
+	}{
+		{"QEMU", "/usr/bin/qemu-system-x86_64", []string{"qemu-system-x86_64", "install qemu-system-x86"}, "qemu", "missing install qemu-system-x86"},
+		{
+			"libvirt's driver", "/usr/lib/*/libvirt/connection-driver",
+			[]string{"install libvirt-daemon-driver-qemu"}, "libvirt", "missing install libvirt-daemon-driver-qemu",
+		},
+		{"virtiofsd", "/usr/lib*/*/virtiofsd", []string{"virtiofsd", "--root 9p"}, "virtiofsd", "limited install"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			files, err := filepath.Glob(tt.hide)
+			if err != nil || len(files) == 0 {
+				t.Fatalf("nothing to hide: %v", err)
+			}
+			s := newState(t)
+			s.under = hidden(t, files)
+			if r := s.run("boot", busybox, "true").exits(codeSlipway).complains(tt.boot...); r.took > soon {
+				t.Errorf("it took %s", r.took)
+			}
+			r := s.run("host", "doctor", "-f", "value", "-c", "Item", "-c", "Status", "-c", "Advice")
+			if want := tt.item + " " + tt.says; !strings.Contains(r.stdout, want) {
+				t.Errorf("no %q from the doctor:\n%s", want, r.stdout)
+			}
+			if missing := strings.Contains(tt.says, "missing"); missing != (r.code == 1) {
+				t.Errorf("the doctor ends with %d", r.code)
+			}
+			s.under = nil
+		})
+	}
+}
+
+// hidden is a command that runs another on a host without some files: in a mount
+// namespace of its own, where what is in their place cannot be executed or loaded.
+func hidden(t *testing.T, files []string) []string {
+	t.Helper()
+	var script strings.Builder
+	for _, f := range files {
+		info, err := os.Stat(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		how := "--bind /dev/null"
+		if info.IsDir() {
+			how = "-t tmpfs none"
+		}
+		fmt.Fprintf(&script, "mount %s '%s' || exit 99; ", how, f)
+	}
+	return []string{"unshare", "--mount", "--propagation", "private", "sh", "-c", script.String() + `exec "$@"`, "sh"}
 }

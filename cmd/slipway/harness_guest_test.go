@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -95,6 +96,15 @@ type state struct {
 	env []string
 	// files are what calls have open besides the standard ones, from 3.
 	files []*os.File
+	// under is a command that runs slipway, where one is to.
+	under []string
+}
+
+// as is the state for another test, a part of this one's.
+func (s *state) as(t *testing.T) *state {
+	c := *s
+	c.t = t
+	return &c
 }
 
 var numbered struct {
@@ -253,7 +263,8 @@ func (s *state) startWith(stdin io.Reader, args ...string) *command {
 	s.t.Helper()
 	c := &command{t: s.t, args: args, ended: make(chan struct{}), began: time.Now()}
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
-	c.cmd = exec.CommandContext(ctx, filepath.Join(bin, "slipway"), args...)
+	line := slices.Concat(s.under, []string{filepath.Join(bin, "slipway")}, args)
+	c.cmd = exec.CommandContext(ctx, line[0], line[1:]...)
 	c.cmd.Env, c.cmd.ExtraFiles = s.env, s.files
 	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = stdin, &c.stdout, &c.stderr
 	if err := c.cmd.Start(); err != nil {

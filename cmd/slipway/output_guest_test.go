@@ -3,11 +3,13 @@
 package main
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Output is complete and unchanged, the last of it written just before the end.
@@ -74,7 +76,11 @@ func TestLogs(t *testing.T) {
 	}
 	s.run("server", "logs", "--tail", "1", "--stream", "stdout", id[:8]).ok().says("four")
 	// What the kernel says stays apart from what the entrypoint says.
-	if r := s.run("server", "logs", "--console", "logged").ok(); r.stdout == "" || strings.Contains(r.stdout, "three") {
-		t.Errorf("console: %s", tail(r.stdout))
-	}
+	eventually(t, 20*time.Second, func() error {
+		r := s.run("server", "logs", "--console", "logged").ok()
+		if !strings.Contains(r.stdout, "Power down") || strings.Contains(r.stdout, "three") {
+			return fmt.Errorf("the console says %q", tail(r.stdout))
+		}
+		return nil
+	})
 }

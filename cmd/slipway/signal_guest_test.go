@@ -141,7 +141,7 @@ func TestExitStatus(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := &state{t: t, dir: s.dir, env: s.env}
+			s := s.as(t)
 			args := append(append([]string{"boot"}, tt.flags...), busybox)
 			r := s.run(append(args, tt.args...)...).exits(tt.code).complains(tt.why...).says("")
 			if lines := strings.Count(r.stderr, "\n"); lines != 1 {
