@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
@@ -78,12 +79,18 @@ func newImage(ref Reference, raw, rawConfig []byte, source blobs) (*Image, error
 	return &Image{Image: c, Reference: ref.String(), Digest: digest, ref: ref, source: source}, nil
 }
 
+// checkLayer goes by the family of media types: which compression it is, the
+// bytes tell.
 func checkLayer(d v1.Descriptor) error {
+	kind := string(d.MediaType)
+	family := strings.HasPrefix(kind, "application/vnd.docker.image.rootfs.") || strings.HasPrefix(kind, "application/vnd.oci.image.layer.")
 	switch {
-	case d.MediaType == types.DockerForeignLayer, d.MediaType.IsLayer() && !d.MediaType.IsDistributable():
-		return fmt.Errorf("layer %s is a foreign layer (%s), which registries do not hold: %w", d.Digest, d.MediaType, ErrUnsupported)
-	case !d.MediaType.IsLayer():
-		return fmt.Errorf("layer %s has media type %q, which is no file system: %w", d.Digest, d.MediaType, ErrUnsupported)
+	case family && (strings.Contains(kind, "foreign") || strings.Contains(kind, "nondistributable")):
+		return fmt.Errorf("layer %s is a foreign layer (%s), which registries do not hold: %w", d.Digest, kind, ErrUnsupported)
+	case family && strings.HasSuffix(kind, "+encrypted"):
+		return fmt.Errorf("layer %s is encrypted (%s): %w", d.Digest, kind, ErrUnsupported)
+	case !family:
+		return fmt.Errorf("layer %s has media type %q, which is no file system: %w", d.Digest, kind, ErrUnsupported)
 	case d.Size < 0:
 		return fmt.Errorf("layer %s of %d bytes: %w", d.Digest, d.Size, ErrCorrupt)
 	}

@@ -41,6 +41,19 @@ func TestPlainHTTP(t *testing.T) {
 	}
 }
 
+func TestCheckLayer(t *testing.T) {
+	for kind, ok := range map[string]bool{
+		"application/vnd.oci.image.layer.v1.tar": true, "application/vnd.oci.image.layer.v1.tar+gzip": true, "application/vnd.oci.image.layer.v1.tar+zstd": true,
+		"application/vnd.docker.image.rootfs.diff.tar.gzip": true, "application/vnd.docker.image.rootfs.diff.tar.zstd": true, "application/vnd.docker.image.rootfs.diff.tar": true,
+		"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip": false, "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip": false,
+		"application/vnd.oci.image.layer.v1.tar+gzip+encrypted": false, "application/vnd.cncf.helm.chart.content.v1.tar+gzip": false, "": false,
+	} {
+		if err := checkLayer(v1.Descriptor{MediaType: types.MediaType(kind)}); (err == nil) != ok || err != nil && !errors.Is(err, ErrUnsupported) {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+}
+
 // anything serves the same bytes for every digest.
 type anything []byte
 

@@ -68,15 +68,9 @@ func (s *Store) base(ctx context.Context, diffIDs []v1.Hash) (*Base, error) {
 		fmt.Fprintf(sum, "%s\n", l.DiffID)
 	}
 	b.ID = hex.EncodeToString(sum.Sum(nil))[:32]
-	for _, l := range b.Layers {
-		b.stack = append(b.stack, stacked{layerName(l.DiffID), s.imagePath(l.DiffID)})
-	}
-	mended, err := b.mend(ctx)
-	if err != nil {
+	var err error
+	if b.stack, err = b.mend(ctx); err != nil {
 		return nil, fmt.Errorf("base: %w", err)
-	}
-	if mended {
-		b.stack = append(b.stack, stacked{"mend-" + b.ID, s.mendPath(b.ID)})
 	}
 	return b, nil
 }

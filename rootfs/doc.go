@@ -5,7 +5,8 @@
 //   - A layer image is one OCI layer as a read-only EROFS file, named by the
 //     layer's diff ID. It is made once ([Store.Unpack]), in one pass over the
 //     layer's stream, and never changes.
-//   - A base is the ordered stack of an image's layer images.
+//   - A base is the ordered stack of an image's layer images, and of mends where
+//     layers say too little to be stacked as they are.
 //   - An overlay is one server's clone of a base: upper.img, a sparse ext4 file
 //     system that bounds the bytes and inodes the server can write, and a
 //     record of the base it belongs to. A server's whole state is that file.

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/slipway-vm/slipway/images/content"
@@ -16,108 +17,195 @@ import (
 )
 
 // A layer may hold files without entries for their directories, which then
-// are what the layers below say. overlayfs knows no such thing: it shows a
-// directory with the attributes it has in the uppermost layer, where it had to
-// be made up. So a base with such layers gets a mend on top of its stack: a
-// layer image of nothing but those directories, with the attributes they
-// should have.
+// are what the layers below say: directories with some attributes, or links to
+// directories. overlayfs knows no such thing. It shows a directory with the
+// attributes it has in the uppermost layer, where it had to be made up, and it
+// hides a link below one. So a base with such layers is mended:
+//
+//   - A layer with files in what is a link below is replaced by one that has them
+//     where the link leads.
+//   - On top of the stack comes a layer image of nothing but the directories
+//     that were made up, with the attributes they should have.
+//
+// Both lie under mends, named by the base, with a record that is written last.
 
-// mendPath is where a base's mend is, if it needs one.
-func (s *Store) mendPath(id string) string { return s.path("mends", id+".erofs") }
+// mends is the record of a base's mends.
+type mends struct {
+	// Top says that there is a layer to go on top.
+	Top bool `json:"top"`
+	// Moved are the places in the stack of the layers that are replaced.
+	Moved []int `json:"moved,omitempty"`
+}
 
-// mend makes the base's mend if it needs one and has none, and says whether
-// it needs one.
-func (b *Base) mend(ctx context.Context) (bool, error) {
-	if !slices.ContainsFunc(b.Layers, func(l *Layer) bool { return len(l.Implied) > 0 }) {
-		return false, nil
-	}
+func (s *Store) mendRecord(id string) string { return s.path("mends", id+".json") }
+
+// mendImage is the top layer of a base, or one that replaces another.
+func (s *Store) mendImage(id, which string) string { return s.path("mends", id+"."+which+".erofs") }
+
+// mend makes the base's mends if they are not there, and gives its stack.
+func (b *Base) mend(ctx context.Context) ([]stacked, error) {
 	s := b.store
-	for _, name := range []string{s.mendPath(b.ID), s.mendPath(b.ID) + ".none"} {
-		if _, err := os.Lstat(name); err == nil {
-			return name == s.mendPath(b.ID), nil
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			return false, err
-		}
+	var stack []stacked
+	implied := false
+	for _, l := range b.Layers {
+		stack = append(stack, stacked{layerName(l.DiffID), s.imagePath(l.DiffID)})
+		implied = implied || len(l.Implied) > 0
+	}
+	if !implied {
+		return stack, nil
+	}
+	made, err := b.mends(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("mend base: %w", err)
+	}
+	for _, i := range made.Moved {
+		which := strconv.Itoa(i)
+		stack[i] = stacked{"mend-" + b.ID + "." + which, s.mendImage(b.ID, which)}
+	}
+	if made.Top {
+		stack = append(stack, stacked{"mend-" + b.ID, s.mendImage(b.ID, "top")})
+	}
+	return stack, nil
+}
+
+func (b *Base) mends(ctx context.Context) (made mends, err error) {
+	s := b.store
+	name := s.mendRecord(b.ID)
+	missing := func(err error) bool { return errors.Is(err, fs.ErrNotExist) || unreadable(err) }
+	if err := content.ReadRecord(name, &made); !missing(err) {
+		return made, err
 	}
 	release, err := s.locks.Acquire(ctx, lockMends)
 	if err != nil {
-		return false, err
+		return made, err
 	}
 	defer release()
-	tree, err := b.mendTree()
-	if err != nil {
-		return false, err
+	if err := content.ReadRecord(name, &made); !missing(err) {
+		return made, err
 	}
-	f, err := content.Temporary(s.path("tmp"), "mend-*")
+	made = mends{}
+	m, err := newMender(b)
+	defer m.close()
 	if err != nil {
-		return false, err
+		return made, err
 	}
-	name := s.mendPath(b.ID) + ".none"
+	if made.Moved, err = m.moveAll(); err != nil {
+		return made, err
+	}
+	tree, err := m.top()
+	if err != nil {
+		return made, err
+	}
 	if tree != nil {
-		name = s.mendPath(b.ID)
-		err = writeMend(f, tree, b.ID)
+		made.Top = true
+		err = m.image("top", func(f *os.File, uuid [16]byte) (int64, error) {
+			image, err := erofs.NewWriter(f, uuid).Finish(tree)
+			return image.Size, err
+		})
+		if err != nil {
+			return made, err
+		}
 	}
-	if err == nil {
-		err = content.Commit(f, name)
-	}
-	if err != nil {
-		content.Discard(f)
-		return false, err
-	}
-	return tree != nil, f.Close()
+	return made, content.WriteRecord(s.path("tmp"), name, made)
 }
 
-func writeMend(f *os.File, tree *mended, id string) error {
-	sum := sha256.Sum256([]byte("mend " + id))
-	image, err := erofs.NewWriter(f, [16]byte(sum[:16])).Finish(tree)
+// mender reads a base's layers.
+type mender struct {
+	base    *Base
+	files   []*os.File
+	readers []*erofs.Reader
+	roots   []*erofs.Inode
+	implied []map[string]bool
+}
+
+// newMender gives what is to be closed even with an error.
+func newMender(b *Base) (*mender, error) {
+	m := &mender{base: b}
+	for _, l := range b.Layers {
+		m.files = append(m.files, nil)
+		m.readers = append(m.readers, nil)
+		m.roots = append(m.roots, nil)
+		implied := map[string]bool{}
+		for _, p := range l.Implied {
+			implied[string(p)] = true
+		}
+		m.implied = append(m.implied, implied)
+		if err := m.open(len(m.files)-1, b.store.imagePath(l.DiffID)); err != nil {
+			return m, fmt.Errorf("layer image %s: %w", l.DiffID, err)
+		}
+	}
+	return m, nil
+}
+
+// open reads the layer at a place of the stack from an image.
+func (m *mender) open(i int, name string) error {
+	f, err := os.Open(name)
 	if err != nil {
 		return err
 	}
-	return f.Truncate(image.Size)
+	if m.files[i] != nil {
+		m.files[i].Close()
+	}
+	m.files[i] = f
+	if m.readers[i], err = erofs.NewReader(f); err != nil {
+		return err
+	}
+	m.roots[i], err = m.readers[i].Root()
+	return err
 }
 
-// mendTree finds the directories to mend, and gives them with those above
-// them; nil if there are none.
-func (b *Base) mendTree() (*mended, error) {
-	m := &mender{implied: make([]map[string]bool, len(b.Layers))}
-	defer m.close()
-	paths := map[string]bool{}
-	var roots []*erofs.Inode
-	for i, l := range b.Layers {
-		m.implied[i] = map[string]bool{}
-		for _, p := range l.Implied {
-			m.implied[i][string(p)] = true
-			paths[string(p)] = true
+func (m *mender) close() {
+	for _, f := range m.files {
+		if f != nil {
+			f.Close()
 		}
-		f, err := os.Open(b.store.imagePath(l.DiffID))
-		if err != nil {
-			return nil, err
-		}
-		m.files = append(m.files, f)
-		r, err := erofs.NewReader(f)
-		if err != nil {
-			return nil, fmt.Errorf("layer image %s: %w", l.DiffID, err)
-		}
-		m.readers = append(m.readers, r)
-		root, err := r.Root()
-		if err != nil {
-			return nil, fmt.Errorf("layer image %s: %w", l.DiffID, err)
-		}
-		roots = append(roots, root)
 	}
+}
+
+// image makes one mend.
+func (m *mender) image(which string, write func(f *os.File, uuid [16]byte) (size int64, err error)) error {
+	s := m.base.store
+	f, err := content.Temporary(s.path("tmp"), "mend-*")
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256([]byte("mend " + m.base.ID + " " + which))
+	size, err := write(f, [16]byte(sum[:16]))
+	if err == nil {
+		if err = f.Truncate(size); err == nil {
+			err = content.Commit(f, s.mendImage(m.base.ID, which))
+		}
+	}
+	if err != nil {
+		content.Discard(f)
+		return err
+	}
+	return f.Close()
+}
+
+// stack is the root directories below a place of the stack, from the top.
+func (m *mender) stack(below int) []place {
 	var stack []place
-	for i, root := range slices.Backward(roots) {
+	for i, root := range slices.Backward(m.roots[:below]) {
 		stack = append(stack, place{layer: i, inode: root})
 	}
+	return stack
+}
+
+// top finds the directories to mend, and gives them with those above them; nil
+// if there are none.
+func (m *mender) top() (*mended, error) {
 	wanted := &want{}
-	for p := range paths {
-		wanted.add(strings.Split(p, "/")[1:])
+	for _, implied := range m.implied {
+		for p := range implied {
+			wanted.add(strings.Split(p, "/")[1:])
+		}
 	}
-	root, needed, err := m.dir(stack, "", wanted)
+	root, needed, err := m.dir(m.stack(len(m.roots)), "", wanted)
 	if err != nil || !needed {
 		return nil, err
 	}
-	root.attr = b.Root
+	root.attr = m.base.Root
 	return newMended(root), nil
 }
 
@@ -147,18 +235,6 @@ type place struct {
 	hidden bool
 }
 
-type mender struct {
-	files   []*os.File
-	readers []*erofs.Reader
-	implied []map[string]bool
-}
-
-func (m *mender) close() {
-	for _, f := range m.files {
-		f.Close()
-	}
-}
-
 // dir looks at a merged directory, whose layers are the stack from the top,
 // and at those wanted below it. It gives what the mend must say of them,
 // and whether it must say anything.
@@ -166,7 +242,7 @@ func (m *mender) dir(stack []place, path string, wanted *want) (*mendDir, bool, 
 	d := &mendDir{attr: m.attr(stack, path)}
 	needed := m.implied[stack[0].layer][path] && !m.implied[m.speaker(stack, path).layer][path]
 	for _, name := range sortedKeys(*wanted) {
-		below, err := m.merge(stack, path+"/"+name)
+		below, _, err := m.merge(stack, path+"/"+name)
 		if err != nil {
 			return nil, false, err
 		}
@@ -215,11 +291,10 @@ func (m *mender) attr(stack []place, path string) erofs.Attr {
 // opaqueXattr is overlayfs' word for a directory that hides those below.
 const opaqueXattr = "trusted.overlay.opaque"
 
-// merge finds a directory in the layers of its parent as overlayfs would:
-// from the top, until something hides what is below. It gives nothing where
-// the path is no directory.
-func (m *mender) merge(stack []place, path string) ([]place, error) {
-	var found []place
+// merge finds a path's last name in the layers of its parent as overlayfs would:
+// from the top, until something hides what is below. It gives the directories
+// that are merged, or else what is no directory.
+func (m *mender) merge(stack []place, path string) (dirs []place, other *place, err error) {
 	hidden := false
 	for _, p := range stack {
 		if p.hidden {
@@ -230,12 +305,15 @@ func (m *mender) merge(stack []place, path string) ([]place, error) {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if i.Mode&erofs.ModeType != erofs.ModeDir {
+			if dirs == nil {
+				other = &place{layer: p.layer, inode: i}
+			}
 			break
 		}
-		found = append(found, place{p.layer, i, hidden})
+		dirs = append(dirs, place{p.layer, i, hidden})
 		if slices.ContainsFunc(i.Xattrs, func(x erofs.Xattr) bool { return x.Name == opaqueXattr }) {
 			if !m.implied[p.layer][path] {
 				break
@@ -243,7 +321,7 @@ func (m *mender) merge(stack []place, path string) ([]place, error) {
 			hidden = true
 		}
 	}
-	return found, nil
+	return dirs, other, nil
 }
 
 // mendDir is a directory of a mend.

@@ -311,6 +311,51 @@ func TestImpliedDirectories(t *testing.T) {
 	}
 }
 
+// A file in what is a link below goes where the link leads.
+func TestThroughLinks(t *testing.T) {
+	base := []Entry{Dir("usr", 0o755), Dir("usr/lib", 0o711), File("usr/lib/a", "1"), File("usr/lib/gone", "1"), Dir("usr/bin", 0o700),
+		Symlink("lib", "usr/lib"), Symlink("bin", "/usr/sbin/../bin"), Symlink("deep", "lib/new/deeper"), Symlink("x", "y"), Symlink("y", "x"), Symlink("explicit", "usr")}
+	over := []Entry{File("lib/b", "2"), Link("lib/hard", "lib/b"), File("lib/sub/c", "2"), Symlink("lib/ln", "b"), File("lib/.wh.gone", ""), File("bin/tool", "2"),
+		File("deep/f", "2"), File("x/f", "2"), Dir("explicit", 0o750), File("explicit/f", "2"), File("usr/lib/own", "2")}
+	top := []Entry{File("lib/a", "3"), File("lib/sub/d", "3")}
+	dir := t.TempDir()
+	s := open(t, dir)
+	b := unpack(t, s, Simple(t, base, over, top))
+	r := mount(t, clone(t, s, b))
+	for name, want := range map[string]string{"lib": "usr/lib", "bin": "/usr/sbin/../bin", "deep": "lib/new/deeper", "y": "x", "usr/lib/ln": "b"} {
+		if got, err := os.Readlink(filepath.Join(r, name)); err != nil || got != want {
+			t.Errorf("%s leads to %q (%v), want %q", name, got, err, want)
+		}
+	}
+	for name, want := range map[string]string{"usr/lib/a": "3", "usr/lib/b": "2", "usr/lib/hard": "2", "usr/lib/sub/c": "2", "usr/lib/sub/d": "3", "usr/bin/tool": "2",
+		"usr/lib/new/deeper/f": "2", "x/f": "2", "explicit/f": "2", "usr/lib/own": "2"} {
+		if got := read(t, r, name); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+	for name, want := range map[string]string{"usr/lib": "drwx--x--x", "usr/bin": "drwx------", "usr/lib/sub": "drwxr-xr-x", "explicit": "drwxr-x---", "usr/lib/hard": "-rw-r--r--"} {
+		fi, err := os.Lstat(filepath.Join(r, name))
+		if err != nil || fi.Mode().String() != want {
+			t.Errorf("%s is %v (%v), want %s", name, fi.Mode(), err, want)
+		}
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(filepath.Join(r, "usr/lib/hard"), &st); err != nil || st.Nlink != 2 {
+		t.Errorf("a hard link has %d names (%v)", st.Nlink, err)
+	}
+	if _, err := os.Lstat(filepath.Join(r, "usr/lib/gone")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a removed file: %v", err)
+	}
+	if again, err := s.Base(b.DiffIDs); err != nil || strings.Join(again.Images(), " ") != strings.Join(b.Images(), " ") {
+		t.Errorf("another base the second time: %v", err)
+	}
+	for _, image := range b.Images() {
+		if out, err := exec.Command("fsck.erofs", "--extract", image).CombinedOutput(); err != nil {
+			t.Errorf("fsck.erofs: %v\n%s", err, out)
+		}
+	}
+}
+
 func TestStacks(t *testing.T) {
 	base := []Entry{Dir("./", 0o711), File("a", "base"), File("b", "base")}
 	over := []Entry{File("a", "over")}

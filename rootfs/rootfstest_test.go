@@ -11,6 +11,7 @@ var (
 	File     = rootfstest.File
 	Dir      = rootfstest.Dir
 	Symlink  = rootfstest.Symlink
+	Link     = rootfstest.Link
 	PAX      = rootfstest.PAX
 	Tar      = rootfstest.Tar
 	Gzip     = rootfstest.Gzip

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -228,20 +229,26 @@ func (s *Store) collectStacks() error {
 		return err
 	}
 	used := s.usedStacks(points)
-	for _, dir := range []string{"stacks", "mends"} {
-		entries, err := os.ReadDir(s.path(dir))
+	// Records first: without them there is nothing to be missed.
+	for _, pattern := range []string{"stacks/*", "mends/*.json", "mends/*"} {
+		names, err := filepath.Glob(filepath.Join(escapeGlob(s.dir), pattern))
 		if err != nil {
 			return err
 		}
-		for _, e := range entries {
-			id, _, _ := strings.Cut(e.Name(), ".")
+		for _, name := range names {
+			id, _, _ := strings.Cut(filepath.Base(name), ".")
 			if used[id] {
 				continue
 			}
-			if err := os.RemoveAll(s.path(dir, e.Name())); err != nil {
+			if err := os.RemoveAll(name); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// escapeGlob makes a pattern that matches nothing but the name.
+func escapeGlob(name string) string {
+	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(name)
 }
