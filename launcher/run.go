@@ -245,8 +245,16 @@ func (r *run) session(ctx context.Context) (*Exit, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	exited, kept := make(chan result, 1), make(chan error, 1)
-	go func() { exited <- r.events(ctx, c) }()
-	go func() { kept <- r.keepOutput(ctx, c) }()
+	started := make(chan struct{})
+	go func() { exited <- r.events(ctx, c, started) }()
+	go func() {
+		// Who sees output sees an active server.
+		select {
+		case <-started:
+			kept <- r.keepOutput(ctx, c)
+		case <-ctx.Done():
+		}
+	}()
 	r.i.setAgent(c)
 	defer r.i.setAgent(nil)
 	var exit *Exit
@@ -294,13 +302,20 @@ func (r *run) recordExit(ctx context.Context, exit *Exit) error {
 	})
 }
 
-// events follows what the guest says of its entrypoint, until it has ended.
-func (r *run) events(ctx context.Context, c *agent.Client) result {
+// events follows what the guest says of its entrypoint, until it has ended; started
+// is closed when it is recorded that the entrypoint runs.
+func (r *run) events(ctx context.Context, c *agent.Client, started chan<- struct{}) result {
 	var res result
 	err := c.Events(ctx, func(e agent.Event) error {
 		switch e.Type {
 		case agent.EventStarted:
-			return r.launched(ctx, e)
+			if err := r.launched(ctx, e); err != nil {
+				return err
+			}
+			if started != nil {
+				close(started)
+				started = nil // a guest may say it twice
+			}
 		case agent.EventFailed:
 			return codedError{errors.New(printable(first(e.Exit.Err, "the entrypoint could not be started"))), e.Exit.Code & 0xff}
 		case agent.EventExited:

@@ -258,7 +258,7 @@ func (w *watcher) follow(ctx context.Context, signals <-chan os.Signal) (launche
 			w.show.server(srv)
 		case <-signals:
 			stops++
-			go w.interrupt(ctx, last, stops)
+			go w.interrupt(ctx, stops)
 		}
 	}
 }
@@ -270,12 +270,18 @@ func over(srv launcher.Server) bool {
 }
 
 // interrupt stops a server for the nth time: gently first, then at once. One that
-// does not run yet is deleted.
-func (w *watcher) interrupt(ctx context.Context, srv launcher.Server, n int) {
-	var err error
+// is booted for the first time is deleted; one that is started again has something
+// to lose, and is stopped as soon as it runs.
+func (w *watcher) interrupt(ctx context.Context, n int) {
+	srv, err := w.engine.Server(ctx, w.id)
+	if err == nil && srv.TaskState == launcher.TaskPoweringOn {
+		srv, err = w.started(ctx)
+	}
 	switch {
-	case srv.VMState != launcher.VMActive:
+	case err != nil:
+	case srv.VMState == launcher.VMBuilding:
 		err = w.engine.Delete(ctx, w.id)
+	case srv.VMState != launcher.VMActive: // it has ended by itself
 	case n > 1:
 		now := time.Duration(0)
 		err = w.engine.Stop(ctx, w.id, &now)
