@@ -14,7 +14,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
@@ -89,6 +88,7 @@ func loopback(host string) bool {
 
 // client speaks to one repository, logged in.
 type client struct {
+	key  string
 	repo name.Repository
 	http *http.Client
 }
@@ -96,13 +96,17 @@ type client struct {
 // client gives the repository's client, made once: logging in takes round
 // trips.
 func (s *Store) client(ctx context.Context, repo name.Repository) (*client, error) {
+	key := repo.Name()
+	if given, ok := ctx.Value(credentialsKey{}).(credentials); ok && given.registry == repo.RegistryStr() {
+		key += " " + given.identity()
+	}
 	s.mu.Lock()
-	c := s.clients[repo.Name()]
+	c := s.clients[key]
 	s.mu.Unlock()
 	if c != nil {
 		return c, nil
 	}
-	auth, err := authn.Resolve(ctx, s.config.Keychain, repo)
+	auth, err := s.authenticator(ctx, repo)
 	if err != nil {
 		return nil, fmt.Errorf("credentials for %s: %w", repo.RegistryStr(), err)
 	}
@@ -120,9 +124,9 @@ func (s *Store) client(ctx context.Context, repo name.Repository) (*client, erro
 	if err != nil {
 		return nil, fmt.Errorf("registry %s: %w", repo.RegistryStr(), err)
 	}
-	c = &client{repo: repo, http: &http.Client{Transport: rt}}
+	c = &client{key: key, repo: repo, http: &http.Client{Transport: rt}}
 	s.mu.Lock()
-	s.clients[repo.Name()] = c
+	s.clients[key] = c
 	s.mu.Unlock()
 	return c, nil
 }

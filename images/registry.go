@@ -49,6 +49,9 @@ func (b *registryBlobs) each(ctx context.Context, f func(*client) error) error {
 		if c, err = b.store.client(ctx, repo); err == nil {
 			err = f(c)
 		}
+		if c != nil && errors.Is(err, ErrUnauthorized) {
+			b.store.forget(c)
+		}
 		if err == nil || ctx.Err() != nil {
 			return err
 		}

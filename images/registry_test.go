@@ -163,18 +163,19 @@ func TestUnavailable(t *testing.T) {
 		name string
 		ref  string
 		kind error
-		in   time.Duration
 	}{
-		{"broken", f.host + "/a", images.ErrUnavailable, 5 * time.Second},
-		{"nobody", "127.0.0.1:1/a", images.ErrUnavailable, time.Second},
-		{"no such host", "registry.invalid/a", images.ErrUnavailable, 2 * time.Second},
+		{"broken", f.host + "/a", images.ErrUnavailable},
+		{"nobody", "127.0.0.1:1/a", images.ErrUnavailable},
+		{"no such host", "registry.invalid/a", images.ErrUnavailable},
 	}
+	// A second or two on an idle machine; what this is to find takes minutes.
+	const soon = 30 * time.Second
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			start := time.Now()
 			_, err := open(t).Resolve(t.Context(), test.ref, platform)
-			if !errors.Is(err, test.kind) || time.Since(start) > test.in {
+			if !errors.Is(err, test.kind) || time.Since(start) > soon {
 				t.Errorf("error %v after %v", err, time.Since(start))
 			}
 		})

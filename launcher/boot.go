@@ -118,7 +118,7 @@ func (r *run) root(ctx context.Context, srv *Server) (*guest.Spec, error) {
 		return nil, err
 	}
 	defer release()
-	img, base, err := r.m.pull(ctx, srv.Spec.Image, srv.Spec.Pull, r.pullProgress)
+	img, base, err := r.m.pull(r.i.auth.with(ctx), srv.Spec.Image, srv.Spec.Pull, r.pullProgress)
 	if err != nil {
 		return nil, err
 	}

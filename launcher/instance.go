@@ -13,9 +13,10 @@ import (
 
 // instance is a server and what the engine knows of it beyond its record.
 type instance struct {
-	id  string
-	dir string
-	log *output.Log
+	id   string
+	dir  string
+	log  *output.Log
+	auth *Credentials // for the first boot's pull
 
 	mu      sync.Mutex
 	srv     Server

@@ -283,8 +283,9 @@ func (m *Manager) Console(ref string, limit int64) ([]byte, error) {
 }
 
 // Create records a new server and begins to boot it. The error is for what can be
-// known at once; what comes later is in the server's Fault.
-func (m *Manager) Create(ctx context.Context, spec Spec) (Server, error) {
+// known at once; what comes later is in the server's Fault. Without credentials the
+// engine's own are used.
+func (m *Manager) Create(ctx context.Context, spec Spec, auth *Credentials) (Server, error) {
 	if err := spec.validate(); err != nil {
 		return Server{}, err
 	}
@@ -304,6 +305,7 @@ func (m *Manager) Create(ctx context.Context, spec Spec) (Server, error) {
 	if err != nil {
 		return Server{}, err
 	}
+	i.auth = auth
 	if err := m.start(ctx, i, TaskSpawning); err != nil {
 		return Server{}, errors.Join(err, m.drop(i))
 	}

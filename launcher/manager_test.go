@@ -33,6 +33,7 @@ type bench struct {
 	image string
 	limit int64 // on the bytes of layer images
 	m     *launcher.Manager
+	roots *rootfs.Store
 }
 
 var programs = map[string]launchertest.Program{
@@ -81,10 +82,7 @@ func newBench(t *testing.T) *bench {
 			}
 		}
 		b.empty()
-		if err := b.m.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := os.RemoveAll(dir); err != nil {
+		if err := errors.Join(b.m.Close(), b.roots.Close(), os.RemoveAll(dir)); err != nil {
 			t.Error(err)
 		}
 	})
@@ -98,6 +96,7 @@ func (b *bench) open() {
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	b.roots = roots
 	pulled, err := images.Open(images.Config{Dir: filepath.Join(b.dir, "images")})
 	if err != nil {
 		b.t.Fatal(err)
@@ -118,11 +117,17 @@ func (b *bench) open() {
 // reopen is what the end of an engine and the start of the next do.
 func (b *bench) reopen() {
 	b.t.Helper()
-	if err := b.m.Close(); err != nil {
+	b.close()
+	b.open()
+}
+
+// close is what the end of an engine does.
+func (b *bench) close() {
+	b.t.Helper()
+	if err := errors.Join(b.m.Close(), b.roots.Close()); err != nil {
 		b.t.Fatal(err)
 	}
 	b.hv.Forget()
-	b.open()
 }
 
 // empty checks that nothing of any server is left.
@@ -151,7 +156,7 @@ func (b *bench) create(spec launcher.Spec) launcher.Server {
 	if spec.Image == "" {
 		spec.Image = b.image
 	}
-	srv, err := b.m.Create(b.t.Context(), spec)
+	srv, err := b.m.Create(b.t.Context(), spec, nil)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -347,7 +352,7 @@ func TestRecordsThatCannotBeSaved(t *testing.T) {
 				}
 				return nil
 			}
-			srv, err := b.m.Create(t.Context(), launcher.Spec{Image: b.image, RemoveFailed: true})
+			srv, err := b.m.Create(t.Context(), launcher.Spec{Image: b.image, RemoveFailed: true}, nil)
 			if err == nil {
 				b.until(srv.ID, settled)
 			} else if n > 0 {
@@ -422,10 +427,7 @@ func TestEndsWithoutAnEngine(t *testing.T) {
 	for _, s := range []launcher.Server{kept, removed} {
 		b.until(s.ID, active)
 	}
-	if err := b.m.Close(); err != nil {
-		t.Fatal(err)
-	}
-	b.hv.Forget()
+	b.close()
 	for _, s := range []launcher.Server{kept, removed} {
 		if err := b.hv.Destroy(t.Context(), prefix+s.ID); err != nil {
 			t.Fatal(err)
@@ -446,10 +448,7 @@ func TestUnknownThingsAreRemoved(t *testing.T) {
 	b := newBench(t)
 	srv := b.create(launcher.Spec{Command: []string{"/deaf"}})
 	b.until(srv.ID, active)
-	if err := b.m.Close(); err != nil {
-		t.Fatal(err)
-	}
-	b.hv.Forget()
+	b.close()
 	if err := b.store.Remove(t.Context(), srv.ID); err != nil {
 		t.Fatal(err)
 	}
@@ -506,7 +505,7 @@ func TestDeleteImage(t *testing.T) {
 	if err := b.m.Delete(ctx, srv.ID); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.m.Pull(ctx, b.image, "", func(launcher.PullProgress) {}); err != nil {
+	if _, err := b.m.Pull(ctx, b.image, "", nil, func(launcher.PullProgress) {}); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.m.DeleteImage(ctx, b.image, false); err != nil {
@@ -522,7 +521,7 @@ func TestPruneImages(t *testing.T) {
 	b := newBench(t)
 	ctx := t.Context()
 	other := launchertest.Image(t, v1.Config{Cmd: []string{"/hello"}}, "hello")
-	if _, err := b.m.Pull(ctx, other, "", func(launcher.PullProgress) {}); err != nil {
+	if _, err := b.m.Pull(ctx, other, "", nil, func(launcher.PullProgress) {}); err != nil {
 		t.Fatal(err)
 	}
 	srv := b.create(launcher.Spec{})
@@ -542,7 +541,7 @@ func TestPruneImages(t *testing.T) {
 func TestVerifyFindsDamage(t *testing.T) {
 	b := newBench(t)
 	ctx := t.Context()
-	if _, err := b.m.Pull(ctx, b.image, "", func(launcher.PullProgress) {}); err != nil {
+	if _, err := b.m.Pull(ctx, b.image, "", nil, func(launcher.PullProgress) {}); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.m.VerifyImage(ctx, b.image); err != nil {
@@ -575,7 +574,7 @@ func TestImagesBeyondTheLimit(t *testing.T) {
 	ctx := t.Context()
 	for n := range 3 {
 		image := launchertest.Image(t, v1.Config{Cmd: []string{"/hello"}}, "hello", fmt.Sprint("file", n))
-		if _, err := b.m.Pull(ctx, image, "", func(launcher.PullProgress) {}); err != nil {
+		if _, err := b.m.Pull(ctx, image, "", nil, func(launcher.PullProgress) {}); err != nil {
 			t.Fatal(err)
 		}
 		list, err := b.m.Images(ctx)

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
 
 	"github.com/slipway-vm/slipway/images"
 	"github.com/slipway-vm/slipway/rootfs"
@@ -26,6 +29,23 @@ type PullProgress struct {
 	Resolve time.Duration `json:"resolve"`
 	Fetch   time.Duration `json:"fetch"`
 	Unpack  time.Duration `json:"unpack"`
+}
+
+// Credentials are a user's for one registry. They are used and never kept.
+type Credentials struct {
+	Registry string           `json:"registry"` // host[:port]
+	Auth     authn.AuthConfig `json:"auth"`
+}
+
+// LogValue keeps them out of logs.
+func (*Credentials) LogValue() slog.Value { return slog.StringValue("redacted") }
+
+// with gives a context for requests with these credentials, if there are any.
+func (c *Credentials) with(ctx context.Context) context.Context {
+	if c == nil {
+		return ctx
+	}
+	return images.WithCredentials(ctx, c.Registry, c.Auth)
 }
 
 // LayerProgress is how far one layer is.
@@ -50,8 +70,10 @@ func (p PullProgress) String() string {
 		p.Step, p.Missing, len(p.Layers), float64(p.Done)/1e6, float64(p.Total)/1e6)
 }
 
-// Pull makes an image ready, fetching what is missing.
-func (m *Manager) Pull(ctx context.Context, ref string, policy string, progress func(PullProgress)) (Image, error) {
+// Pull makes an image ready, fetching what is missing. Without credentials the
+// engine's own are used.
+func (m *Manager) Pull(ctx context.Context, ref, policy string, auth *Credentials, progress func(PullProgress)) (Image, error) {
+	ctx = auth.with(ctx)
 	release, err := m.cfg.Roots.Hold(ctx)
 	if err != nil {
 		return Image{}, err

@@ -2,11 +2,15 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/google/go-containerregistry/pkg/authn"
+
+	"github.com/slipway-vm/slipway/images"
 	"github.com/slipway-vm/slipway/launcher"
 )
 
@@ -25,6 +29,28 @@ func absoluteImage(ref string) (string, error) {
 		return transport + abs, err
 	}
 	return ref, nil
+}
+
+// credentials finds the caller's credentials for an image's registry, as docker
+// does: the engine may have been started by somebody with others. Nil is for none.
+func credentials(ctx context.Context, image string) (*launcher.Credentials, error) {
+	ref, err := images.ParseReference(image)
+	if err != nil || ref.Transport != images.Registry {
+		return nil, nil //nolint:nilerr // the engine says what is wrong with a reference
+	}
+	repo := ref.Name.Context()
+	auth, err := authn.Resolve(ctx, authn.DefaultKeychain, repo)
+	if err != nil {
+		return nil, fmt.Errorf("credentials for %s: %w", repo.RegistryStr(), err)
+	}
+	if auth == authn.Anonymous {
+		return nil, nil
+	}
+	config, err := authn.Authorization(ctx, auth)
+	if err != nil {
+		return nil, fmt.Errorf("credentials for %s: %w", repo.RegistryStr(), err)
+	}
+	return &launcher.Credentials{Registry: repo.RegistryStr(), Auth: *config}, nil
 }
 
 // parseVolume reads HOST:GUEST[:ro|rw]. A relative HOST is below the working

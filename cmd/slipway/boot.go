@@ -16,6 +16,7 @@ import (
 	"github.com/slipway-vm/slipway/cmd/internal/config"
 	"github.com/slipway-vm/slipway/guest/agent"
 	"github.com/slipway-vm/slipway/launcher"
+	"github.com/slipway-vm/slipway/launcher/api"
 	"github.com/slipway-vm/slipway/launcher/client"
 	"github.com/slipway-vm/slipway/launcher/output"
 )
@@ -140,7 +141,11 @@ func (b *bootFlags) run(ctx context.Context, engine *client.Client) error {
 		}
 		defer here.close()
 	}
-	srv, err := engine.Create(ctx, b.spec)
+	auth, err := credentials(ctx, b.spec.Image)
+	if err != nil {
+		return &exitError{codeSlipway, err}
+	}
+	srv, err := engine.Create(ctx, api.CreateBody{Spec: b.spec, Credentials: auth})
 	if err != nil {
 		return &exitError{codeSlipway, err}
 	}

@@ -25,7 +25,7 @@ import (
 // What TestMain prepares for all tests.
 var (
 	bin      string // directory of the programs
-	images   string // directory of the test images
+	imageDir string // directory of the test images
 	busybox  string // the reference of the image that most tests boot
 	scratch  string // short: state directories lie in it
 	prepared string // a state directory to begin with: kernel, capabilities
@@ -44,20 +44,20 @@ func TestMain(m *testing.M) {
 }
 
 func prepareAndRun(m *testing.M) (_ int, err error) {
-	bin, images = os.Getenv("SLIPWAY_TEST_BIN"), os.Getenv("SLIPWAY_TEST_IMAGES")
+	bin, imageDir = os.Getenv("SLIPWAY_TEST_BIN"), os.Getenv("SLIPWAY_TEST_IMAGES")
 	deb := os.Getenv("SLIPWAY_TEST_KERNEL_DEB")
 	for _, f := range []struct{ variable, path string }{
 		{"SLIPWAY_TEST_BIN", filepath.Join(bin, "slipway")},
 		{"SLIPWAY_TEST_BIN", filepath.Join(bin, "slipwayd")},
 		{"SLIPWAY_TEST_BIN", filepath.Join(bin, "slipway-init")},
 		{"SLIPWAY_TEST_KERNEL_DEB", deb},
-		{"SLIPWAY_TEST_IMAGES", filepath.Join(images, "busybox", "index.json")},
+		{"SLIPWAY_TEST_IMAGES", filepath.Join(imageDir, "busybox", "index.json")},
 	} {
 		if _, err := os.Stat(f.path); err != nil {
 			return 0, fmt.Errorf("%s, %w: run these tests with `make test`", f.variable, err)
 		}
 	}
-	busybox = "oci:" + filepath.Join(images, "busybox")
+	busybox = "oci:" + filepath.Join(imageDir, "busybox")
 	if scratch, err = os.MkdirTemp("/tmp", "slw"); err != nil {
 		return 0, err
 	}

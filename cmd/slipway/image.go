@@ -37,7 +37,11 @@ func (c *cli) imagePull() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				img, err := engine.Pull(cmd.Context(), api.PullBody{Image: ref, Pull: "always"}, show.report)
+				auth, err := credentials(cmd.Context(), ref)
+				if err != nil {
+					return err
+				}
+				img, err := engine.Pull(cmd.Context(), api.PullBody{Image: ref, Pull: "always", Credentials: auth}, show.report)
 				if err != nil {
 					return err
 				}

@@ -211,7 +211,15 @@ func TestRegistryLogin(t *testing.T) {
 		return dir
 	}
 	newState(t, "DOCKER_CONFIG="+config(password)).run("image", "pull", ref).ok()
-	for _, env := range []string{"DOCKER_CONFIG=" + config("wrong"), "DOCKER_CONFIG=/nonexistent"} {
+	wrong := "DOCKER_CONFIG=" + config("wrong")
+	// What counts is who asks, not who has started the engine.
+	s := newState(t, wrong)
+	s.run("image", "pull", ref).exits(1).complains(ref, "nauthorized")
+	s.env = environ(s.dir, "DOCKER_CONFIG="+config(password))
+	s.run("image", "pull", ref).ok()
+	s.env = environ(s.dir, wrong)
+	s.run("image", "pull", ref).exits(1).complains(ref, "nauthorized")
+	for _, env := range []string{wrong, "DOCKER_CONFIG=/nonexistent"} {
 		s := newState(t, env)
 		r := s.run("boot", ref).exits(codeSlipway).complains(ref, "nauthorized")
 		if strings.Contains(r.stderr, password) {

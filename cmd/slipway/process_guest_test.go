@@ -16,7 +16,7 @@ import (
 // testImage is the image that most tests boot.
 func testImage(t *testing.T) v1.Image {
 	t.Helper()
-	index, err := layout.ImageIndexFromPath(filepath.Join(images, "busybox"))
+	index, err := layout.ImageIndexFromPath(filepath.Join(imageDir, "busybox"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -262,12 +262,16 @@ func (e *engine) counted(h http.Handler) http.Handler {
 // for ever.
 func (e *engine) serve(ctx context.Context, idle time.Duration) error {
 	e.log.Info("engine ready", "version", version, "state_dir", e.cfg.StateDir, "pid", os.Getpid())
+	warmed := make(chan struct{})
 	go func() {
+		defer close(warmed)
 		// What the first domain would wait for is learnt while its image is fetched.
 		if err := e.virt.Warm(); err != nil {
 			e.log.Warn("libvirt knows no QEMU", "err", err)
 		}
 	}()
+	// The QEMU that is asked would outlive us.
+	defer func() { <-warmed }()
 	failed := make(chan error, 2)
 	go func() { failed <- e.server.Serve(e.socket) }()
 	tick := time.NewTicker(time.Second)

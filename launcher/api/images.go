@@ -15,7 +15,9 @@ import (
 // PullBody is the body of a request to pull an image.
 type PullBody struct {
 	Image string `json:"image"`
-	Pull  string `json:"pull,omitempty"`
+	Pull  string `json:"pull,omitempty"` // missing, always or never
+	// Credentials are for the image's registry; the engine's own where absent.
+	Credentials *launcher.Credentials `json:"credentials,omitempty"`
 }
 
 // PullEvent is one line of the answer to a pull: progress, then an image or an error.
@@ -95,7 +97,7 @@ func (a *API) pullImage(w http.ResponseWriter, r *http.Request) error {
 	}
 	var last time.Time
 	done := 0
-	img, err := a.manager.Pull(r.Context(), body.Image, body.Pull, func(p launcher.PullProgress) {
+	img, err := a.manager.Pull(r.Context(), body.Image, body.Pull, body.Credentials, func(p launcher.PullProgress) {
 		if settled := settledLayers(p); settled > done || time.Since(last) >= progressInterval {
 			last, done = time.Now(), settled
 			_ = send(PullEvent{Progress: &p}) // a client that has gone ends the request's context

@@ -10,6 +10,12 @@ import (
 	"github.com/slipway-vm/slipway/launcher/output"
 )
 
+// CreateBody is the body of a request to create a server.
+type CreateBody struct {
+	launcher.Spec
+	Credentials *launcher.Credentials `json:"credentials,omitempty"` // for the image's registry
+}
+
 // StopBody is the body of a request to stop a server.
 type StopBody struct {
 	Grace *time.Duration `json:"grace,omitempty"` // nanoseconds; the server's own where absent
@@ -29,11 +35,11 @@ func (a *API) listServers(w http.ResponseWriter, _ *http.Request) error {
 }
 
 func (a *API) createServer(w http.ResponseWriter, r *http.Request) error {
-	var spec launcher.Spec
-	if err := readJSON(r, &spec); err != nil {
+	var body CreateBody
+	if err := readJSON(r, &body); err != nil {
 		return err
 	}
-	srv, err := a.manager.Create(r.Context(), spec)
+	srv, err := a.manager.Create(r.Context(), body.Spec, body.Credentials)
 	if err != nil {
 		return err
 	}

@@ -112,9 +112,9 @@ func (c *Client) Server(ctx context.Context, ref string) (launcher.Server, error
 }
 
 // Create begins to boot a server.
-func (c *Client) Create(ctx context.Context, spec launcher.Spec) (launcher.Server, error) {
+func (c *Client) Create(ctx context.Context, body api.CreateBody) (launcher.Server, error) {
 	var srv launcher.Server
-	return srv, c.call(ctx, http.MethodPost, "/servers", nil, spec, &srv)
+	return srv, c.call(ctx, http.MethodPost, "/servers", nil, body, &srv)
 }
 
 // Delete ends a server at once and removes it.

@@ -79,7 +79,7 @@ func newEngine(t *testing.T) (*client.Client, string) {
 				t.Error(err)
 			}
 		}
-		if err := errors.Join(server.Close(), m.Close(), os.RemoveAll(dir)); err != nil {
+		if err := errors.Join(server.Close(), m.Close(), roots.Close(), os.RemoveAll(dir)); err != nil {
 			t.Error(err)
 		}
 	})
@@ -95,7 +95,7 @@ func TestServerThroughTheSocket(t *testing.T) {
 	if list, err := c.Servers(ctx); err != nil || list == nil || len(list) != 0 {
 		t.Errorf("no servers: %v, %v", list, err)
 	}
-	srv, err := c.Create(ctx, launcher.Spec{Name: "web", Image: image})
+	srv, err := c.Create(ctx, api.CreateBody{Spec: launcher.Spec{Name: "web", Image: image}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +175,7 @@ func TestImagesThroughTheSocket(t *testing.T) {
 func TestBadRequests(t *testing.T) {
 	c, image := newEngine(t)
 	ctx := t.Context()
-	if _, err := c.Create(ctx, launcher.Spec{Image: image, Flavor: "huge"}); !errors.Is(err, launcher.ErrInvalid) {
+	if _, err := c.Create(ctx, api.CreateBody{Spec: launcher.Spec{Image: image, Flavor: "huge"}}); !errors.Is(err, launcher.ErrInvalid) {
 		t.Errorf("an unknown flavor: %v", err)
 	}
 	err := c.Output(ctx, "nosuch", client.OutputQuery{}, func(output.Record) error { return nil })

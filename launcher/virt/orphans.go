@@ -41,7 +41,10 @@ func clearOrphans(root string) error {
 			left = append(left, record)
 		}
 	}
-	for _, pattern := range []string{"run/qemu/*.xml.new", "run/qemu/*.pid", "lib/qemu/domain-*"} {
+	for _, pattern := range []string{
+		"run/qemu/*.xml.new", "run/qemu/*.pid", "lib/qemu/domain-*",
+		"lib/qemu/qmp-*/*.pid", "lib/qemu/qmp-*", // QEMU asked what it can do
+	} {
 		found, err := filepath.Glob(filepath.Join(root, pattern))
 		if err != nil {
 			return err

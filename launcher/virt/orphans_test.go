@@ -77,6 +77,7 @@ func TestClearOrphans(t *testing.T) {
 		"lib/qemu/domain-3-" + unborn[:20] + "/socket": "",
 		"lib/qemu/domain-4-" + runs[:20] + "/socket":   "",
 		"lib/qemu/domain-5-" + unsaid[:20] + "/socket": "",
+		"lib/qemu/qmp-Xq3f2a/qmp.pid":                  "1",
 	}
 	for name, content := range files {
 		path := filepath.Join(root, name)
