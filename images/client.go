@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -156,7 +157,7 @@ func (c *client) get(ctx context.Context, url string, prepare func(*http.Request
 		defer resp.Body.Close()
 		err = statusError(resp)
 		if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500 {
-			return &transientError{err}
+			return &transientError{error: err, after: retryAfter(resp)}
 		}
 		return err
 	})
@@ -166,10 +167,23 @@ func (c *client) get(ctx context.Context, url string, prepare func(*http.Request
 	return resp, nil
 }
 
-// transientError may be gone at the next try.
-type transientError struct{ error }
+// transientError may be gone at the next try, which the registry may want to be
+// no sooner than after a while.
+type transientError struct {
+	error
+	after time.Duration
+}
 
 func (e *transientError) Unwrap() error { return e.error }
+
+// retryAfter reads how long a registry wants to be left alone, within reason.
+func retryAfter(resp *http.Response) time.Duration {
+	seconds, err := strconv.Atoi(resp.Header.Get("Retry-After"))
+	if err != nil || seconds < 0 {
+		return 0
+	}
+	return min(time.Duration(seconds)*time.Second, maxAfter)
+}
 
 // requestError sorts what a round trip failed with. Nobody listening, no such
 // host and a certificate nobody vouches for do not change by asking again.
@@ -185,7 +199,7 @@ func requestError(err error) error {
 		case status.StatusCode == http.StatusNotFound:
 			return fmt.Errorf("%w: %w", ErrNotFound, err)
 		case status.StatusCode == http.StatusTooManyRequests, status.StatusCode >= 500:
-			return &transientError{fmt.Errorf("%w: %w", ErrUnavailable, err)}
+			return &transientError{error: fmt.Errorf("%w: %w", ErrUnavailable, err)}
 		}
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
@@ -198,7 +212,7 @@ func requestError(err error) error {
 	switch {
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),
 		errors.As(err, &timeout) && timeout.Timeout() && !errors.Is(err, context.DeadlineExceeded):
-		return &transientError{wrapped}
+		return &transientError{error: wrapped}
 	}
 	return wrapped
 }
@@ -206,6 +220,7 @@ func requestError(err error) error {
 const (
 	maxTries  = 4
 	firstWait = 200 * time.Millisecond
+	maxAfter  = 10 * time.Second
 )
 
 // retry tries again what failed for a transient reason, waiting twice as
@@ -221,7 +236,7 @@ func retry(ctx context.Context, f func() error) error {
 		select {
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), err)
-		case <-time.After(wait):
+		case <-time.After(max(wait, transient.after)):
 		}
 		wait *= 2
 	}

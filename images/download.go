@@ -75,7 +75,7 @@ func (d *download) connect() error {
 	// It does not know ranges: what is known is read again.
 	if _, err := io.CopyN(io.Discard, d.alive(), d.at); err != nil {
 		d.drop()
-		return &transientError{fmt.Errorf("%w: %w", ErrUnavailable, err)}
+		return &transientError{error: fmt.Errorf("%w: %w", ErrUnavailable, err)}
 	}
 	return nil
 }

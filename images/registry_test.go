@@ -182,6 +182,29 @@ func TestUnavailable(t *testing.T) {
 	}
 }
 
+// A registry that asks for patience gets it.
+func TestRetryAfter(t *testing.T) {
+	f := serve(t)
+	push(t, f.host+"/a", runnable(t, 1))
+	var mu sync.Mutex
+	var first time.Time
+	f.answer(func(w http.ResponseWriter, r *http.Request) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		if strings.Contains(r.URL.Path, "/manifests/") && first.IsZero() {
+			first = time.Now()
+			w.Header().Set("Retry-After", "1")
+			w.WriteHeader(http.StatusTooManyRequests)
+			return true
+		}
+		return false
+	})
+	resolve(t, open(t), f.host+"/a", platform)
+	if waited := time.Since(first); waited < time.Second {
+		t.Errorf("asked again after %v", waited)
+	}
+}
+
 func TestCredentials(t *testing.T) {
 	f := serve(t)
 	push(t, f.host+"/a", runnable(t, 1))

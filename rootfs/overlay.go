@@ -23,7 +23,7 @@ import (
 //
 //	upper.img     what the server wrote: ext4 with the directories fs and work
 //	overlay.json  which base it belongs to
-//	upper, lower  while mounted: upper.img, and a link to the base's stack
+//	upper, l      while mounted: upper.img, and a link to the base's stack
 type Overlay struct {
 	Dir  string
 	Base *Base
@@ -45,6 +45,10 @@ type overlayRecord struct {
 const (
 	upperName  = "upper.img"
 	recordName = "overlay.json"
+
+	// maxStack is how many layers overlayfs takes. The link's short name lets
+	// the names of so many fit into the page that mount options may be.
+	maxStack = 500
 )
 
 // Create clones a base into dir, which must exist and hold no overlay. On
@@ -182,7 +186,7 @@ func (o *Overlay) Mount(ctx context.Context, target string) (err error) {
 
 func (o *Overlay) upper() string { return filepath.Join(o.Dir, "upper") }
 
-func (o *Overlay) lower() string { return filepath.Join(o.Dir, "lower") }
+func (o *Overlay) lower() string { return filepath.Join(o.Dir, "l") }
 
 func (o *Overlay) mount(base *Base, points []mountPoint, target string) error {
 	mounted := map[string]bool{}
@@ -205,14 +209,14 @@ func (o *Overlay) mount(base *Base, points []mountPoint, target string) error {
 	names := make([]string, len(base.stack))
 	for i := range names {
 		// overlayfs wants the uppermost first.
-		names[i] = "lower/" + strconv.Itoa(len(names)-1-i)
+		names[i] = "l/" + strconv.Itoa(len(names)-1-i)
 	}
 	// Whatever the host's defaults: the same root everywhere, one st_dev for
 	// all of it.
 	options := "lowerdir=" + strings.Join(names, ":") +
 		",upperdir=upper/fs,workdir=upper/work,index=off,metacopy=off,redirect_dir=off,xino=on"
-	if len(options) >= os.Getpagesize() {
-		return fmt.Errorf("%d layers: %w", len(names), ErrUnsupported)
+	if len(names) > maxStack {
+		return fmt.Errorf("%d layers, of which overlayfs takes %d: %w", len(names), maxStack, ErrUnsupported)
 	}
 	if err := mountFrom(o.Dir, o.source(), target, options); err != nil {
 		return fmt.Errorf("overlayfs of %d layers: %w", len(names), err)

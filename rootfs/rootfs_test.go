@@ -219,7 +219,7 @@ func TestOpenReleasesLayers(t *testing.T) {
 
 func TestManyLayers(t *testing.T) {
 	t.Parallel()
-	for _, n := range []int{260} {
+	for _, n := range []int{420} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			dir := t.TempDir()
 			s := open(t, dir)

@@ -112,6 +112,34 @@ func TestReaderRefuses(t *testing.T) {
 	}
 }
 
+// FuzzReader holds the decoder in use and klauspost's together.
+func FuzzReader(f *testing.F) {
+	one := compress(f, 6, text(500))
+	f.Add(one)
+	f.Add(append(bytes.Clone(one), compress(f, gzip.HuffmanOnly, text(50))...))
+	f.Add(compress(f, gzip.NoCompression, text(100)))
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		const limit = 1 << 20
+		all := func(z io.Reader, err error) ([]byte, error) {
+			if err != nil {
+				return nil, err
+			}
+			return io.ReadAll(io.LimitReader(z, limit))
+		}
+		z, err := NewReader(bytes.NewReader(stream))
+		got, gotErr := all(z, err)
+		if err == nil {
+			z.Close()
+		}
+		k, err := gzip.NewReader(bytes.NewReader(stream))
+		want, wantErr := all(k, err)
+		// klauspost's lets the last of several members be cut short.
+		if wantErr == nil && (gotErr != nil && !errors.Is(gotErr, io.ErrUnexpectedEOF) || !bytes.Equal(got, want)) {
+			t.Errorf("%d bytes, %v; want %d", len(got), gotErr, len(want))
+		}
+	})
+}
+
 func BenchmarkReader(b *testing.B) {
 	stream := compress(b, 6, text(16<<20))
 	b.SetBytes(16 << 20)

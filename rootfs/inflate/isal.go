@@ -156,15 +156,15 @@ func (z *native) step(p []byte) (n int, finished bool, err error) {
 		in = unsafe.SliceData(z.in)
 	}
 	r := C.step(z.state, (*C.uint8_t)(in), &inLeft, (*C.uint8_t)(unsafe.SliceData(p)), &outLeft, &done)
-	z.in = z.in[len(z.in)-int(inLeft):]
-	n = int(total - outLeft)
 	switch {
-	case r >= 0:
-		return n, done != 0, nil
 	case r == C.ISAL_INVALID_WRAPPER:
-		return n, false, gzip.ErrHeader
+		return 0, false, gzip.ErrHeader
 	case r == C.ISAL_INCORRECT_CHECKSUM:
-		return n, false, gzip.ErrChecksum
+		return 0, false, gzip.ErrChecksum
+	case r < 0 || int(inLeft) > len(z.in) || outLeft > total:
+		// After an error the counts mean nothing.
+		return 0, false, fmt.Errorf("gzip: invalid deflate data (%d)", int(r))
 	}
-	return n, false, fmt.Errorf("gzip: invalid deflate data (%d)", int(r))
+	z.in = z.in[len(z.in)-int(inLeft):]
+	return int(total - outLeft), done != 0, nil
 }
