@@ -137,24 +137,32 @@ func (s *sender) json(t messageType, v any) error {
 
 // copy sends what r gives as data of the stream, and its end.
 func (s *sender) copy(st Stream, r io.Reader) error {
+	end, readErr, err := s.data(st, r)
+	if err != nil {
+		return err
+	}
+	endErr := s.message(msgEnd, end.encode())
+	if errors.Is(readErr, io.EOF) {
+		return endErr
+	}
+	return readErr
+}
+
+// data sends what r gives until that fails, with io.EOF too, or sending does. The
+// chunk that follows is the one that could mark the end.
+func (s *sender) data(st Stream, r io.Reader) (next chunk, readErr, sendErr error) {
 	buf := make([]byte, maxData)
-	c := chunk{stream: st}
-	for {
+	for next.stream = st; ; {
 		n, err := r.Read(buf)
 		if n > 0 {
-			c.data = buf[:n]
-			if err := s.message(msgData, c.encode()); err != nil {
-				return err
+			piece := chunk{stream: st, offset: next.offset, data: buf[:n]}
+			if sendErr := s.message(msgData, piece.encode()); sendErr != nil {
+				return next, nil, sendErr
 			}
-			c.offset += int64(n)
+			next.offset += int64(n)
 		}
 		if err != nil {
-			c.data = nil
-			endErr := s.message(msgEnd, c.encode())
-			if errors.Is(err, io.EOF) {
-				return endErr
-			}
-			return err
+			return next, err, nil
 		}
 	}
 }
@@ -209,7 +217,9 @@ func (s *Server) exec(ctx context.Context, stream *yamux.Stream, req ExecRequest
 			continue
 		}
 		outputs.Go(func() {
-			if send.copyOutput(Stdout+Stream(i), r) != nil {
+			// A process's output ends in several ways, and its end goes without
+			// saying: the reply stands for it.
+			if _, _, err := send.data(Stdout+Stream(i), r); err != nil {
 				p.Close()
 			}
 		})
@@ -217,25 +227,6 @@ func (s *Server) exec(ctx context.Context, stream *yamux.Stream, req ExecRequest
 	exit := p.Wait()
 	outputs.Wait()
 	return send.json(msgReply, exit)
-}
-
-// copyOutput is copy without the end, which the reply stands for.
-func (s *sender) copyOutput(st Stream, r io.Reader) error {
-	buf := make([]byte, maxData)
-	c := chunk{stream: st}
-	for {
-		n, err := r.Read(buf)
-		if n > 0 {
-			c.data = buf[:n]
-			if err := s.message(msgData, c.encode()); err != nil {
-				return err
-			}
-			c.offset += int64(n)
-		}
-		if err != nil {
-			return nil //nolint:nilerr // a process's output ends in several ways
-		}
-	}
 }
 
 // feedProcess hands the host's messages to a process, until they end.
