@@ -27,7 +27,6 @@ func (c *cli) server() *cobra.Command {
 
 func (c *cli) serverList() *cobra.Command {
 	var o format.Options
-	var all bool
 	cmd := &cobra.Command{
 		Use: "list", Short: "List servers", Args: cobra.NoArgs,
 		RunE: c.withEngine(func(cmd *cobra.Command, _ []string, engine *client.Client) error {
@@ -43,8 +42,6 @@ func (c *cli) serverList() *cobra.Command {
 			return format.List(cmd.OutOrStdout(), o, columns, rows)
 		}),
 	}
-	cmd.Flags().BoolVarP(&all, "all", "a", false, "accepted and without effect: all servers are listed")
-	_ = cmd.Flags().MarkHidden("all")
 	o.AddListFlags(cmd.Flags())
 	return cmd
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"log/slog"
 	"net"
 	"net/http"
@@ -175,15 +176,9 @@ func domainPrefix(cfg *config.Config) string {
 	if cfg.Libvirt.URI == virt.EmbedURI {
 		return "slipway-"
 	}
-	return fmt.Sprintf("slipway-%08x-", nameHash(cfg.StateDir))
-}
-
-func nameHash(s string) uint32 {
-	h := uint32(2166136261) // FNV-1a
-	for i := range len(s) {
-		h = (h ^ uint32(s[i])) * 16777619
-	}
-	return h
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(cfg.StateDir))
+	return fmt.Sprintf("slipway-%08x-", h.Sum32())
 }
 
 func flavors(cfg *config.Config) []launcher.Flavor {

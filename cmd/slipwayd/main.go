@@ -37,11 +37,10 @@ func main() {
 func run(ctx context.Context, args []string) error {
 	flags := pflag.NewFlagSet("slipwayd", pflag.ContinueOnError)
 	settings := config.AddFlags(flags)
-	idle := flags.Duration("idle-timeout", 0, "end after this long with no server running and no request; 0: never")
+	flags.Duration("idle-timeout", 0, "end after this long with no server running and no request; 0: never")
 	settings.Bind("engine.idle_timeout", flags.Lookup("idle-timeout"))
 	readyFD := flags.Int("ready-fd", -1, "file descriptor to write a byte to when ready")
 	showVersion := flags.Bool("version", false, "print the version and end")
-	_ = idle
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

@@ -65,7 +65,7 @@ func (s *Size) Set(text string) error {
 	return err
 }
 
-// Type is the flag's placeholder in a help text.
+// Type is what a help text says in the place of the flag's value.
 func (*Size) Type() string { return "size" }
 
 // MarshalText and UnmarshalText are String and ParseSize.
