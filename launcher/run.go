@@ -96,12 +96,12 @@ func (r *run) conclude(ctx context.Context, exit *Exit, err error) {
 			s.TaskState = TaskDeleting
 		}
 		if failed {
-			s.VMState, s.Fault, s.FaultCode = VMError, r.fault(err), faultCode(err)
+			s.VMState, s.Fault, s.FaultCode = VMError, message(err), faultCode(err)
 			return
 		}
 		s.VMState = VMStopped
 		if exit == nil {
-			exit = &Exit{Code: codeSlipway, Reason: r.fault(err), At: time.Now().UTC()}
+			exit = &Exit{Code: codeSlipway, Reason: message(err), At: time.Now().UTC()}
 		}
 		s.Exit = exit
 	})
@@ -139,7 +139,8 @@ func faultCode(err error) int {
 	return codeSlipway
 }
 
-func (r *run) fault(err error) string {
+// message is an error's text, empty for none.
+func message(err error) string {
 	if err == nil {
 		return ""
 	}
@@ -273,7 +274,7 @@ func (r *run) session(ctx context.Context) (*Exit, error) {
 		case req := <-r.i.stop:
 			if err := c.Stop(ctx, req.grace); err != nil && !errors.Is(err, agent.ErrNotRunning) {
 				if errors.Is(err, agent.ErrDisconnected) {
-					r.i.stop <- req // for the next session
+					r.askToStop(req) // for the next session
 				}
 				return exit, err
 			}
@@ -355,9 +356,14 @@ func (r *run) launched(ctx context.Context, e agent.Event) error {
 func (r *run) timeUp() {
 	srv, _ := r.i.snapshot()
 	r.m.log.Info("time limit reached", "server", srv.ID)
+	r.askToStop(stopRequest{r.m.grace(&srv)})
+}
+
+// askToStop leaves a request for the session, unless several wait already.
+func (r *run) askToStop(req stopRequest) {
 	select {
-	case r.i.stop <- stopRequest{r.m.grace(&srv)}:
-	default: // it is being stopped as it is
+	case r.i.stop <- req:
+	default:
 	}
 }
 
