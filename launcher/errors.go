@@ -10,6 +10,7 @@ var (
 	ErrNotFound    = errors.New("not found")
 	ErrConflict    = errors.New("conflict")
 	ErrInvalid     = errors.New("invalid")
+	ErrForbidden   = errors.New("forbidden") // a quota does not allow it
 	ErrUnavailable = errors.New("unavailable")
 )
 
@@ -22,7 +23,9 @@ type kindError struct {
 func (e *kindError) Error() string        { return e.msg }
 func (e *kindError) Is(target error) bool { return target == e.kind }
 
-// errorf makes an error of a kind with a message for the user.
+// Errorf makes an error of a kind with a message for the user.
+func Errorf(kind error, format string, args ...any) error { return errorf(kind, format, args...) }
+
 func errorf(kind error, format string, args ...any) error {
 	return &kindError{kind, fmt.Sprintf(format, args...)}
 }

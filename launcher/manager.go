@@ -286,11 +286,11 @@ func (m *Manager) Console(ref string, limit int64) ([]byte, error) {
 // known at once; what comes later is in the server's Fault. Without credentials the
 // engine's own are used.
 func (m *Manager) Create(ctx context.Context, spec Spec, auth *Credentials) (Server, error) {
-	if err := spec.validate(); err != nil {
-		return Server{}, err
-	}
 	flavor, err := spec.flavor(m.cfg.Flavors, m.cfg.DefaultFlavor)
 	if err != nil {
+		return Server{}, err
+	}
+	if err := spec.validate(); err != nil {
 		return Server{}, err
 	}
 	now := time.Now().UTC()

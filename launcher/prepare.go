@@ -70,21 +70,14 @@ func (v Volume) validate() error {
 	return nil
 }
 
-// flavor settles a server's size.
+// flavor settles a server's size, and what the flavor says of its boot.
 func (s *Spec) flavor(known []Flavor, fallback string) (Flavor, error) {
-	name := s.Flavor
-	if name == "" {
-		name = fallback
+	f, err := s.named(known, fallback)
+	if err != nil {
+		return f, err
 	}
-	i := slices.IndexFunc(known, func(f Flavor) bool { return f.Name == name })
-	if i < 0 {
-		var names []string
-		for _, f := range known {
-			names = append(names, f.Name)
-		}
-		return Flavor{}, errorf(ErrInvalid, "no flavor %q: there are %s", name, strings.Join(names, ", "))
-	}
-	f := known[i]
+	s.RootMode = first(s.RootMode, f.ExtraSpecs[SpecRootMode])
+	s.Kernel = first(s.Kernel, f.ExtraSpecs[SpecKernel])
 	if s.VCPUs != 0 {
 		f.VCPUs = s.VCPUs
 	}
@@ -103,6 +96,23 @@ func (s *Spec) flavor(known []Flavor, fallback string) (Flavor, error) {
 		return Flavor{}, errorf(ErrInvalid, "%d bytes of disk: use at least %d MiB", f.Disk, rootfs.MinUpper>>20)
 	}
 	return f, nil
+}
+
+// named returns the flavor that is asked for.
+func (s *Spec) named(known []Flavor, fallback string) (Flavor, error) {
+	if s.Size != nil {
+		return *s.Size, nil
+	}
+	name := first(s.Flavor, fallback)
+	i := slices.IndexFunc(known, func(f Flavor) bool { return f.Name == name })
+	if i < 0 {
+		var names []string
+		for _, f := range known {
+			names = append(names, f.Name)
+		}
+		return Flavor{}, errorf(ErrInvalid, "no flavor %q: there are %s", name, strings.Join(names, ", "))
+	}
+	return known[i], nil
 }
 
 // process merges what the user asked for over what the image says, as docker does:

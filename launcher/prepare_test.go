@@ -84,6 +84,15 @@ func TestFlavor(t *testing.T) {
 	}
 }
 
+func TestFlavorOfItsOwn(t *testing.T) {
+	specs := map[string]string{SpecRootMode: "9p", SpecKernel: "small"}
+	s := Spec{Size: &Flavor{ID: "1", Name: "b", VCPUs: 2, Memory: 1 << 30, Disk: 1 << 30, ExtraSpecs: specs}, Kernel: "mine"}
+	f, err := s.flavor(nil, "a")
+	if err != nil || f.ID != "1" || s.RootMode != "9p" || s.Kernel != "mine" {
+		t.Errorf("flavor %+v, root mode %q, kernel %q, %v", f, s.RootMode, s.Kernel, err)
+	}
+}
+
 func TestNamesMadeUp(t *testing.T) {
 	for in, want := range map[string]string{
 		"web": "web", "My Web_1.example": "my-web-1-example", "---": "server", "日本": "server",

@@ -45,13 +45,26 @@ const (
 	PowerSuspended PowerState = 7
 )
 
-// Flavor is a server's size.
+// Flavor is a server's size. A server keeps its own, whatever becomes of the flavor
+// that it was made by.
 type Flavor struct {
+	ID     string `json:"id,omitempty"` // where Nova's API gave it; else the name is meant
 	Name   string `json:"name"`
 	VCPUs  int    `json:"vcpus"`
 	Memory int64  `json:"memory"` // bytes
 	Disk   int64  `json:"disk"`   // bytes that the server may write to its root
+
+	Ephemeral  int64             `json:"ephemeral,omitempty"` // bytes
+	Swap       int64             `json:"swap,omitempty"`      // bytes
+	ExtraSpecs map[string]string `json:"extra_specs,omitempty"`
 }
+
+// The extra specs of flavors that say how a server boots, where its request does
+// not.
+const (
+	SpecRootMode = "slipway:root_mode"
+	SpecKernel   = "slipway:kernel" // name, digest or file
+)
 
 // Volume is a host directory in a server.
 type Volume struct {
@@ -80,9 +93,11 @@ type Spec struct {
 	Image string `json:"image"` // reference
 
 	Flavor string `json:"flavor,omitempty"`
-	VCPUs  int    `json:"vcpus,omitempty"`  // over the flavor's
-	Memory int64  `json:"memory,omitempty"` // bytes, over the flavor's
-	Disk   int64  `json:"disk,omitempty"`   // bytes, over the flavor's
+	// Size is a flavor itself, in place of the name of a configured one.
+	Size   *Flavor `json:"size,omitempty"`
+	VCPUs  int     `json:"vcpus,omitempty"`  // over the flavor's
+	Memory int64   `json:"memory,omitempty"` // bytes, over the flavor's
+	Disk   int64   `json:"disk,omitempty"`   // bytes, over the flavor's
 
 	Entrypoint *[]string `json:"entrypoint,omitempty"` // empty: none
 	Command    []string  `json:"command,omitempty"`
@@ -117,6 +132,11 @@ type Server struct {
 	ID   string `json:"id"` // UUID
 	Name string `json:"name"`
 	Spec Spec   `json:"spec"`
+	// Project and User are whose server it is, and Group the server group that it is
+	// in; empty for those of the local socket.
+	Project string `json:"project,omitempty"`
+	User    string `json:"user,omitempty"`
+	Group   string `json:"group,omitempty"`
 
 	VMState   VMState   `json:"vm_state"`
 	TaskState TaskState `json:"task_state"`

@@ -132,6 +132,7 @@ var kinds = []struct {
 	{launcher.ErrNotFound, "not_found", http.StatusNotFound},
 	{launcher.ErrConflict, "conflict", http.StatusConflict},
 	{launcher.ErrInvalid, "invalid", http.StatusBadRequest},
+	{launcher.ErrForbidden, "forbidden", http.StatusForbidden},
 	{launcher.ErrUnavailable, "unavailable", http.StatusServiceUnavailable},
 }
 

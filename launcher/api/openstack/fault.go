@@ -64,6 +64,7 @@ var kinds = []struct {
 	{launcher.ErrNotFound, http.StatusNotFound},
 	{launcher.ErrConflict, http.StatusConflict},
 	{launcher.ErrInvalid, http.StatusBadRequest},
+	{launcher.ErrForbidden, http.StatusForbidden},
 	{launcher.ErrUnavailable, http.StatusServiceUnavailable},
 }
 
