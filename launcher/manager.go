@@ -46,6 +46,10 @@ type Config struct {
 	// BootTimeout is how long a guest may take from its domain's start to its
 	// entrypoint's; 0 means two minutes.
 	BootTimeout time.Duration
+	// OutputLimit bounds the output log of servers that do not say.
+	OutputLimit output.Limit
+	// ConsoleLimit is how many bytes a console log may take; 0: any number.
+	ConsoleLimit int64
 	// StopGrace is for servers that do not say; 0 means guest.DefaultGrace.
 	StopGrace time.Duration
 	Log       *slog.Logger
@@ -273,15 +277,6 @@ func (m *Manager) Output(ctx context.Context, ref string, q output.Query, emit f
 	return i.log.Read(ctx, q, emit)
 }
 
-// Console returns the end of the server's console log, at most limit bytes.
-func (m *Manager) Console(ref string, limit int64) ([]byte, error) {
-	i, err := m.find(ref)
-	if err != nil {
-		return nil, err
-	}
-	return tail(filepath.Join(i.dir, consoleFile), limit)
-}
-
 // Create records a new server and begins to boot it. The error is for what can be
 // known at once; what comes later is in the server's Fault. Without credentials the
 // engine's own are used.
@@ -319,7 +314,7 @@ func (m *Manager) add(srv Server) (*instance, error) {
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return nil, fmt.Errorf("make the server's directory: %w", err)
 	}
-	log, err := output.Open(filepath.Join(dir, outputFile))
+	log, err := output.Open(filepath.Join(dir, outputFile), srv.Spec.outputLimit(m.cfg.OutputLimit))
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}

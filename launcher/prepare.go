@@ -12,6 +12,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/slipway-vm/slipway/guest"
+	"github.com/slipway-vm/slipway/launcher/output"
 	"github.com/slipway-vm/slipway/rootfs"
 )
 
@@ -41,6 +42,10 @@ func (s *Spec) validate() error {
 		return errorf(ErrInvalid, "working directory %q is not an absolute path", s.Dir)
 	case s.StopGrace != nil && *s.StopGrace < 0, s.Timeout < 0:
 		return errorf(ErrInvalid, "a negative time makes no sense")
+	case s.LogBytes != nil && *s.LogBytes != 0 && *s.LogBytes < output.MinBytes:
+		return errorf(ErrInvalid, "%d bytes are too few for a log file: use at least %d", *s.LogBytes, output.MinBytes)
+	case s.LogFiles < 0:
+		return errorf(ErrInvalid, "%d log files: use at least 1", s.LogFiles)
 	}
 	if _, err := pullPolicy(s.Pull); err != nil {
 		return err
@@ -113,6 +118,17 @@ func (s *Spec) named(known []Flavor, fallback string) (Flavor, error) {
 		return Flavor{}, errorf(ErrInvalid, "no flavor %q: there are %s", name, strings.Join(names, ", "))
 	}
 	return known[i], nil
+}
+
+// outputLimit is what the server's output log may take.
+func (s *Spec) outputLimit(fallback output.Limit) output.Limit {
+	if s.LogBytes != nil {
+		fallback.Bytes = *s.LogBytes
+	}
+	if s.LogFiles != 0 {
+		fallback.Files = s.LogFiles
+	}
+	return fallback
 }
 
 // process merges what the user asked for over what the image says, as docker does:

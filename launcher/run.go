@@ -168,6 +168,7 @@ func (r *run) supervise(ctx context.Context) (*Exit, error) {
 	if err := r.checkDomain(ctx); err != nil {
 		return nil, err
 	}
+	go r.m.boundConsole(ctx, r.i)
 	if r.half() {
 		var stop context.CancelFunc
 		ctx, stop = r.bootDeadline(ctx)
@@ -391,7 +392,7 @@ func (r *run) keepOutput(ctx context.Context, c *agent.Client) error {
 // guest keeps what is not written, and holds its entrypoint up before it loses any.
 func (r *run) appendOutput(ctx context.Context, s output.Stream, offset int64, data []byte) error {
 	for warned := false; ; {
-		err := r.i.log.Append(s, offset, data)
+		err := r.i.log.Append(ctx, s, offset, data)
 		if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
 			return err
 		}

@@ -115,6 +115,11 @@ type Spec struct {
 	Kernel   string `json:"kernel,omitempty"`
 	Pull     string `json:"pull,omitempty"` // missing, always or never
 
+	// LogBytes bounds one file of the output log, 0 being no bound; LogFiles is how
+	// many there may be.
+	LogBytes *int64 `json:"log_bytes,omitempty"`
+	LogFiles int    `json:"log_files,omitempty"`
+
 	// StopGrace is how long the entrypoint has between its stop signal and its end.
 	StopGrace *time.Duration `json:"stop_grace,omitempty"`
 	// Timeout ends the server, as stopping does, when it has run that long; 0: never.

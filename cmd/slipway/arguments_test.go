@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/slipway-vm/slipway/launcher"
 )
@@ -72,19 +71,5 @@ func TestAbsoluteImage(t *testing.T) {
 	}
 	if _, err := absoluteImage("oci:"); err == nil {
 		t.Error("oci: without a directory is taken")
-	}
-}
-
-func TestParseSince(t *testing.T) {
-	now := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
-	for in, want := range map[string]time.Time{
-		"": {}, "10m": now.Add(-10 * time.Minute), "2026-01-31T11:00:00Z": now.Add(-time.Hour),
-	} {
-		if got, err := parseSince(in, now); err != nil || !got.Equal(want) {
-			t.Errorf("%q: %v, %v", in, got, err)
-		}
-	}
-	if _, err := parseSince("yesterday", now); err == nil {
-		t.Error("yesterday is taken")
 	}
 }

@@ -30,6 +30,7 @@ type bootFlags struct {
 	envFiles   []string
 	volumes    []string
 	entrypoint string
+	logOpts    []string
 	stopGrace  time.Duration
 	detach     bool
 	timeline   bool
@@ -87,6 +88,7 @@ period; a second one ends it at once.`,
 	f.BoolVarP(&b.detach, "detach", "d", false, "print the server's ID once it runs, and leave it running")
 	f.DurationVar(&b.spec.Timeout, "timeout", 0, "stop the server after this `time`")
 	f.DurationVar(&b.stopGrace, "stop-timeout", 0, "`time` between the stop signal and the hard end (default: the engine's)")
+	f.StringArrayVar(&b.logOpts, "log-opt", nil, "`max-size=SIZE` of a file of the output log, -1 for any, or max-file=N of them; can be repeated")
 	f.BoolVar(&b.timeline, "timeline", false, "say at the end how the time of the boot was spent")
 	f.StringVar(&b.progress, "progress", "auto", "show progress: plain, none, or auto: on a terminal")
 	return cmd
@@ -111,6 +113,9 @@ func (b *bootFlags) fill(cmd *cobra.Command, args []string) error {
 			return err
 		}
 		s.Volumes = append(s.Volumes, volume)
+	}
+	if err := logOptions(s, b.logOpts); err != nil {
+		return err
 	}
 	if cmd.Flags().Changed("entrypoint") {
 		s.Entrypoint = &[]string{}
@@ -213,7 +218,7 @@ func (w *watcher) attach(ctx context.Context, here *console) {
 
 // copyOutput copies the entrypoint's output of this run, as it comes.
 func (w *watcher) copyOutput(ctx context.Context, stdout, stderr io.Writer) error {
-	err := w.engine.Output(ctx, w.id, client.OutputQuery{Run: "latest", Follow: true}, func(r output.Record) error {
+	err := w.engine.Output(ctx, w.id, client.OutputQuery{Run: "latest", Follow: true, Hold: true}, func(r output.Record) error {
 		to := stdout
 		if r.Stream == output.Stderr {
 			to = stderr

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"os/signal"
 	"strings"
@@ -15,7 +14,6 @@ import (
 	"github.com/slipway-vm/slipway/cmd/internal/format"
 	"github.com/slipway-vm/slipway/launcher"
 	"github.com/slipway-vm/slipway/launcher/client"
-	"github.com/slipway-vm/slipway/launcher/output"
 )
 
 func (c *cli) server() *cobra.Command {
@@ -125,61 +123,6 @@ func serverFields(s launcher.Server) (fields []string, values []any) {
 	}
 	add("boot_ms", s.Timeline.Total.Milliseconds())
 	return fields, values
-}
-
-func (c *cli) serverLogs() *cobra.Command {
-	var q client.OutputQuery
-	var since string
-	var times, console bool
-	cmd := &cobra.Command{
-		Use: "logs SERVER", Short: "Show what a server's entrypoint has written", Args: cobra.ExactArgs(1),
-		Long: `Show what a server's entrypoint has written, its standard output on standard
-output and its standard error on standard error.`,
-		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
-			if console {
-				return engine.Console(cmd.Context(), args[0], os.Stdout)
-			}
-			var err error
-			if q.Since, err = parseSince(since, time.Now()); err != nil {
-				return err
-			}
-			return engine.Output(cmd.Context(), args[0], q, func(r output.Record) error {
-				to := os.Stdout
-				if r.Stream == output.Stderr {
-					to = os.Stderr
-				}
-				if times {
-					if _, err := fmt.Fprint(to, r.Time.UTC().Format(time.RFC3339Nano), " "); err != nil {
-						return err
-					}
-				}
-				_, err := to.Write(r.Data)
-				return err
-			})
-		}),
-	}
-	f := cmd.Flags()
-	f.BoolVarP(&q.Follow, "follow", "f", false, "go on with what comes, until the server ends")
-	f.StringVarP(&q.Tail, "tail", "n", "", "begin with the last `N` lines")
-	f.StringVar(&since, "since", "", "leave out what is older: a `time` (RFC 3339) or a duration (10m)")
-	f.StringVar(&q.Stream, "stream", "", "only this `stream`: stdout or stderr")
-	f.BoolVarP(&times, "timestamps", "t", false, "begin each piece with the time it arrived")
-	f.BoolVar(&console, "console", false, "the guest's console instead: its kernel's messages")
-	return cmd
-}
-
-func parseSince(s string, now time.Time) (time.Time, error) {
-	if s == "" {
-		return time.Time{}, nil
-	}
-	if d, err := time.ParseDuration(s); err == nil {
-		return now.Add(-d), nil
-	}
-	t, err := time.Parse(time.RFC3339Nano, s)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("--since %q: use a time such as 2026-01-31T12:00:00Z or a duration such as 10m", s)
-	}
-	return t, nil
 }
 
 func (c *cli) serverStart() *cobra.Command {

@@ -24,6 +24,7 @@ import (
 	"github.com/slipway-vm/slipway/launcher/api"
 	"github.com/slipway-vm/slipway/launcher/client"
 	"github.com/slipway-vm/slipway/launcher/host"
+	"github.com/slipway-vm/slipway/launcher/output"
 	"github.com/slipway-vm/slipway/launcher/store"
 	"github.com/slipway-vm/slipway/launcher/virt"
 	"github.com/slipway-vm/slipway/rootfs"
@@ -142,7 +143,9 @@ func (e *engine) openManager(ctx context.Context) error {
 		Hypervisor: e.virt, DomainPrefix: prefix, Store: e.store, Host: here, Init: initPath,
 		Flavors: flavors(cfg), DefaultFlavor: cfg.Boot.Flavor,
 		RootMode: cfg.Boot.Root, Kernel: cfg.Boot.Kernel, MaxImages: int64(cfg.Images.MaxStore),
-		BootTimeout: cfg.Boot.Timeout, StopGrace: cfg.Boot.StopGrace, Log: e.log,
+		OutputLimit:  output.Limit{Bytes: int64(cfg.Logs.MaxSize), Files: int(cfg.Logs.MaxFiles)},
+		ConsoleLimit: int64(cfg.Logs.MaxConsole),
+		BootTimeout:  cfg.Boot.Timeout, StopGrace: cfg.Boot.StopGrace, Log: e.log,
 	})
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +16,8 @@ const FramesType = "application/vnd.slipway.frames"
 
 // A frame is a header of 16 bytes, big-endian, and data: one byte that names the
 // stream (1 standard output, 2 standard error), three zero bytes, the data's
-// length (uint32) and when it arrived (int64, nanoseconds since 1970).
+// length (uint32) and when it arrived (int64, nanoseconds since 1970). A failure
+// on the way is a last frame of stream 0, its data an Error as JSON.
 const frameHeader = 16
 
 // maxFrame bounds a frame's data, in bytes.
@@ -31,7 +33,18 @@ func WriteFrame(w io.Writer, r output.Record) error {
 	return err
 }
 
-// ReadFrame reads a piece of output; the error is io.EOF at the end of the stream.
+// writeFailure ends a stream with the reason why there is no more.
+func writeFailure(w io.Writer, failure error) error {
+	e, _ := asError(failure)
+	b, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	return WriteFrame(w, output.Record{Time: time.Now(), Data: b})
+}
+
+// ReadFrame reads a piece of output; the error is io.EOF at the end of the stream
+// and an *Error where the service failed.
 func ReadFrame(r io.Reader) (output.Record, error) {
 	var h [frameHeader]byte
 	if _, err := io.ReadFull(r, h[:]); err != nil {
@@ -47,6 +60,10 @@ func ReadFrame(r io.Reader) (output.Record, error) {
 			err = io.ErrUnexpectedEOF
 		}
 		return output.Record{}, err
+	}
+	if h[0] == 0 {
+		e := new(Error)
+		return output.Record{}, errors.Join(json.Unmarshal(data, e), e)
 	}
 	return output.Record{
 		Time:   time.Unix(0, int64(binary.BigEndian.Uint64(h[8:]))),

@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strconv"
 	"time"
@@ -74,8 +75,8 @@ func (a *API) watchServer(w http.ResponseWriter, r *http.Request) error {
 }
 
 // serverOutput answers with frames. Its query: stream (stdout or stderr, both
-// where absent), run (the first; "latest"), since (RFC 3339), tail (lines) and
-// follow (true).
+// where absent), run (the first; "latest"), since and until (RFC 3339), tail
+// (lines), follow and hold (true); see [output.Query].
 func (a *API) serverOutput(w http.ResponseWriter, r *http.Request) error {
 	srv, err := a.manager.Server(r.PathValue("server"))
 	if err != nil {
@@ -91,12 +92,16 @@ func (a *API) serverOutput(w http.ResponseWriter, r *http.Request) error {
 	if err := flush.Flush(); err != nil {
 		return err
 	}
-	return a.manager.Output(r.Context(), srv.ID, q, func(rec output.Record) error {
+	err = a.manager.Output(r.Context(), srv.ID, q, func(rec output.Record) error {
 		if err := WriteFrame(w, rec); err != nil {
 			return err
 		}
 		return flush.Flush()
 	})
+	if err != nil && r.Context().Err() == nil {
+		return errors.Join(err, writeFailure(w, err))
+	}
+	return err
 }
 
 func outputQuery(r *http.Request, srv *launcher.Server) (output.Query, error) {
@@ -110,14 +115,18 @@ func outputQuery(r *http.Request, srv *launcher.Server) (output.Query, error) {
 	} else if s != "" {
 		q.Run, err = strconv.Atoi(s)
 	}
-	if s := in.Get("since"); s != "" && err == nil {
-		q.Since, err = time.Parse(time.RFC3339Nano, s)
+	for name, to := range map[string]*time.Time{"since": &q.Since, "until": &q.Until} {
+		if s := in.Get(name); s != "" && err == nil {
+			*to, err = time.Parse(time.RFC3339Nano, s)
+		}
 	}
 	if s := in.Get("tail"); s != "" && err == nil {
 		q.Tail, err = strconv.Atoi(s)
 	}
-	if s := in.Get("follow"); s != "" && err == nil {
-		q.Follow, err = strconv.ParseBool(s)
+	for name, to := range map[string]*bool{"follow": &q.Follow, "hold": &q.Hold} {
+		if s := in.Get(name); s != "" && err == nil {
+			*to, err = strconv.ParseBool(s)
+		}
 	}
 	if err != nil {
 		return q, &Error{"invalid", "output: " + err.Error()}

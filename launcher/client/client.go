@@ -162,8 +162,10 @@ type OutputQuery struct {
 	Stream string // stdout or stderr; both where empty
 	Run    string // "latest"; all where empty
 	Since  time.Time
+	Until  time.Time
 	Tail   string // a number of lines; all where empty
 	Follow bool
+	Hold   bool // nothing is dropped unread: the entrypoint waits instead
 }
 
 func (q OutputQuery) values() url.Values {
@@ -176,11 +178,15 @@ func (q OutputQuery) values() url.Values {
 	set("stream", q.Stream)
 	set("run", q.Run)
 	set("tail", q.Tail)
-	if !q.Since.IsZero() {
-		v.Set("since", q.Since.Format(time.RFC3339Nano))
+	for name, at := range map[string]time.Time{"since": q.Since, "until": q.Until} {
+		if !at.IsZero() {
+			v.Set(name, at.Format(time.RFC3339Nano))
+		}
 	}
-	if q.Follow {
-		v.Set("follow", "true")
+	for name, on := range map[string]bool{"follow": q.Follow, "hold": q.Hold} {
+		if on {
+			v.Set(name, "true")
+		}
 	}
 	return v
 }
@@ -196,6 +202,10 @@ func (c *Client) Output(ctx context.Context, ref string, q OutputQuery, emit fun
 		rec, err := api.ReadFrame(resp.Body)
 		if errors.Is(err, io.EOF) {
 			return nil
+		}
+		var failed *api.Error
+		if errors.As(err, &failed) {
+			return fmt.Errorf("read output: %w", failed)
 		}
 		if err != nil {
 			return fmt.Errorf("read output: the engine has gone: %w", err)

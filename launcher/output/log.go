@@ -1,28 +1,33 @@
 // Package output keeps what a server's entrypoint writes to standard output and
 // standard error, byte for byte, in the order it arrived.
 //
-// A Log is one file of records, appended to by the engine alone. A record is a
-// header of 24 bytes, big-endian, and its data:
+// A Log is a row of files of records, the last appended to by the engine alone.
+// The first is PATH, those that follow PATH.1, PATH.2 and so on. No file grows
+// beyond the limit's bytes: then the next one is begun, and the first goes when
+// there are more than the limit's number. A record is a header of 24 bytes,
+// big-endian, and its data:
 //
 //	0  time     int64   nanoseconds since 1970
 //	8  run      uint32  which start of the server wrote it, from 1
-//	12 stream   uint8   1 standard output, 2 standard error, 0 start of a run
+//	12 stream   uint8   1 standard output, 2 standard error, 0 see below
 //	13          3 zero bytes
 //	16 length   uint32  of the data
 //	20 checksum uint32  CRC-32C of the header before it and the data
 //
-// Within a run each stream has offsets that begin at 0. An appended record is
-// there after the engine's sudden end; one cut short by the host's own end is
-// removed when the log is opened.
+// Within a run each stream has offsets that begin at 0. A record of stream 0
+// begins a run, or a file within one; then its data are the offsets of both
+// streams and the time of the run's first output (int64 each), so that a file
+// can be continued without those before it. An appended record is there after
+// the engine's sudden end; one cut short by the host's own end is removed when
+// the log is opened.
 package output
 
 import (
-	"encoding/binary"
+	"context"
 	"errors"
 	"fmt"
-	"hash/crc32"
-	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -37,82 +42,102 @@ const (
 	Stderr Stream = 2
 )
 
-const (
-	headerSize = 24
-	// maxData bounds a record, so that a damaged length cannot ask for more memory.
-	maxData = 1 << 20
-)
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // ErrGap says that output was to be appended beyond what has arrived.
 var ErrGap = errors.New("output is missing before this offset")
 
-// Record is a piece of output.
-type Record struct {
-	Time   time.Time
-	Run    int
-	Stream Stream
-	Data   []byte
+// Limit bounds what a log takes on disk. The zero Limit is none.
+type Limit struct {
+	Bytes int64 // of one file; 0: any number
+	Files int   // at least 1
 }
+
+// MinBytes is the least that a file of a log can be limited to.
+const MinBytes = 1 << 10
 
 // Log is a server's output. Its methods may be used from several goroutines.
 type Log struct {
-	path string
+	path  string
+	limit Limit
 
-	mu      sync.Mutex
-	file    *os.File
-	size    int64
-	run     int
-	open    bool // the run is still writing
-	offsets [3]int64
-	first   time.Time     // of the run's first output
-	changed chan struct{} // closed and replaced at each change
+	mu       sync.Mutex
+	segments []*segment // in the order of their numbers, one at least
+	run      int
+	open     bool // the run is still writing
+	closed   bool
+	at       place
+	readers  map[*cursor]struct{}
+	changed  chan struct{} // closed and replaced at each change
+	moved    chan struct{} // has one when a reader may have moved on
 }
 
 // Open opens the log at path or makes it, and removes what a crash cut short at
 // its end. A run that was going on is taken to be going on still.
-func Open(path string) (*Log, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	l := &Log{path: path, file: f, changed: make(chan struct{})}
+func Open(path string, limit Limit) (*Log, error) {
+	l := &Log{path: path, limit: limit, readers: map[*cursor]struct{}{}, changed: make(chan struct{}), moved: make(chan struct{}, 1)}
 	if err := l.load(); err != nil {
-		return nil, errors.Join(fmt.Errorf("read log %s: %w", path, err), f.Close())
+		for _, s := range l.segments {
+			err = errors.Join(err, s.file.Close())
+		}
+		return nil, fmt.Errorf("read log %s: %w", path, err)
 	}
 	return l, nil
 }
 
 func (l *Log) load() error {
-	for {
-		r, next, err := readRecord(l.file, l.size)
-		if err != nil {
-			if !errors.Is(err, io.EOF) && !errors.Is(err, errDamaged) {
-				return err
-			}
-			break
-		}
-		if r.Stream == begin {
-			l.beginRun(r.Run)
-		} else {
-			l.note(r)
-		}
-		l.size = next
+	numbers, err := segmentNumbers(l.path)
+	if err != nil {
+		return err
 	}
-	return l.file.Truncate(l.size)
+	if len(numbers) == 0 {
+		numbers = []int{0}
+	}
+	for _, n := range numbers {
+		s, err := openSegment(l.path, n)
+		if err != nil {
+			return err
+		}
+		l.segments = append(l.segments, s)
+	}
+	for {
+		last := l.last()
+		end, err := last.scan(l.replay)
+		if err != nil {
+			return err
+		}
+		if end > 0 || len(l.segments) == 1 {
+			last.size = end
+			return errors.Join(last.file.Truncate(end), l.trim())
+		}
+		// A file that was being begun: the one before it says where we are.
+		l.segments = l.segments[:len(l.segments)-1]
+		if err := errors.Join(os.Remove(segmentPath(l.path, last.number)), last.file.Close()); err != nil {
+			return err
+		}
+	}
 }
 
-func (l *Log) beginRun(run int) {
-	l.run, l.open, l.offsets, l.first = run, true, [3]int64{}, time.Time{}
+// replay takes in a record of the last file.
+func (l *Log) replay(r Record) error {
+	if r.Stream != begin {
+		l.note(r)
+		return nil
+	}
+	at, err := decodePlace(r.Data)
+	if err != nil {
+		return err
+	}
+	l.run, l.open, l.at = r.Run, true, at
+	return nil
 }
 
 func (l *Log) note(r Record) {
-	if l.first.IsZero() {
-		l.first = r.Time
+	if l.at.first.IsZero() {
+		l.at.first = r.Time
 	}
-	l.offsets[r.Stream] += int64(len(r.Data))
+	l.at.offsets[r.Stream] += int64(len(r.Data))
 }
+
+func (l *Log) last() *segment { return l.segments[len(l.segments)-1] }
 
 // Begin starts a run, numbered from 1, with nothing written yet. To begin the run
 // that the log is in again changes nothing.
@@ -123,10 +148,10 @@ func (l *Log) Begin(run int) error {
 		l.open = true
 		return nil
 	}
-	if err := l.append(Record{Time: time.Now(), Run: run, Stream: begin}); err != nil {
+	if err := l.last().append(Record{Time: time.Now(), Run: run, Stream: begin}); err != nil {
 		return err
 	}
-	l.beginRun(run)
+	l.run, l.open, l.at = run, true, place{}
 	l.wake()
 	return nil
 }
@@ -139,113 +164,143 @@ func (l *Log) End() {
 	l.wake()
 }
 
-// Close ends the log's run and releases its file.
+// Close ends the log's run and releases its files, those that are being read when
+// their readers are done.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.open = false
+	l.open, l.closed = false, true
 	l.wake()
-	return l.file.Close()
+	return l.release()
+}
+
+// release closes the files of a closed log once nobody reads.
+func (l *Log) release() error {
+	if !l.closed || len(l.readers) > 0 {
+		return nil
+	}
+	var errs []error
+	for _, s := range l.segments {
+		if !s.dropped {
+			s.dropped = true
+			errs = append(errs, s.file.Close())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Offsets are how many bytes of each stream the run has so far.
 func (l *Log) Offsets() (stdout, stderr int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.offsets[Stdout], l.offsets[Stderr]
+	return l.at.offsets[Stdout], l.at.offsets[Stderr]
 }
 
 // First is when the run's first output arrived; zero while there is none.
 func (l *Log) First() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.first
+	return l.at.first
 }
 
 // Append adds data that stands at offset of a stream in this run. Data that the
 // log has already is dropped; ErrGap is returned where some before it is missing.
-func (l *Log) Append(stream Stream, offset int64, data []byte) error {
+// It waits, until ctx ends, for readers that hold the log.
+func (l *Log) Append(ctx context.Context, stream Stream, offset int64, data []byte) error {
 	if stream != Stdout && stream != Stderr {
 		return fmt.Errorf("no such stream: %d", stream)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	have := l.offsets[stream]
+	have := l.at.offsets[stream]
 	if offset > have {
 		return fmt.Errorf("%w: have %d, got %d", ErrGap, have, offset)
 	}
 	if offset+int64(len(data)) <= have {
 		return nil
 	}
-	data = data[have-offset:]
-	for len(data) > 0 {
-		n := min(len(data), maxData)
+	defer l.wake()
+	for data = data[have-offset:]; len(data) > 0; {
+		n := l.room(len(data))
+		if n == 0 {
+			if err := l.rotate(ctx); err != nil {
+				return err
+			}
+			n = l.room(len(data))
+		}
 		r := Record{Time: time.Now(), Run: l.run, Stream: stream, Data: data[:n]}
-		if err := l.append(r); err != nil {
+		if err := l.last().append(r); err != nil {
 			return err
 		}
 		l.note(r)
 		data = data[n:]
 	}
-	l.wake()
 	return nil
+}
+
+// room is how many of n bytes the next record of the last file can have; 0 means
+// that the next file is to be begun.
+func (l *Log) room(n int) int {
+	n = min(n, maxData)
+	if l.limit.Bytes == 0 {
+		return n
+	}
+	left := l.limit.Bytes - l.last().size - headerSize
+	// A record is not cut for the sake of a few bytes, unless no file has room for
+	// the whole of it.
+	if left < int64(n) && l.last().size > headerSize+placeSize {
+		return 0
+	}
+	return int(min(int64(n), max(left, 1)))
+}
+
+// rotate begins the next file, and drops the first if there are too many then.
+// The caller holds the lock, which is released while it waits.
+func (l *Log) rotate(ctx context.Context) error {
+	for len(l.segments) >= l.limit.Files && l.held(l.segments[0]) {
+		l.mu.Unlock()
+		var err error
+		select {
+		case <-l.moved:
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+		l.mu.Lock()
+		if err != nil {
+			return err
+		}
+	}
+	s, err := openSegment(l.path, l.last().number+1)
+	if err != nil {
+		return fmt.Errorf("begin the log's next file: %w", err)
+	}
+	if err := s.append(Record{Time: time.Now(), Run: l.run, Stream: begin, Data: l.at.encode()}); err != nil {
+		return errors.Join(err, os.Remove(segmentPath(l.path, s.number)), s.file.Close())
+	}
+	l.segments = append(l.segments, s)
+	return l.trim()
+}
+
+// trim drops the first files where there are more than the limit allows. Readers
+// that are in one read it to its end.
+func (l *Log) trim() error {
+	if l.limit.Bytes == 0 {
+		return nil
+	}
+	var errs []error
+	for len(l.segments) > max(l.limit.Files, 1) {
+		s := l.segments[0]
+		l.segments = slices.Delete(l.segments, 0, 1)
+		s.dropped = true
+		errs = append(errs, os.Remove(segmentPath(l.path, s.number)))
+		if s.readers == 0 {
+			errs = append(errs, s.file.Close())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (l *Log) wake() {
 	close(l.changed)
 	l.changed = make(chan struct{})
-}
-
-func (l *Log) append(r Record) error {
-	buf := make([]byte, headerSize, headerSize+len(r.Data))
-	binary.BigEndian.PutUint64(buf[0:], uint64(r.Time.UnixNano()))
-	binary.BigEndian.PutUint32(buf[8:], uint32(r.Run))
-	buf[12] = byte(r.Stream)
-	binary.BigEndian.PutUint32(buf[16:], uint32(len(r.Data)))
-	buf = append(buf, r.Data...)
-	binary.BigEndian.PutUint32(buf[20:], checksum(buf[:20], r.Data))
-	n, err := l.file.WriteAt(buf, l.size)
-	if err != nil {
-		// What was written of it must not stand before the next record.
-		return errors.Join(fmt.Errorf("write log: %w", err), l.file.Truncate(l.size))
-	}
-	l.size += int64(n)
-	return nil
-}
-
-func checksum(header, data []byte) uint32 {
-	return crc32.Update(crc32.Checksum(header, castagnoli), castagnoli, data)
-}
-
-var errDamaged = errors.New("damaged record")
-
-// readRecord reads the record at an offset and says where the next one begins.
-func readRecord(f io.ReaderAt, at int64) (Record, int64, error) {
-	var h [headerSize]byte
-	if n, err := f.ReadAt(h[:], at); err != nil {
-		if n > 0 && errors.Is(err, io.EOF) {
-			err = errDamaged
-		}
-		return Record{}, at, err
-	}
-	length := binary.BigEndian.Uint32(h[16:])
-	if length > maxData || h[12] > byte(Stderr) {
-		return Record{}, at, errDamaged
-	}
-	data := make([]byte, length)
-	if _, err := f.ReadAt(data, at+headerSize); err != nil {
-		if errors.Is(err, io.EOF) {
-			err = errDamaged
-		}
-		return Record{}, at, err
-	}
-	if checksum(h[:20], data) != binary.BigEndian.Uint32(h[20:]) {
-		return Record{}, at, errDamaged
-	}
-	return Record{
-		Time:   time.Unix(0, int64(binary.BigEndian.Uint64(h[0:]))),
-		Run:    int(binary.BigEndian.Uint32(h[8:])),
-		Stream: Stream(h[12]),
-		Data:   data,
-	}, at + headerSize + int64(length), nil
 }

@@ -41,6 +41,9 @@ var checks = map[string]func(*Config) error{
 	"boot.kernel":         func(c *Config) error { return notEmpty(c.Boot.Kernel) },
 	"boot.timeout":        func(c *Config) error { return atLeast(c.Boot.Timeout, time.Second) },
 	"boot.stop_grace":     func(c *Config) error { return atLeast(c.Boot.StopGrace, 0) },
+	"logs.max_size":       func(c *Config) error { return zeroOr(c.Logs.MaxSize, 64*KiB) },
+	"logs.max_files":      func(c *Config) error { return atLeast(c.Logs.MaxFiles, 1) },
+	"logs.max_console":    func(c *Config) error { return zeroOr(c.Logs.MaxConsole, 64*KiB) },
 	"images.insecure_registries": func(c *Config) error {
 		return each(c.Images.InsecureRegistries, host)
 	},
@@ -141,6 +144,14 @@ func atLeast[T time.Duration | Size | int64](v, least T) error {
 		return fmt.Errorf("%v is less than %v", v, least)
 	}
 	return nil
+}
+
+// zeroOr takes 0 for no limit.
+func zeroOr(v, least Size) error {
+	if v == 0 {
+		return nil
+	}
+	return atLeast(v, least)
 }
 
 func host(s string) error {

@@ -34,6 +34,7 @@ type Config struct {
 	Engine   Engine   `key:"engine"`
 	Libvirt  Libvirt  `key:"libvirt"`
 	Boot     Boot     `key:"boot"`
+	Logs     Logs     `key:"logs"`
 	Images   Images   `key:"images"`
 	Flavors  []Flavor `key:"flavors"`
 }
@@ -62,6 +63,13 @@ type Boot struct {
 	Kernel    string        `key:"kernel"`
 	Timeout   time.Duration `key:"timeout"`
 	StopGrace time.Duration `key:"stop_grace"`
+}
+
+// Logs bounds what is kept of servers' output and consoles.
+type Logs struct {
+	MaxSize    Size  `key:"max_size"` // of one file; 0: no limit
+	MaxFiles   int64 `key:"max_files"`
+	MaxConsole Size  `key:"max_console"` // 0: no limit
 }
 
 // Images is about registries and about what an image may take.
@@ -96,6 +104,7 @@ func Default() *Config {
 			Timeout:   2 * time.Minute,
 			StopGrace: 10 * time.Second,
 		},
+		Logs: Logs{MaxSize: 20 * MiB, MaxFiles: 5, MaxConsole: 4 * MiB},
 		Images: Images{
 			InsecureRegistries: []string{},
 			Mirrors:            map[string][]string{},
