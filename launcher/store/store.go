@@ -26,6 +26,7 @@ var migrations = []string{
 		record  BLOB NOT NULL
 	) STRICT;
 	CREATE INDEX servers_created ON servers (created, id);`,
+	recordsTable,
 }
 
 // Store is an open file of records. It implements launcher.Store.
