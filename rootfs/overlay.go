@@ -211,12 +211,9 @@ func (o *Overlay) mount(base *Base, points []mountPoint, target string) error {
 		// overlayfs wants the uppermost first.
 		names[i] = "l/" + strconv.Itoa(len(names)-1-i)
 	}
-	// Whatever the host's defaults: the same root everywhere, one st_dev for
-	// all of it.
-	options := "lowerdir=" + strings.Join(names, ":") +
-		",upperdir=upper/fs,workdir=upper/work,index=off,metacopy=off,redirect_dir=off,xino=on"
-	if len(names) > maxStack {
-		return fmt.Errorf("%d layers, of which overlayfs takes %d: %w", len(names), maxStack, ErrUnsupported)
+	options := "lowerdir=" + strings.Join(names, ":") + ",upperdir=upper/fs,workdir=upper/work," + overlayOptions
+	if err := checkDepth(len(names)); err != nil {
+		return err
 	}
 	if err := mountFrom(o.Dir, o.source(), target, options); err != nil {
 		return fmt.Errorf("overlayfs of %d layers: %w", len(names), err)
@@ -259,6 +256,13 @@ func (o *Overlay) mountUpper(mounted map[string]bool) error {
 // mounted twice is one file system.
 func (o *Overlay) attachUpper(target string) error {
 	image := filepath.Join(o.Dir, upperName)
+	locked, err := lockedByQEMU(image)
+	if err != nil {
+		return fmt.Errorf("upper.img: %w", err)
+	}
+	if locked {
+		return fmt.Errorf("upper.img is a disk of a running QEMU: %w", ErrBusy)
+	}
 	for deadline := time.Now().Add(300 * time.Millisecond); ; time.Sleep(10 * time.Millisecond) {
 		device, err := loopOf(image)
 		if err != nil {
@@ -284,7 +288,7 @@ func (o *Overlay) attachUpper(target string) error {
 }
 
 func mountUpper(device, target string) error {
-	err := unix.Mount(device, target, "ext4", unix.MS_NODEV|unix.MS_NOSUID, "discard,noinit_itable")
+	err := unix.Mount(device, target, "ext4", unix.MS_NODEV|unix.MS_NOSUID, upperOptions)
 	if err != nil {
 		return fmt.Errorf("mount upper.img: %w", err)
 	}
