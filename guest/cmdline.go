@@ -41,6 +41,8 @@ type CommandLineOptions struct {
 	Machine Machine
 	Accel   Accel
 	Root    RootMode // empty with Probe
+	Seed    int64    // bytes of the seed on the first disk, with RootBlock
+	Share   RootMode // how volumes reach a guest with RootBlock; empty: none
 	Probe   bool
 	Debug   bool // kernel messages of every level, and init's steps
 	// TSCKHz is the host's TSC frequency, required for microvm under TCG.
@@ -96,6 +98,11 @@ func CommandLine(o CommandLineOptions) string {
 	switch {
 	case o.Probe:
 		args = append(args, ArgProbe)
+	case o.Root == RootBlock:
+		args = append(args, fmt.Sprintf("%s=%s:%d", ArgRoot, o.Root, o.Seed))
+		if o.Share != "" {
+			args = append(args, fmt.Sprintf("%s=%s:%s", ArgShare, o.Share, ShareTag))
+		}
 	case o.Root != "":
 		args = append(args, fmt.Sprintf("%s=%s:%s", ArgRoot, o.Root, ShareTag))
 	}

@@ -20,6 +20,10 @@ func TestCommandLine(t *testing.T) {
 			CommandLineOptions{Machine: MachinePC, Accel: AccelKVM, Probe: true},
 			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd cryptomgr.notests quiet loglevel=4 slipway.probe",
 		},
+		{
+			CommandLineOptions{Machine: MachinePC, Accel: AccelKVM, Root: RootBlock, Seed: 8192, Share: Root9P},
+			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd cryptomgr.notests quiet loglevel=4 slipway.root=block:8192 slipway.share=9p:slipway",
+		},
 	} {
 		if got := CommandLine(test.o); got != test.want {
 			t.Errorf("%+v:\n%s\nwant\n%s", test.o, got, test.want)

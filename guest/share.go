@@ -13,6 +13,9 @@ type (
 	Host     = share.Host
 	Module   = share.Module
 	RootMode = share.RootMode
+
+	Disks     = share.Disks
+	Directory = share.Directory
 )
 
 // See package share.
@@ -25,13 +28,20 @@ const (
 
 	AgentPort = share.AgentPort
 
+	DiskBase      = share.DiskBase
+	DiskUpper     = share.DiskUpper
+	DisksFile     = share.DisksFile
+	LayersPerDisk = share.LayersPerDisk
+
 	ArgRoot   = share.ArgRoot
+	ArgShare  = share.ArgShare
 	ArgProbe  = share.ArgProbe
 	ArgDebug  = share.ArgDebug
 	ProbeLine = share.ProbeLine
 
 	RootVirtioFS = share.RootVirtioFS
 	Root9P       = share.Root9P
+	RootBlock    = share.RootBlock
 
 	ModuleRoot  = share.ModuleRoot
 	ModuleIndex = share.ModuleIndex

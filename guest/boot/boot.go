@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -141,27 +140,6 @@ func (g *guestState) mark(step string) {
 }
 
 func (g *guestState) requestPowerOff() { g.once.Do(func() { close(g.powerOff) }) }
-
-func (g *guestState) mountShare() error {
-	mode, tag, ok := strings.Cut(g.cmdline.root, ":")
-	if !ok {
-		return fmt.Errorf("%s=%q on the kernel command line is not MODE:TAG", share.ArgRoot, g.cmdline.root)
-	}
-	if err := os.MkdirAll(shareDir, 0o755); err != nil {
-		return err
-	}
-	switch share.RootMode(mode) {
-	case share.RootVirtioFS:
-		return mount{source: tag, target: shareDir, fstype: "virtiofs"}.do()
-	case share.Root9P:
-		// With cache=mmap programs can map files writably. Its caches that keep
-		// more, loose among them, write back later, and a guest whose disk is
-		// full then hangs where it should be told.
-		return mount{source: tag, target: shareDir, fstype: "9p",
-			data: "trans=virtio,version=9p2000.L,msize=512000,access=client,posixacl,cache=mmap"}.do()
-	}
-	return fmt.Errorf("unknown root mode %q", mode)
-}
 
 func (g *guestState) readSeed() error {
 	data, err := os.ReadFile(filepath.Join(shareDir, share.SpecFile))

@@ -10,6 +10,7 @@ import (
 // cmdline is what init reads from the kernel command line.
 type cmdline struct {
 	root  string
+	share string
 	probe bool
 	debug bool
 	words []string
@@ -30,6 +31,8 @@ func parseCommandLine(s string) cmdline {
 		switch name {
 		case share.ArgRoot:
 			c.root = value
+		case share.ArgShare:
+			c.share = value
 		case share.ArgProbe:
 			c.probe = true
 		case share.ArgDebug:

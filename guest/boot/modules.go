@@ -142,9 +142,7 @@ func (g *guestState) loadModules() error {
 			g.later = append(g.later, name)
 		}
 	}
-	if strings.HasPrefix(g.cmdline.root, string(share.Root9P)+":") {
-		now = append(now, "9p")
-	}
+	now = append(now, g.cmdline.fileSystems()...)
 	return l.loadAll(now)
 }
 

@@ -11,7 +11,7 @@ import (
 // written is lost, then the machine. It does not return.
 func powerOff() {
 	_ = unix.Kill(-1, unix.SIGKILL)
-	unmountShare()
+	unmountRoot()
 	unix.Sync()
 	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
 	// A machine without a way to power off can at least reset, which ends
@@ -21,15 +21,16 @@ func powerOff() {
 	os.Exit(1)
 }
 
-// unmountShare waits a moment for killed processes to leave the share.
-func unmountShare() {
+// unmountSoon waits a moment for killed processes to leave what is mounted at
+// dir.
+func unmountSoon(dir string) {
 	for range 100 {
-		err := unix.Unmount(shareDir, unix.UMOUNT_NOFOLLOW)
+		err := unix.Unmount(dir, unix.UMOUNT_NOFOLLOW)
 		if err != unix.EBUSY {
 			return
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
 	unix.Sync()
-	_ = unix.Unmount(shareDir, unix.MNT_DETACH)
+	_ = unix.Unmount(dir, unix.MNT_DETACH)
 }

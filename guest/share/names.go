@@ -14,7 +14,8 @@ const AgentPort = "org.slipway.agent.0"
 
 // Kernel arguments read by slipway-init.
 const (
-	ArgRoot  = "slipway.root"  // slipway.root=MODE:TAG
+	ArgRoot  = "slipway.root"  // slipway.root=MODE:TAG, slipway.root=block:BYTES
+	ArgShare = "slipway.share" // slipway.share=MODE:TAG, volumes beside a block root
 	ArgProbe = "slipway.probe" // print ProbeLine and power off
 	ArgDebug = "slipway.debug" // log each step on the console
 )
@@ -29,6 +30,7 @@ type RootMode string
 const (
 	RootVirtioFS RootMode = "virtiofs"
 	Root9P       RootMode = "9p"
+	RootBlock    RootMode = "block"
 )
 
 // Module is a kernel module that guests may need. The initramfs carries a list

@@ -1,0 +1,62 @@
+package share
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// In the root mode block the guest has no share but disks, which it knows by
+// their serials. The base disks hold one thing after the other: first, on
+// base0, the seed, a tar archive of the directory SeedDir of as many bytes as the
+// kernel argument slipway.root=block:BYTES says; then the layer images, the
+// lowest first, LayersPerDisk of them on each disk. DiskUpper is upper.img.
+const (
+	DiskBase  = "slipway-base"  // with the disk's number behind it
+	DiskUpper = "slipway-upper" // a virtio disk's serial has 20 characters at most
+	DisksFile = "seed/disks.json"
+)
+
+// LayersPerDisk is less than the 255 partitions that Linux takes on a disk: a
+// layer image becomes a partition, though no table says so.
+const LayersPerDisk = 250
+
+// SectorSize is what the sizes of seed and layers are multiples of, in bytes.
+const SectorSize = 512
+
+// Disks says what is on the disks: the content of DisksFile.
+type Disks struct {
+	// Layers are the layer images' sizes in bytes.
+	Layers []int64 `json:"layers"`
+	// Options are overlayfs' besides the directories, UpperOptions ext4's.
+	Options      string `json:"options"`
+	UpperOptions string `json:"upperOptions"`
+	// Root is what the directory fs of a new upper.img becomes.
+	Root Directory `json:"root"`
+}
+
+// Directory is the attributes of a directory.
+type Directory struct {
+	Mode   uint32            `json:"mode"` // permissions, as in stat(2)
+	UID    uint32            `json:"uid"`
+	GID    uint32            `json:"gid"`
+	Sec    int64             `json:"sec"` // modification time
+	Nsec   uint32            `json:"nsec"`
+	Xattrs map[string][]byte `json:"xattrs,omitempty"`
+}
+
+// ParseDisks reads and validates what is on the disks.
+func ParseDisks(data []byte) (*Disks, error) {
+	var d Disks
+	if err := json.Unmarshal(data, &d); err != nil {
+		return nil, fmt.Errorf("list of disks: %w", err)
+	}
+	if len(d.Layers) == 0 {
+		return nil, fmt.Errorf("list of disks: no layers")
+	}
+	for i, n := range d.Layers {
+		if n <= 0 || n%SectorSize != 0 {
+			return nil, fmt.Errorf("list of disks: layer %d has %d bytes", i, n)
+		}
+	}
+	return &d, nil
+}
