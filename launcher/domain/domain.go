@@ -33,8 +33,12 @@ type Spec struct {
 	Initramfs   string
 	CommandLine string
 
-	RootMode  guest.RootMode
-	Share     string // the host directory that the guest gets, tagged guest.ShareTag
+	// Disks are attached in this order.
+	Disks []Disk
+	// ShareMode says how the guest gets the share, by virtiofs or 9p; where it is
+	// empty the guest has disks alone.
+	ShareMode guest.RootMode
+	Share     string // the host directory that is shared, tagged guest.ShareTag
 	Virtiofsd string // path of virtiofsd; libvirt's own choice where empty
 	// OwnShare says that nobody but the guest changes the share, so that a guest
 	// may cache it for good by virtiofs. (Measured under TCG: a program starts in
@@ -75,7 +79,7 @@ func (s Spec) XML() (string, error) {
 		OnCrash:    "destroy",
 		Devices:    s.devices(),
 	}
-	if s.RootMode == guest.RootVirtioFS {
+	if s.ShareMode == guest.RootVirtioFS {
 		// virtiofsd maps the guest's memory.
 		d.MemoryBacking = &libvirtxml.DomainMemoryBacking{
 			MemorySource: &libvirtxml.DomainMemorySource{Type: "memfd"},
@@ -104,13 +108,20 @@ func (s Spec) validate() error {
 			return fmt.Errorf("domain %s: %s %q is not an absolute path", s.Name, p.what, p.path)
 		}
 	}
+	for _, d := range s.Disks {
+		if err := d.validate(); err != nil {
+			return fmt.Errorf("domain %s: %w", s.Name, err)
+		}
+	}
 	switch {
 	case s.Machine != guest.MachineMicroVM && s.Machine != guest.MachinePC:
 		return fmt.Errorf("domain %s: unknown machine type %q", s.Name, s.Machine)
 	case s.Accel != guest.AccelKVM && s.Accel != guest.AccelTCG:
 		return fmt.Errorf("domain %s: unknown accelerator %q", s.Name, s.Accel)
-	case s.RootMode != guest.RootVirtioFS && s.RootMode != guest.Root9P:
-		return fmt.Errorf("domain %s: unknown root mode %q", s.Name, s.RootMode)
+	case s.ShareMode != "" && s.ShareMode != guest.RootVirtioFS && s.ShareMode != guest.Root9P:
+		return fmt.Errorf("domain %s: unknown share mode %q", s.Name, s.ShareMode)
+	case s.ShareMode == "" && len(s.Disks) == 0:
+		return fmt.Errorf("domain %s: neither a share nor disks", s.Name)
 	case s.VCPUs == 0 || s.Memory <= 0:
 		return errors.New("domain " + s.Name + ": no processors or no memory")
 	}
@@ -140,7 +151,8 @@ func (s Spec) devices() *libvirtxml.DomainDeviceList {
 			{Type: "usb", Model: "none"},
 			{Type: "virtio-serial", Index: &controller, Address: s.address()},
 		},
-		Filesystems: []libvirtxml.DomainFilesystem{s.filesystem()},
+		Disks:       s.disks(),
+		Filesystems: s.filesystems(),
 		Serials: []libvirtxml.DomainSerial{{
 			Source: &libvirtxml.DomainChardevSource{
 				File: &libvirtxml.DomainChardevSourceFile{Path: s.ConsoleLog, Append: "on"},
@@ -159,6 +171,13 @@ func (s Spec) devices() *libvirtxml.DomainDeviceList {
 	}
 }
 
+func (s Spec) filesystems() []libvirtxml.DomainFilesystem {
+	if s.ShareMode == "" {
+		return nil
+	}
+	return []libvirtxml.DomainFilesystem{s.filesystem()}
+}
+
 func (s Spec) filesystem() libvirtxml.DomainFilesystem {
 	fs := libvirtxml.DomainFilesystem{
 		AccessMode: "passthrough",
@@ -166,7 +185,7 @@ func (s Spec) filesystem() libvirtxml.DomainFilesystem {
 		Target:     &libvirtxml.DomainFilesystemTarget{Dir: guest.ShareTag},
 		Address:    s.address(),
 	}
-	if s.RootMode == guest.RootVirtioFS {
+	if s.ShareMode == guest.RootVirtioFS {
 		fs.Driver = &libvirtxml.DomainFilesystemDriver{Type: "virtiofs", Queue: 1024}
 		fs.Binary = &libvirtxml.DomainFilesystemBinary{Path: s.Virtiofsd, XAttr: "on"}
 		if s.OwnShare {

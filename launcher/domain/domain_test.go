@@ -17,8 +17,15 @@ func spec() Spec {
 		Name: "slipway-1", UUID: "6ba7b810-9dad-11d1-80b4-00c04fd430c8", Title: "web",
 		Machine: guest.MachineMicroVM, Accel: guest.AccelTCG, VCPUs: 2, Memory: 512<<20 + 1,
 		Kernel: "/k/vmlinux", Initramfs: "/k/initramfs", CommandLine: "console=ttyS0 a=<b>",
-		RootMode: guest.RootVirtioFS, Share: "/s/share", Virtiofsd: "/usr/libexec/virtiofsd",
+		ShareMode: guest.RootVirtioFS, Share: "/s/share", Virtiofsd: "/usr/libexec/virtiofsd",
 		Emulator: "/usr/bin/qemu-system-x86_64", ConsoleLog: "/s/console.log", AgentSocket: "/s/agent.sock",
+	}
+}
+
+func disks() []Disk {
+	return []Disk{
+		{Path: "/s/base0.vmdk", Serial: "slipway-base0", Format: FormatVMDK, ReadOnly: true},
+		{Path: "/s/upper.img", Serial: "slipway-upper", Format: FormatRaw},
 	}
 }
 
@@ -26,9 +33,14 @@ func TestXML(t *testing.T) {
 	for name, change := range map[string]func(*Spec){
 		"microvm-tcg-virtiofs": func(*Spec) {},
 		"own-share":            func(s *Spec) { s.OwnShare = true },
-		"microvm-kvm-9p":       func(s *Spec) { s.Accel, s.RootMode = guest.AccelKVM, guest.Root9P },
+		"microvm-kvm-9p":       func(s *Spec) { s.Accel, s.ShareMode = guest.AccelKVM, guest.Root9P },
 		"pc-tcg-virtiofs":      func(s *Spec) { s.Machine = guest.MachinePC },
-		"pc-kvm-9p":            func(s *Spec) { s.Machine, s.Accel, s.RootMode = guest.MachinePC, guest.AccelKVM, guest.Root9P },
+		"pc-kvm-9p":            func(s *Spec) { s.Machine, s.Accel, s.ShareMode = guest.MachinePC, guest.AccelKVM, guest.Root9P },
+		"pc-tcg-block": func(s *Spec) {
+			s.Machine, s.ShareMode, s.Virtiofsd = guest.MachinePC, "", ""
+			s.Disks = disks()
+		},
+		"microvm-kvm-block": func(s *Spec) { s.Accel, s.Disks = guest.AccelKVM, disks() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := spec()
@@ -60,7 +72,7 @@ func TestRefused(t *testing.T) {
 		"share":        func(s *Spec) { s.Share = "" },
 		"machine type": func(s *Spec) { s.Machine = "q35" },
 		"accelerator":  func(s *Spec) { s.Accel = "" },
-		"root mode":    func(s *Spec) { s.RootMode = "nfs" },
+		"share mode":   func(s *Spec) { s.ShareMode = "nfs" },
 		"no memory":    func(s *Spec) { s.Memory = 0 },
 	} {
 		s := spec()
