@@ -44,13 +44,20 @@ func (r *run) spawn(ctx context.Context) error {
 		return err
 	}
 	r.m.trim(ctx, nil)
+	// Layer images that are disks are in use once the domain has opened them.
+	release, err := r.m.cfg.Roots.Hold(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 	cloned := time.Now()
 	r.step(StepClone)
-	if err := r.furnish(ctx, &srv, process); err != nil {
+	disks, err := r.furnish(ctx, &srv, process)
+	if err != nil {
 		return err
 	}
 	r.i.set(func(s *Server) { s.Timeline.Clone += time.Since(cloned) })
-	spec, err := r.domainSpec(ctx, &srv, kernel, programs)
+	spec, err := r.domainSpec(ctx, &srv, kernel, programs, disks)
 	if err != nil {
 		return err
 	}
@@ -76,7 +83,11 @@ func (r *run) spawn(ctx context.Context) error {
 func (r *run) step(name string) { r.i.set(func(s *Server) { s.Step = name }) }
 
 // programs are what a domain is run with.
-type programs struct{ emulator, virtiofsd string }
+type programs struct {
+	emulator, virtiofsd string
+	// share is how the share reaches the guest; empty, it does not.
+	share guest.RootMode
+}
 
 // programs finds out, before any work is done in vain, whether the host has what
 // the server's domain needs.
@@ -84,8 +95,22 @@ func (m *Manager) programs(srv *Server) (p programs, err error) {
 	if p.emulator, err = m.cfg.Host.Emulator(); err != nil {
 		return p, err
 	}
-	if srv.RootMode == string(guest.RootVirtioFS) {
+	switch guest.RootMode(srv.RootMode) {
+	case guest.RootVirtioFS:
+		p.share = guest.RootVirtioFS
 		p.virtiofsd, err = m.cfg.Host.Virtiofsd()
+	case guest.Root9P:
+		p.share = guest.Root9P
+	case guest.RootBlock:
+		if len(srv.Spec.Volumes) == 0 {
+			break
+		}
+		p.share = guest.RootVirtioFS
+		if found, err := m.cfg.Host.Virtiofsd(); err == nil {
+			p.virtiofsd = found
+		} else {
+			p.share = guest.Root9P
+		}
 	}
 	return p, err
 }
@@ -164,32 +189,38 @@ func (r *run) pullProgress(p PullProgress) {
 	})
 }
 
-// furnish mounts the root in the share, looks whether the entrypoint can be
-// started in it, and writes the seed.
-func (r *run) furnish(ctx context.Context, srv *Server, spec *guest.Spec) error {
+// furnish brings together what the guest is given: the seed, the volumes and the
+// root, mounted in the share or as disks.
+func (r *run) furnish(ctx context.Context, srv *Server, spec *guest.Spec) (*disks, error) {
 	overlay, err := r.m.cfg.Roots.Overlay(r.i.dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := makeShare(r.i.dir, srv.Spec.Volumes); err != nil {
-		return err
+		return nil, err
 	}
 	share := filepath.Join(r.i.dir, shareDir)
 	if err := r.writeSeed(srv, spec, share); err != nil {
-		return err
+		return nil, err
 	}
-	if err := mountShare(r.i.dir, srv.Spec.Volumes); err != nil {
-		return err
+	block := guest.RootMode(srv.RootMode) == guest.RootBlock
+	if !block || len(srv.Spec.Volumes) > 0 {
+		if err := mountShare(r.i.dir, srv.Spec.Volumes); err != nil {
+			return nil, err
+		}
+	}
+	if block {
+		return makeDisks(ctx, r.i.dir, overlay)
 	}
 	root := filepath.Join(share, guest.RootDir)
 	if err := overlay.Mount(ctx, root); err != nil {
-		return fmt.Errorf("mount the root: %w", err)
+		return nil, fmt.Errorf("mount the root: %w", err)
 	}
 	// A volume may bring the entrypoint or its users; then only the guest can say.
 	if len(srv.Spec.Volumes) > 0 {
-		return nil
+		return nil, nil
 	}
-	return preflight(root, spec)
+	return nil, preflight(root, spec)
 }
 
 // preflight finds what the guest would fail on: a missing or unusable entrypoint,
@@ -222,7 +253,7 @@ func (r *run) writeSeed(srv *Server, spec *guest.Spec, share string) error {
 }
 
 // domainSpec says what the hypervisor is to run.
-func (r *run) domainSpec(ctx context.Context, srv *Server, kernel guest.Kernel, p programs) (domain.Spec, error) {
+func (r *run) domainSpec(ctx context.Context, srv *Server, kernel guest.Kernel, p programs, d *disks) (domain.Spec, error) {
 	host := r.m.cfg.Host
 	initramfs, err := r.m.cfg.Kernels.Initramfs(ctx, kernel, r.m.cfg.Init)
 	if err != nil {
@@ -234,6 +265,13 @@ func (r *run) domainSpec(ctx context.Context, srv *Server, kernel guest.Kernel, 
 		return domain.Spec{}, err
 	}
 	machine := guest.DefaultMachine(accel)
+	options := guest.CommandLineOptions{
+		Machine: machine, Accel: accel, Root: guest.RootMode(srv.RootMode), TSCKHz: host.TSCKHz(),
+	}
+	var attached []domain.Disk
+	if d != nil {
+		options.Seed, options.Share, attached = d.seed, p.share, d.attached
+	}
 	return domain.Spec{
 		Name:    r.domain,
 		UUID:    srv.ID,
@@ -243,11 +281,9 @@ func (r *run) domainSpec(ctx context.Context, srv *Server, kernel guest.Kernel, 
 		VCPUs:   uint(srv.Flavor.VCPUs),
 		Memory:  srv.Flavor.Memory,
 		Kernel:  kernel.Path, Initramfs: initramfs,
-		CommandLine: guest.CommandLine(guest.CommandLineOptions{
-			Machine: machine, Accel: accel,
-			Root: guest.RootMode(srv.RootMode), TSCKHz: host.TSCKHz(),
-		}),
-		RootMode:    guest.RootMode(srv.RootMode),
+		CommandLine: guest.CommandLine(options),
+		Disks:       attached,
+		ShareMode:   p.share,
 		Share:       filepath.Join(r.i.dir, shareDir),
 		Virtiofsd:   p.virtiofsd,
 		OwnShare:    len(srv.Spec.Volumes) == 0,

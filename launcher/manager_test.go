@@ -265,6 +265,7 @@ func TestAllActions(t *testing.T) {
 		"start":  func(ref string) error { return b.m.Start(ctx, ref) },
 		"stop":   func(ref string) error { return b.m.Stop(ctx, ref, nil) },
 		"signal": func(ref string) error { return b.m.Signal(ctx, ref, "TERM") },
+		"root":   func(ref string) error { return b.m.SetRootMode(ctx, ref, "block") },
 		"delete": func(ref string) error { return b.m.Delete(ctx, ref) },
 	}
 	states := map[string]func() string{
@@ -286,8 +287,8 @@ func TestAllActions(t *testing.T) {
 	}
 	allowed := map[string]bool{
 		"active stop": true, "active signal": true, "active delete": true,
-		"stopped start": true, "stopped delete": true,
-		"error start": true, "error delete": true,
+		"stopped start": true, "stopped root": true, "stopped delete": true,
+		"error start": true, "error root": true, "error delete": true,
 	}
 	for state, enter := range states {
 		for action, do := range actions {
@@ -477,6 +478,26 @@ func TestStartAgainKeepsTheDisk(t *testing.T) {
 	last, _ := b.output(srv.ID, output.Query{Stdout: true, Run: got.Run, Tail: -1})
 	if got.Run != 2 || all != "out\nout\n" || last != "out\n" {
 		t.Errorf("run %d, all output %q, the last run's %q", got.Run, all, last)
+	}
+}
+
+// A root on disks has no mount on the host, the guest's seed in an archive.
+func TestRootOnDisks(t *testing.T) {
+	b := newBench(t)
+	srv := b.create(launcher.Spec{RootMode: "block", Command: []string{"/count"}})
+	b.until(srv.ID, active)
+	dir := filepath.Join(b.dir, "servers", srv.ID)
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil || bytes.Contains(mounts, []byte(dir)) {
+		t.Errorf("%v, mounted:\n%s", err, mounts)
+	}
+	disk, err := os.ReadFile(filepath.Join(dir, "base0.vmdk"))
+	if err != nil || strings.Count(string(disk), "RW ") != 2 {
+		t.Errorf("%v, not a seed and a layer:\n%s", err, disk)
+	}
+	seed, err := os.ReadFile(filepath.Join(dir, "seed.tar"))
+	if err != nil || len(seed)%4096 != 0 || !bytes.Contains(seed, []byte("process.json")) || !bytes.Contains(seed, []byte("disks.json")) {
+		t.Errorf("%v, a seed of %d bytes", err, len(seed))
 	}
 }
 

@@ -36,8 +36,8 @@ func (s *Spec) validate() error {
 		return errorf(ErrInvalid, "server name %q: use letters, digits, '_', '.' and '-', and begin with a letter or digit", s.Name)
 	case s.Hostname != "" && !validHostname(s.Hostname):
 		return errorf(ErrInvalid, "host name %q: use letters, digits and '-', 63 characters at most", s.Hostname)
-	case s.RootMode != "" && s.RootMode != string(guest.RootVirtioFS) && s.RootMode != string(guest.Root9P):
-		return errorf(ErrInvalid, "root mode %q: use virtiofs or 9p", s.RootMode)
+	case s.RootMode != "" && !validRootMode(s.RootMode):
+		return unknownRootMode(s.RootMode)
 	case s.Dir != "" && !path.IsAbs(s.Dir):
 		return errorf(ErrInvalid, "working directory %q is not an absolute path", s.Dir)
 	case s.StopGrace != nil && *s.StopGrace < 0, s.Timeout < 0:

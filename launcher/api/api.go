@@ -70,6 +70,7 @@ func (a *API) routes() []route {
 		{"GET", "/servers", a.listServers},
 		{"POST", "/servers", a.createServer},
 		{"GET", "/servers/{server}", a.showServer},
+		{"PATCH", "/servers/{server}", a.setServer},
 		{"DELETE", "/servers/{server}", a.deleteServer},
 		{"GET", "/servers/{server}/watch", a.watchServer},
 		{"GET", "/servers/{server}/output", a.serverOutput},
@@ -84,6 +85,7 @@ func (a *API) routes() []route {
 		{"GET", "/servers/{server}/file", a.statFile},
 		{"GET", "/servers/{server}/stats", a.serverStats},
 		{"GET", "/servers/{server}/top", a.serverTop},
+		{"GET", "/root-modes", a.listRootModes},
 		{"GET", "/images", a.listImages},
 		{"POST", "/images/pull", a.pullImage},
 		{"GET", "/image", a.showImage}, // references have slashes: ?ref=

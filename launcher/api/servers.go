@@ -9,6 +9,7 @@ import (
 
 	"github.com/slipway-vm/slipway/launcher"
 	"github.com/slipway-vm/slipway/launcher/output"
+	"github.com/slipway-vm/slipway/rootfs"
 )
 
 // CreateBody is the body of a request to create a server.
@@ -20,6 +21,11 @@ type CreateBody struct {
 // StopBody is the body of a request to stop a server.
 type StopBody struct {
 	Grace *time.Duration `json:"grace,omitempty"` // nanoseconds; the server's own where absent
+}
+
+// SetBody is the body of a request to change a server; what is absent stays.
+type SetBody struct {
+	RootMode *string `json:"root_mode,omitempty"` // from the next start on
 }
 
 // SignalBody is the body of a request to signal a server's entrypoint.
@@ -53,6 +59,28 @@ func (a *API) showServer(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, srv)
+}
+
+func (a *API) setServer(w http.ResponseWriter, r *http.Request) error {
+	var body SetBody
+	if err := readJSON(r, &body); err != nil {
+		return err
+	}
+	ref := r.PathValue("server")
+	if body.RootMode != nil {
+		if err := a.manager.SetRootMode(r.Context(), ref, *body.RootMode); err != nil {
+			return err
+		}
+	}
+	srv, err := a.manager.Server(ref)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, srv)
+}
+
+func (a *API) listRootModes(w http.ResponseWriter, _ *http.Request) error {
+	return writeJSON(w, http.StatusOK, rootfs.Modes)
 }
 
 func (a *API) deleteServer(w http.ResponseWriter, r *http.Request) error {

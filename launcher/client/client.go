@@ -17,6 +17,7 @@ import (
 	"github.com/slipway-vm/slipway/launcher"
 	"github.com/slipway-vm/slipway/launcher/api"
 	"github.com/slipway-vm/slipway/launcher/output"
+	"github.com/slipway-vm/slipway/rootfs"
 )
 
 // Client is a connection to one engine. Its methods may be called at once.
@@ -115,6 +116,17 @@ func (c *Client) Server(ctx context.Context, ref string) (launcher.Server, error
 func (c *Client) Create(ctx context.Context, body api.CreateBody) (launcher.Server, error) {
 	var srv launcher.Server
 	return srv, c.call(ctx, http.MethodPost, "/servers", nil, body, &srv)
+}
+
+// Set changes a server.
+func (c *Client) Set(ctx context.Context, ref string, body api.SetBody) error {
+	return c.call(ctx, http.MethodPatch, server(ref), nil, body, nil)
+}
+
+// RootModes lists the ways in which a root reaches its guest.
+func (c *Client) RootModes(ctx context.Context) ([]rootfs.Mode, error) {
+	var list []rootfs.Mode
+	return list, c.call(ctx, http.MethodGet, "/root-modes", nil, nil, &list)
 }
 
 // Delete ends a server at once and removes it.

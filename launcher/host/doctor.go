@@ -79,7 +79,7 @@ func (h *Host) qemu(ctx context.Context) Finding {
 func (h *Host) virtiofs() Finding {
 	path, err := h.Virtiofsd()
 	if err != nil {
-		return Finding{"virtiofsd", Limited, "not there: only the root mode 9p works", "install qemu-system-common or virtiofsd"}
+		return Finding{"virtiofsd", Limited, "not there: the root mode virtiofs does not work, 9p and block do", "install qemu-system-common or virtiofsd"}
 	}
 	return Finding{"virtiofsd", OK, path, ""}
 }

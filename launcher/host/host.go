@@ -79,7 +79,7 @@ func (h *Host) Virtiofsd() (string, error) {
 			return p, nil
 		}
 	}
-	return "", errors.New("there is no virtiofsd on this host: install qemu-system-common or virtiofsd, or use --root 9p")
+	return "", errors.New("there is no virtiofsd on this host: install qemu-system-common or virtiofsd, or use --root block")
 }
 
 // memo is what the file of answers holds.

@@ -1,0 +1,126 @@
+package launcher
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+
+	"github.com/slipway-vm/slipway/guest"
+	"github.com/slipway-vm/slipway/launcher/domain"
+	"github.com/slipway-vm/slipway/rootfs"
+)
+
+// seedFile is the seed of a root on disks, in the server's directory, where
+// baseN.vmdk say what the base disks consist of.
+const seedFile = "seed.tar"
+
+// disks are what a guest gets whose root mode is block.
+type disks struct {
+	attached []domain.Disk
+	seed     int64 // bytes that come before the first layer
+}
+
+// makeDisks makes disks of a server's root and of the seed in its share.
+func makeDisks(ctx context.Context, dir string, overlay *rootfs.Overlay) (*disks, error) {
+	root, err := overlay.Disks(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("make disks of the root: %w", err)
+	}
+	d := &disks{}
+	seed := filepath.Join(dir, seedFile)
+	if d.seed, err = packSeed(seed, filepath.Join(dir, shareDir, guest.SeedDir), &root); err != nil {
+		return nil, fmt.Errorf("make disks of the root: %w", err)
+	}
+	extents := []domain.Extent{{Path: seed, Size: d.seed}}
+	number := 0
+	for i, l := range root.Layers {
+		extents = append(extents, domain.Extent{Path: l.Path, Size: l.Size})
+		if (i+1)%guest.LayersPerDisk != 0 && i+1 < len(root.Layers) {
+			continue
+		}
+		b, err := domain.Concatenate(extents)
+		if err != nil {
+			return nil, fmt.Errorf("make disks of the root: %w", err)
+		}
+		name := "base" + strconv.Itoa(number)
+		file := filepath.Join(dir, name+".vmdk")
+		if err := os.WriteFile(file, b, 0o600); err != nil {
+			return nil, fmt.Errorf("make disks of the root: %w", err)
+		}
+		d.attached = append(d.attached, domain.Disk{
+			Path: file, Serial: guest.DiskBase + strconv.Itoa(number), Format: domain.FormatVMDK, ReadOnly: true,
+		})
+		extents = nil
+		number++
+	}
+	d.attached = append(d.attached, domain.Disk{Path: root.Upper, Serial: guest.DiskUpper, Format: domain.FormatRaw})
+	return d, nil
+}
+
+// seedBlock is what the seed's size is a multiple of, so that the layer images
+// behind it lie in the guest as they do on the host.
+const seedBlock = 4096
+
+// packSeed writes the files of the seed's directory, with the list of what is on
+// the disks, as a tar archive and gives its size. There is no file system to be
+// mounted in it, which the guest would need a driver and time for.
+func packSeed(name, dir string, root *rootfs.Disks) (int64, error) {
+	list, err := json.Marshal(diskList(root))
+	if err != nil {
+		return 0, err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return 0, err
+	}
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	add := func(name string, data []byte) error {
+		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o600, Size: int64(len(data))}); err != nil {
+			return err
+		}
+		_, err := w.Write(data)
+		return err
+	}
+	if err := add(path.Base(guest.DisksFile), list); err != nil {
+		return 0, err
+	}
+	for _, e := range entries {
+		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err == nil {
+			err = add(e.Name(), data)
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	if err := w.Close(); err != nil {
+		return 0, err
+	}
+	if rest := b.Len() % seedBlock; rest != 0 {
+		b.Write(make([]byte, seedBlock-rest))
+	}
+	return int64(b.Len()), os.WriteFile(name, b.Bytes(), 0o600)
+}
+
+// diskList is what the guest is told of the disks.
+func diskList(root *rootfs.Disks) *guest.Disks {
+	a := &root.Root
+	d := &guest.Disks{
+		Options: root.Options, UpperOptions: root.UpperOptions,
+		Root: guest.Directory{Mode: uint32(a.Mode & 0o7777), UID: a.UID, GID: a.GID, Sec: a.Sec, Nsec: a.Nsec, Xattrs: map[string][]byte{}},
+	}
+	for _, x := range a.Xattrs {
+		d.Root.Xattrs[x.Name] = x.Value
+	}
+	for _, l := range root.Layers {
+		d.Layers = append(d.Layers, l.Size)
+	}
+	return d
+}
