@@ -79,7 +79,7 @@ period; a second one ends it at once.`,
 	f.StringVar(&b.spec.Hostname, "hostname", "", "host `name` of the server")
 	f.StringVar(&b.entrypoint, "entrypoint", "", "`program` instead of the image's entrypoint; empty for none")
 	f.StringArrayVarP(&b.volumes, "volume", "v", nil, "`HOST:GUEST[:ro]`: a host directory in the server; can be repeated")
-	f.StringVar(&b.spec.RootMode, "root", "", "how the root reaches the guest: virtiofs or 9p")
+	f.StringVar(&b.spec.RootMode, "root", "", "how the root reaches the guest: virtiofs, 9p or block")
 	f.StringVar(&b.spec.Kernel, "kernel", "", "guest `kernel`: a name, a digest or a file")
 	f.StringVar(&b.spec.Pull, "pull", "missing", "when to ask the registry: missing, always or never")
 	f.BoolVar(&b.spec.AutoRemove, "rm", false, "delete the server when it has ended")

@@ -10,12 +10,34 @@ import (
 
 	"github.com/slipway-vm/slipway/cmd/internal/format"
 	"github.com/slipway-vm/slipway/guest"
+	"github.com/slipway-vm/slipway/launcher/client"
 	"github.com/slipway-vm/slipway/launcher/host"
 )
 
 func (c *cli) host() *cobra.Command {
 	cmd := &cobra.Command{Use: "host", Short: "Look at this host"}
-	cmd.AddCommand(c.hostDoctor())
+	cmd.AddCommand(c.hostDoctor(), c.hostRootModes())
+	return cmd
+}
+
+func (c *cli) hostRootModes() *cobra.Command {
+	var o format.Options
+	cmd := &cobra.Command{
+		Use: "root-modes", Short: "Say how a server's root can reach it, and what it then has", Args: cobra.NoArgs,
+		RunE: c.withEngine(func(cmd *cobra.Command, _ []string, engine *client.Client) error {
+			modes, err := engine.RootModes(cmd.Context())
+			if err != nil {
+				return err
+			}
+			columns := []string{"Root Mode", "Root", "File Capabilities", "Other Attributes", "Devices", "Times", "Volumes", "Privileges", "Snapshots"}
+			rows := [][]any{}
+			for _, m := range modes {
+				rows = append(rows, []any{m.Name, m.How, m.Capabilities, m.Attributes, m.Devices, m.Times, m.Volumes, m.Privileges, m.Snapshots})
+			}
+			return format.List(cmd.OutOrStdout(), o, columns, rows)
+		}),
+	}
+	o.AddListFlags(cmd.Flags())
 	return cmd
 }
 

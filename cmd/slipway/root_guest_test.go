@@ -14,10 +14,13 @@ import (
 	"testing"
 )
 
+// rootModes are all the ways in which a root reaches its guest.
+var rootModes = []string{"virtiofs", "9p", "block"}
+
 // A server's root is its own: it keeps what is written through a stop and a
 // start, up to its limit, and neither the base nor another server sees any of it.
 func TestRoot(t *testing.T) {
-	for _, mode := range []string{"virtiofs", "9p"} {
+	for _, mode := range rootModes {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			s := newState(t)
@@ -90,7 +93,7 @@ func bounded(t *testing.T, name string, limit int64) {
 }
 
 func TestVolumes(t *testing.T) {
-	for _, mode := range []string{"virtiofs", "9p"} {
+	for _, mode := range rootModes {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			s := newState(t)

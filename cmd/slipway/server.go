@@ -13,12 +13,13 @@ import (
 	"github.com/slipway-vm/slipway/cmd/internal/config"
 	"github.com/slipway-vm/slipway/cmd/internal/format"
 	"github.com/slipway-vm/slipway/launcher"
+	"github.com/slipway-vm/slipway/launcher/api"
 	"github.com/slipway-vm/slipway/launcher/client"
 )
 
 func (c *cli) server() *cobra.Command {
 	cmd := &cobra.Command{Use: "server", Short: "Look after servers"}
-	cmd.AddCommand(c.serverList(), c.serverShow(), c.serverLogs(), c.serverStart(), c.serverStop(), c.serverKill(), c.serverWait(), c.serverExec(), c.serverCopy(),
+	cmd.AddCommand(c.serverList(), c.serverShow(), c.serverSet(), c.serverLogs(), c.serverStart(), c.serverStop(), c.serverKill(), c.serverWait(), c.serverExec(), c.serverCopy(),
 		c.serverStats(), c.serverTop(), c.serverDelete())
 	return cmd
 }
@@ -159,6 +160,23 @@ func (c *cli) serverStart() *cobra.Command {
 		}),
 	}
 	cmd.Flags().BoolVarP(&attach, "attach", "a", false, "show its output and end with its exit status, as boot does")
+	return cmd
+}
+
+func (c *cli) serverSet() *cobra.Command {
+	var root string
+	cmd := &cobra.Command{
+		Use: "set --root MODE SERVER", Short: "Change a server that is stopped", Args: cobra.ExactArgs(1),
+		Long: `Change a server that is stopped. What it has on its disk is the same in every root
+mode; see "slipway host root-modes".`,
+		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
+			if !cmd.Flags().Changed("root") {
+				return errors.New("nothing to set: give --root MODE")
+			}
+			return engine.Set(cmd.Context(), args[0], api.SetBody{RootMode: &root})
+		}),
+	}
+	cmd.Flags().StringVar(&root, "root", "", "how the root reaches the guest from the next start on: virtiofs, 9p or block (`MODE`)")
 	return cmd
 }
 

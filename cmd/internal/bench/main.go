@@ -59,7 +59,7 @@ func parseOptions() (options, error) {
 	var o options
 	flag.IntVar(&o.runs, "n", 5, "`number` of runs")
 	flag.StringVar(&o.image, "image", "", "image `reference` (default the busybox test image)")
-	flag.StringVar(&o.root, "root", "", "root `mode`: virtiofs or 9p (default Slipway's)")
+	flag.StringVar(&o.root, "root", "", "root `mode`: virtiofs, 9p or block (default Slipway's)")
 	flag.StringVar(&o.flavor, "flavor", "", "`flavor` of the servers (default Slipway's)")
 	flag.StringVar(&o.what, "run", "boot,images", "`parts` of the benchmark")
 	flag.StringVar(&o.parts, "images", "", "`parts` of the image benchmark: of small,medium,large,incremental,clones (default all)")

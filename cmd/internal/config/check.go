@@ -36,7 +36,7 @@ var checks = map[string]func(*Config) error{
 	"engine.idle_timeout": func(c *Config) error { return atLeast(c.Engine.IdleTimeout, 0) },
 	"libvirt.uri":         func(c *Config) error { return libvirtURI(c.Libvirt.URI) },
 	"libvirt.accel":       func(c *Config) error { return oneOf(c.Libvirt.Accel, "auto", "kvm", "tcg") },
-	"boot.root":           func(c *Config) error { return oneOf(c.Boot.Root, "virtiofs", "9p") },
+	"boot.root":           func(c *Config) error { return oneOf(c.Boot.Root, "virtiofs", "9p", "block") },
 	"boot.flavor":         func(c *Config) error { return notEmpty(c.Boot.Flavor) },
 	"boot.kernel":         func(c *Config) error { return notEmpty(c.Boot.Kernel) },
 	"boot.timeout":        func(c *Config) error { return atLeast(c.Boot.Timeout, time.Second) },

@@ -58,7 +58,7 @@ type Libvirt struct {
 
 // Boot holds what a server gets unless it is asked for otherwise.
 type Boot struct {
-	Root      string        `key:"root"` // virtiofs or 9p
+	Root      string        `key:"root"` // virtiofs, 9p or block
 	Flavor    string        `key:"flavor"`
 	Kernel    string        `key:"kernel"`
 	Timeout   time.Duration `key:"timeout"`
