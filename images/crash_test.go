@@ -54,6 +54,45 @@ func victim(dir string) {
 	}
 }
 
+// What a power failure leaves of a record, or of a blob, is as good as no image.
+func TestPowerFailure(t *testing.T) {
+	f := serve(t)
+	ref := f.host + "/a:b"
+	push(t, ref, runnable(t, 1))
+	for _, kind := range []string{"records/*", "blobs/sha256/*"} {
+		for _, left := range []string{"", "\x00\x00\x00\x00", `{"reference":"` + f.host} {
+			dir := t.TempDir()
+			s := open(t, func(c *images.Config) { c.Dir = dir })
+			if _, err := s.Save(t.Context(), resolve(t, s, ref, platform)); err != nil {
+				t.Fatal(err)
+			}
+			files, err := filepath.Glob(filepath.Join(dir, kind))
+			if err != nil || len(files) == 0 {
+				t.Fatal(files, err)
+			}
+			for _, name := range files {
+				if err := errors.Join(os.Remove(name), os.WriteFile(name, []byte(left), 0o600)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s = open(t, func(c *images.Config) { c.Dir = dir })
+			if all, err := s.List(t.Context()); err != nil || len(all) != 0 {
+				t.Errorf("%s of %q: list %v, %v", kind, left, all, err)
+			}
+			i := resolve(t, s, ref, platform)
+			if i.Local {
+				t.Errorf("%s of %q: mistaken for an image", kind, left)
+			}
+			if _, err := s.Save(t.Context(), i); err != nil {
+				t.Fatal(err)
+			}
+			if i := resolve(t, s, ref, platform); !i.Local {
+				t.Errorf("%s of %q: not remembered anew", kind, left)
+			}
+		}
+	}
+}
+
 // A process killed at any moment leaves a store whose images are all whole.
 func TestKilled(t *testing.T) {
 	dir := t.TempDir()

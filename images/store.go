@@ -117,7 +117,9 @@ func (s *Store) entryPath(reference string) string {
 }
 
 // Save remembers an image under its reference. It should have been unpacked
-// by then: what is remembered is not asked of the registry again.
+// by then: what is remembered is not asked of the registry again. It does not wait
+// for the disk, as unpacking does not: a power failure soon after may take what was
+// saved, whole, and the image is then pulled anew.
 func (s *Store) Save(ctx context.Context, i *Image) (Record, error) {
 	r, err := s.save(ctx, i)
 	if err != nil {
@@ -148,7 +150,7 @@ func (s *Store) save(ctx context.Context, i *Image) (Record, error) {
 		return Record{}, err
 	}
 	e := entry{Reference: i.Reference, Digest: i.Digest, Config: name, Pulled: time.Now().UTC()}
-	if err := content.WriteRecord(filepath.Join(s.dir, "tmp"), s.entryPath(i.Reference), e); err != nil {
+	if err := content.WriteUnsynced(filepath.Join(s.dir, "tmp"), s.entryPath(i.Reference), e); err != nil {
 		return Record{}, err
 	}
 	if err := s.sweepBlobs(); err != nil {
@@ -198,6 +200,11 @@ func (s *Store) entries() ([]entry, error) {
 		var e entry
 		err := content.ReadRecord(filepath.Join(s.dir, "records", f.Name()), &e)
 		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if errors.Is(err, content.ErrCorrupt) {
+			// The power failed on it.
+			s.log.Warn("unreadable image record ignored", "record", f.Name(), "err", err)
 			continue
 		}
 		if err != nil {

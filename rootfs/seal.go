@@ -42,11 +42,11 @@ func (l *Layer) present() bool {
 // Sealed says whether the layer image is on disk and its digest known.
 func (l *Layer) Sealed() bool { return l.Digest != v1.Hash{} }
 
-// sealer seals layer images one at a time, when nothing is being unpacked.
+// sealer seals layer images one at a time, when nothing is being unpacked or held.
 type sealer struct {
 	mu      sync.Mutex
 	idle    *sync.Cond
-	busy    int // unpacks under way
+	busy    int // unpacks under way, and holders
 	queue   []*Layer
 	running bool
 	closed  bool

@@ -2,10 +2,8 @@ package rootfs
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -222,7 +220,7 @@ func (s *Store) lookup(diffID v1.Hash) (*Layer, error) {
 	var l Layer
 	err := content.ReadRecord(s.recordPath(diffID), &l)
 	switch {
-	case errors.Is(err, fs.ErrNotExist), unreadable(err), err == nil && (l.DiffID != diffID || !l.present()):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, content.ErrCorrupt), err == nil && (l.DiffID != diffID || !l.present()):
 		// A record that power failed on may be anything: the layer is made
 		// anew over it.
 		return nil, fmt.Errorf("layer image %s: %w", diffID, ErrNotFound)
@@ -237,13 +235,6 @@ func (s *Store) lookup(diffID v1.Hash) (*Layer, error) {
 		return nil, fmt.Errorf("layer image %s: %w", diffID, err)
 	}
 	return &l, nil
-}
-
-// unreadable says whether a record is no record.
-func unreadable(err error) bool {
-	var syntax *json.SyntaxError
-	var kind *json.UnmarshalTypeError
-	return errors.As(err, &syntax) || errors.As(err, &kind) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // validHash keeps what becomes a file name from being a path.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -131,13 +132,15 @@ func (s *Store) Usage(images ...[]v1.Hash) (each []ImageUsage, total int64, err 
 
 // Hold keeps Collect and Prune off until release is called. Whoever unpacks an image holds
 // from before that until something that they are told to keep refers to it: a
-// saved image, a server.
+// saved image, a server. Nor is anything sealed meanwhile.
 func (s *Store) Hold(ctx context.Context) (release func(), err error) {
-	release, err = s.locks.Share(ctx, lockPrune)
+	unlock, err := s.locks.Share(ctx, lockPrune)
 	if err != nil {
 		return nil, fmt.Errorf("hold layer images: %w", err)
 	}
-	return release, nil
+	// What is saved next need not wait for the disk to take what was unpacked.
+	unseal := s.sealer.begin()
+	return sync.OnceFunc(func() { unlock(); unseal() }), nil
 }
 
 // CollectOptions say what Collect may remove.

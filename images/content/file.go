@@ -3,6 +3,7 @@ package content
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -122,11 +123,15 @@ func write(tmp, name string, v any, commit func(*os.File, string) error) error {
 	return f.Close()
 }
 
-// ReadRecord reads what WriteRecord wrote.
+// ReadRecord reads what WriteRecord wrote. What a power failure left of a record
+// that was not synced is an error that wraps ErrCorrupt.
 func ReadRecord(name string, v any) error {
 	b, err := os.ReadFile(name)
 	if err != nil {
 		return err
 	}
-	return json.Unmarshal(b, v)
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return nil
 }
