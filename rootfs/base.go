@@ -36,9 +36,6 @@ func (s *Store) Base(diffIDs []v1.Hash) (*Base, error) {
 }
 
 func (s *Store) base(ctx context.Context, diffIDs []v1.Hash) (*Base, error) {
-	if len(diffIDs) == 0 {
-		return nil, fmt.Errorf("base: image without layers: %w", ErrMalformed)
-	}
 	b := &Base{DiffIDs: slices.Clone(diffIDs), store: s, Root: erofs.Attr{Mode: erofs.ModeDir | 0o755}}
 	root := false
 	seen := map[v1.Hash]bool{}

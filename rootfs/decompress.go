@@ -14,11 +14,11 @@ import (
 )
 
 // A zstd frame states the window its reader must keep in memory. What usual
-// levels make is at most narrowWindow; up to wideWindow is taken, but of one
-// layer at a time.
+// levels make is at most narrowWindow; up to wideWindow, what zstd --long makes,
+// is taken, but of one layer at a time.
 const (
 	narrowWindow = 8 << 20
-	wideWindow   = 64 << 20
+	wideWindow   = 128 << 20
 )
 
 // decompress gives the tar stream of a layer's bytes.
@@ -46,12 +46,14 @@ func (s *Store) unzstd(ctx context.Context, b *bufio.Reader) (io.ReadCloser, err
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
-	var h zstd.Header
-	if err := h.Decode(start); err == nil && h.WindowSize > narrowWindow && h.WindowSize <= wideWindow {
+	if wanted := windowOf(start); wanted > wideWindow {
+		return nil, fmt.Errorf("zstd: a window of %d MiB, more than the %d MiB that are supported; compress it with --long=27 at most",
+			wanted>>20, wideWindow>>20)
+	} else if wanted > narrowWindow {
 		if err := enter(ctx, s.wide); err != nil {
 			return nil, err
 		}
-		window, done = h.WindowSize, sync.OnceFunc(func() { leave(s.wide) })
+		window, done = wideWindow, sync.OnceFunc(func() { leave(s.wide) })
 	}
 	z, err := zstd.NewReader(b, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(window))
 	if err != nil {
@@ -60,6 +62,21 @@ func (s *Store) unzstd(ctx context.Context, b *bufio.Reader) (io.ReadCloser, err
 	}
 	rc := z.IOReadCloser()
 	return &onClose{rc, done}, nil
+}
+
+// windowOf reads how much memory a stream's first frame wants. Where that is one of
+// pzstd's, which say nothing of it, the next may want all that is allowed.
+func windowOf(start []byte) uint64 {
+	var h zstd.Header
+	switch err := h.Decode(start); {
+	case err != nil:
+		return 0
+	case h.Skippable:
+		return wideWindow
+	case h.SingleSegment: // the window is the whole frame
+		return h.FrameContentSize
+	}
+	return h.WindowSize
 }
 
 // onClose does something more when it is closed.

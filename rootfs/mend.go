@@ -51,7 +51,8 @@ func (b *Base) mend(ctx context.Context) ([]stacked, error) {
 		stack = append(stack, stacked{layerName(l.DiffID), s.imagePath(l.DiffID)})
 		implied = implied || len(l.Implied) > 0
 	}
-	if !implied {
+	// Of an image without layers the mend is all there is: an empty root.
+	if !implied && len(stack) > 0 {
 		return stack, nil
 	}
 	made, err := b.mends(ctx)
@@ -71,7 +72,7 @@ func (b *Base) mend(ctx context.Context) ([]stacked, error) {
 func (b *Base) mends(ctx context.Context) (made mends, err error) {
 	s := b.store
 	name := s.mendRecord(b.ID)
-	missing := func(err error) bool { return errors.Is(err, fs.ErrNotExist) || unreadable(err) }
+	missing := func(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, content.ErrCorrupt) }
 	if err := content.ReadRecord(name, &made); !missing(err) {
 		return made, err
 	}
@@ -195,6 +196,9 @@ func (m *mender) stack(below int) []place {
 // top finds the directories to mend, and gives them with those above them; nil
 // if there are none.
 func (m *mender) top() (*mended, error) {
+	if len(m.roots) == 0 {
+		return newMended(&mendDir{attr: m.base.Root}), nil
+	}
 	wanted := &want{}
 	for _, implied := range m.implied {
 		for p := range implied {

@@ -157,39 +157,77 @@ func (s stuck) Open(ctx context.Context) (io.ReadCloser, error) {
 	}{r, w}, nil
 }
 
-// A zstd layer may ask for a window of 64 MiB, not for more.
+// A zstd layer may ask for a window of 128 MiB, not for more.
 func TestUnpackWindows(t *testing.T) {
 	stream := Tar(t, File("f", strings.Repeat("0123456789", 100)))
-	id := Plain(t, stream).ID
-	for size, kind := range map[int]error{8 << 20: nil, 64 << 20: nil, 128 << 20: rootfs.ErrMalformed} {
-		var b bytes.Buffer
-		w, err := zstd.NewWriter(&b, zstd.WithWindowSize(size), zstd.WithSingleSegment(false))
-		if err != nil {
-			t.Fatal(err)
-		}
-		// Written in two parts, so that the frame cannot state a smaller size.
-		if _, err := w.Write(stream[:1000]); err != nil {
-			t.Fatal(err)
-		}
-		if err := w.Flush(); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := w.Write(stream[1000:]); err != nil {
-			t.Fatal(err)
-		}
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
+	for size, kind := range map[int]error{8 << 20: nil, 128 << 20: nil, 256 << 20: rootfs.ErrMalformed} {
+		layer := windowed(t, stream, size)
 		s := open(t, t.TempDir())
 		for range 2 { // the place for wide ones is given back
-			_, err = s.Unpack(t.Context(), Image(t, Raw(b.Bytes(), id)), rootfs.UnpackOptions{})
-			if !errors.Is(err, kind) {
+			_, err := s.Unpack(t.Context(), Image(t, layer), rootfs.UnpackOptions{})
+			if !errors.Is(err, kind) || kind != nil && !strings.Contains(err.Error(), "window of 256 MiB") {
 				t.Errorf("window of %d: %v", size, err)
 			}
 			if _, err := s.Prune(t.Context(), nil); err != nil {
 				t.Fatal(err)
 			}
 		}
+	}
+}
+
+// windowed compresses a stream by zstd with a window, and does not state a smaller
+// one.
+func windowed(t *testing.T, stream []byte, window int) v1.Layer {
+	t.Helper()
+	var b bytes.Buffer
+	w, err := zstd.NewWriter(&b, zstd.WithWindowSize(window), zstd.WithSingleSegment(false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// In two parts, so that the size of the whole is not known.
+	for _, part := range [][]byte{stream[:1000], stream[1000:]} {
+		if _, err := w.Write(part); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return Raw(b.Bytes(), Plain(t, stream).ID)
+}
+
+// A frame may be its own window, and what pzstd writes begins with one of no data.
+func TestUnpackFrames(t *testing.T) {
+	stream := Tar(t, File("f", strings.Repeat("0123456789", 2<<20)))
+	w, err := zstd.NewWriter(nil, zstd.WithSingleSegment(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	single := w.EncodeAll(stream, nil)
+	skippable := append([]byte("\x50\x2a\x4d\x18\x04\x00\x00\x00size"), single...)
+	for name, stored := range map[string][]byte{"one segment": single, "skippable": skippable} {
+		s := open(t, t.TempDir())
+		if _, err := s.Unpack(t.Context(), Image(t, Raw(stored, Plain(t, stream).ID)), rootfs.UnpackOptions{}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// An image without layers is an empty root.
+func TestUnpackNothing(t *testing.T) {
+	s := open(t, t.TempDir())
+	b := unpack(t, s, Image(t))
+	if len(b.Images()) != 1 || len(b.Layers) != 0 {
+		t.Fatalf("images %v, layers %v", b.Images(), b.Layers)
+	}
+	root := mount(t, clone(t, s, b))
+	empty(t, root)
+	write(t, "x", root, "f")
+	if again := unpack(t, s, Image(t)); again.ID != b.ID {
+		t.Errorf("base %s, then %s", b.ID, again.ID)
 	}
 }
 
