@@ -244,13 +244,17 @@ func TestRegistry(t *testing.T) {
 	if _, err := s.Resolve(t.Context(), r.ID[:4], never); !errors.Is(err, images.ErrNotFound) {
 		t.Errorf("by a prefix that is a name as well: %v", err)
 	}
+	always := platform
+	always.Pull = images.PullAlways
+	f.answer(nil)
+	if i := resolve(t, s, ref, always); f.count() != 1 || i.Digest != r.Digest {
+		t.Errorf("%d requests to see that nothing has changed", f.count())
+	}
 	newer := runnable(t, 1)
 	push(t, ref, newer)
 	if i := resolve(t, s, ref, platform); i.Digest != r.Digest {
 		t.Error("PullMissing pulled")
 	}
-	always := platform
-	always.Pull = images.PullAlways
 	if i := resolve(t, s, ref, always); i.Digest != digest(t, newer) {
 		t.Error("PullAlways did not pull")
 	}

@@ -11,6 +11,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/slipway-vm/slipway/images/content"
 )
 
 // Pull says when a registry is asked.
@@ -68,6 +70,9 @@ func (s *Store) resolve(ctx context.Context, ref string, o ResolveOptions) (*Ima
 	source, top, err := s.locate(ctx, r)
 	if err != nil {
 		return nil, err
+	}
+	if r.Transport == Registry {
+		source = keptBlobs{source, s.blobs}
 	}
 	i, err := assemble(ctx, r, source, top, o.Platform)
 	if err != nil {
@@ -162,6 +167,20 @@ func (l *lazyBlobs) open(ctx context.Context, d v1.Descriptor) (io.ReadCloser, e
 }
 
 func (l *lazyBlobs) Close() error { return nil }
+
+// keptBlobs asks a place only for what is not kept here: the manifest and the
+// configuration of an image that has not changed are.
+type keptBlobs struct {
+	blobs
+	kept *content.Store
+}
+
+func (k keptBlobs) open(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+	if b, err := k.kept.Bytes(d.Digest); err == nil {
+		return io.NopCloser(bytes.NewReader(b)), nil
+	}
+	return k.blobs.open(ctx, d)
+}
 
 type closers []io.Closer
 
