@@ -14,6 +14,7 @@ import (
 	"github.com/slipway-vm/slipway/guest"
 	"github.com/slipway-vm/slipway/guest/process"
 	"github.com/slipway-vm/slipway/launcher/domain"
+	"github.com/slipway-vm/slipway/launcher/events"
 	"github.com/slipway-vm/slipway/rootfs"
 )
 
@@ -326,6 +327,7 @@ func (m *Manager) remove(ctx context.Context, i *instance) error {
 	if err := m.cfg.Store.Remove(ctx, i.id); err != nil {
 		return err
 	}
+	m.happened(i, events.Destroy, nil)
 	m.forget(i)
 	i.set(func(s *Server) { s.VMState, s.TaskState = VMDeleted, TaskNone })
 	m.log.Info("server deleted", "server", i.id)

@@ -4,15 +4,22 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/slipway-vm/slipway/guest"
 	"github.com/slipway-vm/slipway/guest/agent"
+	"github.com/slipway-vm/slipway/launcher/events"
 )
 
+// ErrDetached is the cause with which the context of who attaches is cancelled when
+// he leaves by his own will.
+var ErrDetached = errors.New("detached")
+
 // inside finds a server and the agent in it; the error is a *StateError where it
-// does not run. ended is closed with the server's run.
-func (m *Manager) inside(ref, action string) (c *agent.Client, ended <-chan struct{}, err error) {
+// does not run.
+func (m *Manager) inside(ref, action string) (*instance, *agent.Client, error) {
 	i, err := m.find(ref)
 	if err != nil {
 		return nil, nil, err
@@ -22,57 +29,95 @@ func (m *Manager) inside(ref, action string) (c *agent.Client, ended <-chan stru
 	if i.srv.VMState != VMActive || i.agent == nil {
 		return nil, nil, &StateError{Server: i.srv.Name, Action: action, VM: i.srv.VMState, Task: i.srv.TaskState}
 	}
-	return i.agent, i.ended, nil
+	return i, i.agent, nil
 }
 
 // Exec runs a process in a server, beside its entrypoint; see [agent.Client.Exec].
 func (m *Manager) Exec(ctx context.Context, ref string, req agent.ExecRequest, streams agent.ExecIO) (agent.Exit, error) {
-	c, _, err := m.inside(ref, "execute in")
+	i, c, err := m.inside(ref, "execute in")
 	if err != nil {
 		return agent.Exit{}, err
 	}
-	return c.Exec(ctx, req, streams)
+	about := attributes{"execID": newID(), "command": strings.Join(req.Args, " ")}
+	m.happened(i, events.ExecCreate, about)
+	m.happened(i, events.ExecStart, about)
+	exit, err := c.Exec(ctx, req, streams)
+	switch {
+	case exit.Detached && !req.Detach:
+		m.happened(i, events.ExecDetach, about)
+	case err == nil && !exit.Detached:
+		about["exitCode"] = strconv.Itoa(exit.Code)
+		m.happened(i, events.ExecDie, about)
+	}
+	return exit, err
 }
 
 // Attach copies stdin to a server's entrypoint; see [agent.Client.Attach].
 func (m *Manager) Attach(ctx context.Context, ref string, req agent.AttachRequest, stdin io.Reader, resize <-chan agent.WindowSize) error {
-	c, _, err := m.inside(ref, "attach to")
+	i, c, err := m.inside(ref, "attach to")
 	if err != nil {
 		return err
 	}
-	return c.Attach(ctx, req, stdin, resize)
+	m.happened(i, events.Attach, nil)
+	sizes := make(chan agent.WindowSize)
+	ended := make(chan struct{})
+	defer close(ended)
+	go func() {
+		for {
+			select {
+			case size := <-resize:
+				m.happened(i, events.Resize, attributes{"height": strconv.Itoa(int(size.Rows)), "width": strconv.Itoa(int(size.Columns))})
+				select {
+				case sizes <- size:
+				case <-ended:
+					return
+				}
+			case <-ended:
+				return
+			}
+		}
+	}()
+	err = c.Attach(ctx, req, stdin, sizes)
+	if errors.Is(context.Cause(ctx), ErrDetached) {
+		m.happened(i, events.Detach, nil)
+		return ErrDetached
+	}
+	return err
 }
 
 // Stat describes a file of a running server's root.
 func (m *Manager) Stat(ctx context.Context, ref, path string) (agent.FileInfo, error) {
-	c, _, err := m.inside(ref, "look into")
+	_, c, err := m.inside(ref, "look into")
 	if err != nil {
 		return agent.FileInfo{}, err
 	}
 	return c.Stat(ctx, path)
 }
 
-// CopyFrom writes a file or tree of a running server to w as a tar stream.
-func (m *Manager) CopyFrom(ctx context.Context, ref, path string, w io.Writer) error {
-	c, _, err := m.inside(ref, "copy from")
+// CopyFrom writes a file or tree of a running server to w as a tar stream; see
+// [agent.Client.CopyFrom].
+func (m *Manager) CopyFrom(ctx context.Context, ref, path string, follow bool, w io.Writer) error {
+	i, c, err := m.inside(ref, "copy from")
 	if err != nil {
 		return err
 	}
-	return c.CopyFrom(ctx, path, w)
+	m.happened(i, events.CopyOut, attributes{"path": path})
+	return c.CopyFrom(ctx, path, follow, w)
 }
 
 // CopyTo extracts a tar stream into a directory of a running server.
 func (m *Manager) CopyTo(ctx context.Context, ref, dir string, r io.Reader) error {
-	c, _, err := m.inside(ref, "copy to")
+	i, c, err := m.inside(ref, "copy to")
 	if err != nil {
 		return err
 	}
+	m.happened(i, events.CopyIn, attributes{"path": dir})
 	return c.CopyTo(ctx, dir, r)
 }
 
 // Stats returns what a running server's guest counts of itself.
 func (m *Manager) Stats(ctx context.Context, ref string) (agent.Stats, error) {
-	c, _, err := m.inside(ref, "measure")
+	_, c, err := m.inside(ref, "measure")
 	if err != nil {
 		return agent.Stats{}, err
 	}
@@ -81,7 +126,7 @@ func (m *Manager) Stats(ctx context.Context, ref string) (agent.Stats, error) {
 
 // Top returns the processes of a running server.
 func (m *Manager) Top(ctx context.Context, ref string) ([]agent.ProcessInfo, error) {
-	c, _, err := m.inside(ref, "list the processes of")
+	_, c, err := m.inside(ref, "list the processes of")
 	if err != nil {
 		return nil, err
 	}
@@ -90,13 +135,17 @@ func (m *Manager) Top(ctx context.Context, ref string) ([]agent.ProcessInfo, err
 
 // Signal sends a signal, by name or number, to the server's entrypoint.
 func (m *Manager) Signal(ctx context.Context, ref, signal string) error {
-	c, ended, err := m.inside(ref, "signal")
+	i, c, err := m.inside(ref, "signal")
 	if err != nil {
 		return err
 	}
+	i.mu.Lock()
+	ended := i.ended
+	i.mu.Unlock()
 	if _, err := guest.ParseSignal(signal); err != nil {
 		return errorf(ErrInvalid, "%v", err)
 	}
+	m.happened(i, events.Kill, attributes{"signal": signal})
 	err = c.Signal(ctx, signal)
 	if !errors.Is(err, agent.ErrDisconnected) {
 		return err
@@ -108,4 +157,23 @@ func (m *Manager) Signal(ctx context.Context, ref, signal string) error {
 	case <-time.After(time.Second):
 		return err
 	}
+}
+
+// Freeze stops a running server's processes, what they have written being on its
+// disk, until [Manager.Thaw].
+func (m *Manager) Freeze(ctx context.Context, ref string) error {
+	_, c, err := m.inside(ref, "freeze")
+	if err != nil {
+		return err
+	}
+	return c.Freeze(ctx)
+}
+
+// Thaw lets a frozen server's processes run on.
+func (m *Manager) Thaw(ctx context.Context, ref string) error {
+	_, c, err := m.inside(ref, "thaw")
+	if err != nil {
+		return err
+	}
+	return c.Thaw(ctx)
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/slipway-vm/slipway/guest"
 	"github.com/slipway-vm/slipway/images"
+	"github.com/slipway-vm/slipway/launcher/events"
 	"github.com/slipway-vm/slipway/launcher/output"
 	"github.com/slipway-vm/slipway/rootfs"
 )
@@ -50,6 +51,8 @@ type Config struct {
 	OutputLimit output.Limit
 	// ConsoleLimit is how many bytes a console log may take; 0: any number.
 	ConsoleLimit int64
+	// Events is told what happens to servers; nil is told nothing.
+	Events *events.Log
 	// StopGrace is for servers that do not say; 0 means guest.DefaultGrace.
 	StopGrace time.Duration
 	Log       *slog.Logger
@@ -301,6 +304,7 @@ func (m *Manager) Create(ctx context.Context, spec Spec, auth *Credentials) (Ser
 		return Server{}, err
 	}
 	i.auth = auth
+	m.happened(i, events.Create, nil)
 	if err := m.start(ctx, i, TaskSpawning); err != nil {
 		return Server{}, errors.Join(err, m.drop(i))
 	}

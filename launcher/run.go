@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/slipway-vm/slipway/guest/agent"
+	"github.com/slipway-vm/slipway/launcher/events"
 	"github.com/slipway-vm/slipway/launcher/output"
 )
 
@@ -87,6 +88,7 @@ func (r *run) conclude(ctx context.Context, exit *Exit, err error) {
 	srv, _ := r.i.snapshot()
 	log := r.m.log.With("server", srv.ID)
 	failed := err != nil && srv.Launched.IsZero()
+	stopped := srv.TaskState == TaskPoweringOff
 	// A server that has run before has something to lose.
 	remove := srv.Spec.AutoRemove || failed && srv.Spec.RemoveFailed && srv.Run == 1
 	r.i.insist(ctx, r.m.cfg.Store, r.m.log, func(s *Server) {
@@ -106,6 +108,8 @@ func (r *run) conclude(ctx context.Context, exit *Exit, err error) {
 		s.Exit = exit
 	})
 	r.i.log.End()
+	srv, _ = r.i.snapshot()
+	r.m.died(r.i, &srv, stopped)
 	switch {
 	case failed:
 		log.Warn("boot failed", "err", err)
@@ -344,6 +348,7 @@ func (r *run) launched(ctx context.Context, e agent.Event) error {
 		if err != nil {
 			return err
 		}
+		r.m.happened(r.i, events.Start, nil)
 		r.m.log.Info("server started", "server", r.i.id, "elapsed", now.Sub(r.began))
 	}
 	srv, _ := r.i.snapshot()

@@ -31,6 +31,7 @@ type bootFlags struct {
 	volumes    []string
 	entrypoint string
 	logOpts    []string
+	detachKeys string
 	stopGrace  time.Duration
 	detach     bool
 	timeline   bool
@@ -89,6 +90,7 @@ period; a second one ends it at once.`,
 	f.DurationVar(&b.spec.Timeout, "timeout", 0, "stop the server after this `time`")
 	f.DurationVar(&b.stopGrace, "stop-timeout", 0, "`time` between the stop signal and the hard end (default: the engine's)")
 	f.StringArrayVar(&b.logOpts, "log-opt", nil, "`max-size=SIZE` of a file of the output log, -1 for any, or max-file=N of them; can be repeated")
+	addDetachKeys(f, &b.detachKeys)
 	f.BoolVar(&b.timeline, "timeline", false, "say at the end how the time of the boot was spent")
 	f.StringVar(&b.progress, "progress", "auto", "show progress: plain, none, or auto: on a terminal")
 	return cmd
@@ -141,7 +143,7 @@ func (b *bootFlags) run(ctx context.Context, engine *client.Client) error {
 	here := &console{}
 	if !b.detach {
 		var err error
-		if here, err = openConsole(b.spec.Stdin, b.spec.TTY); err != nil {
+		if here, err = openConsole(b.spec.Stdin, b.spec.TTY, b.detachKeys); err != nil {
 			return &exitError{codeSlipway, err}
 		}
 		defer here.close()
@@ -158,24 +160,11 @@ func (b *bootFlags) run(ctx context.Context, engine *client.Client) error {
 	if b.detach {
 		return w.detach(ctx, signals, b.timeline)
 	}
-	written := make(chan error, 1)
-	go func() { written <- w.copyOutput(ctx, os.Stdout, os.Stderr) }()
-	if here.stdin != nil || here.terminal != nil {
-		attached, detach := context.WithCancel(ctx)
-		defer detach()
-		go w.attach(attached, here)
-	}
-	last, err := w.follow(ctx, signals)
-	if err != nil {
-		return &exitError{codeSlipway, err}
-	}
-	if err := <-written; err != nil {
-		return &exitError{codeSlipway, err}
-	}
-	if b.timeline {
+	last, err := w.stay(ctx, here, signals)
+	if err == nil && b.timeline {
 		printTimeline(os.Stderr, last)
 	}
-	return outcome(last)
+	return w.outcome(last, err)
 }
 
 // outcome turns how a server ended into this program's end.
@@ -202,23 +191,29 @@ type watcher struct {
 	engine *client.Client
 	id     string
 	show   *progress
+	tail   string // lines of the output there is to begin with; all where empty
+	// signal takes the nth signal that comes; nil is interrupt.
+	signal func(ctx context.Context, s os.Signal, n int)
 }
 
-// attach gives the entrypoint this program's input, once it runs.
-func (w *watcher) attach(ctx context.Context, here *console) {
+// attach gives the entrypoint this program's input, once it runs, and reports
+// whether the detach keys ended that.
+func (w *watcher) attach(ctx context.Context, here *console) (detached bool) {
 	err := w.engine.Watch(ctx, w.id, func(srv launcher.Server) bool { return srv.VMState != launcher.VMBuilding })
 	if err == nil {
-		err = w.engine.Attach(ctx, w.id, agent.AttachRequest{Size: here.size()}, here.stdin, here.resize())
+		detached, err = w.engine.Attach(ctx, w.id, agent.AttachRequest{Size: here.size()},
+			agent.ExecIO{Stdin: here.stdin, Resize: here.resize(), Detach: here.detach})
 	}
 	if err != nil && ctx.Err() == nil && !errors.Is(err, launcher.ErrConflict) && !errors.Is(err, launcher.ErrNotFound) &&
 		!errors.Is(err, launcher.ErrUnavailable) {
 		fmt.Fprintf(os.Stderr, "slipway: the input is not passed on: %v\r\n", err)
 	}
+	return detached
 }
 
 // copyOutput copies the entrypoint's output of this run, as it comes.
 func (w *watcher) copyOutput(ctx context.Context, stdout, stderr io.Writer) error {
-	err := w.engine.Output(ctx, w.id, client.OutputQuery{Run: "latest", Follow: true, Hold: true}, func(r output.Record) error {
+	err := w.engine.Output(ctx, w.id, client.OutputQuery{Run: "latest", Tail: w.tail, Follow: true, Hold: true}, func(r output.Record) error {
 		to := stdout
 		if r.Stream == output.Stderr {
 			to = stderr
@@ -261,9 +256,13 @@ func (w *watcher) follow(ctx context.Context, signals <-chan os.Signal) (launche
 			}
 			last = srv
 			w.show.server(srv)
-		case <-signals:
+		case s := <-signals:
 			stops++
-			go w.interrupt(ctx, stops)
+			if w.signal != nil {
+				go w.signal(ctx, s, stops)
+			} else {
+				go w.interrupt(ctx, stops)
+			}
 		}
 	}
 }

@@ -19,13 +19,22 @@ import (
 	"github.com/slipway-vm/slipway/launcher/client"
 )
 
+// copyFlags are those of cp.
+type copyFlags struct {
+	owners bool // take over owners, and what comes with them
+	follow bool // a link that is the source
+}
+
 func (c *cli) serverCopy() *cobra.Command {
-	return &cobra.Command{
+	var o copyFlags
+	cmd := &cobra.Command{
 		Use: "cp SERVER:PATH LOCAL | LOCAL SERVER:PATH", Short: "Copy files and trees out of and into a running server", Args: cobra.ExactArgs(2),
 		Long: `Copy files and trees out of and into a running server.
 
 As with docker cp, a directory that exists is copied into, PATH/. stands for what is
-in a directory, and LOCAL may be -, a tar stream on standard output or input.`,
+in a directory, and LOCAL may be -, a tar stream on standard output or input. Links,
+modes, times and extended attributes are kept. What is copied out belongs to the
+caller and gains nobody rights (set-user-ID, capabilities), except with --archive.`,
 		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
 			from, fromPath, out := serverPath(args[0])
 			to, toPath, in := serverPath(args[1])
@@ -33,13 +42,18 @@ in a directory, and LOCAL may be -, a tar stream on standard output or input.`,
 			case out && in:
 				return errors.New("copy from one server to another by way of a local file")
 			case out:
-				return copyOut(cmd.Context(), engine, from, fromPath, args[1])
+				return copyOut(cmd.Context(), engine, o, from, fromPath, args[1])
 			case in:
-				return copyIn(cmd.Context(), engine, args[0], to, toPath)
+				return copyIn(cmd.Context(), engine, o, args[0], to, toPath)
 			}
 			return errors.New("neither path is in a server: use SERVER:PATH for one of them")
 		}),
 	}
+	f := cmd.Flags()
+	f.BoolVarP(&o.owners, "archive", "a", false, "keep owners and the rights that come with them")
+	f.BoolVarP(&o.follow, "follow-link", "L", false, "copy what the source leads to, if it is a link")
+	f.BoolP("quiet", "q", false, "accepted for docker's sake: no progress is shown")
+	return cmd
 }
 
 // serverPath splits SERVER:PATH; what looks like a local path is none.
@@ -51,11 +65,11 @@ func serverPath(s string) (server, path string, ok bool) {
 	return server, path, ok && server != ""
 }
 
-// copyOut extracts a guest's files, which are not believed: they get this user for
-// their owner, devices are refused, and nothing leads out of the destination.
-func copyOut(ctx context.Context, engine *client.Client, server, from, to string) error {
+// copyOut extracts a guest's files, which are not believed: unless told
+// otherwise they get this user for their owner, devices are refused, and nothing leads out of the destination.
+func copyOut(ctx context.Context, engine *client.Client, o copyFlags, server, from, to string) error {
 	if to == "-" {
-		return engine.CopyFrom(ctx, server, from, os.Stdout)
+		return engine.CopyFrom(ctx, server, from, o.follow, os.Stdout)
 	}
 	dir, name, err := localTarget(from, to)
 	if err != nil {
@@ -67,8 +81,10 @@ func copyOut(ctx context.Context, engine *client.Client, server, from, to string
 	}
 	defer func() { _ = root.Close() }()
 	return piped(
-		func(w io.Writer) error { return engine.CopyFrom(ctx, server, from, w) },
-		func(r io.Reader) error { return archive.Extract(ctx, root, "/", renamed(r, name), archive.Options{}) },
+		func(w io.Writer) error { return engine.CopyFrom(ctx, server, from, o.follow, w) },
+		func(r io.Reader) error {
+			return archive.Extract(ctx, root, "/", renamed(r, name), archive.Options{Owner: o.owners})
+		},
 	)
 }
 
@@ -90,7 +106,7 @@ func localTarget(from, to string) (dir, name string, err error) {
 	return filepath.Dir(filepath.Clean(to)), filepath.Base(to), nil
 }
 
-func copyIn(ctx context.Context, engine *client.Client, from, server, to string) error {
+func copyIn(ctx context.Context, engine *client.Client, o copyFlags, from, server, to string) error {
 	dir, name := path.Clean("/"+to), ""
 	info, err := engine.Stat(ctx, server, dir)
 	switch {
@@ -102,6 +118,8 @@ func copyIn(ctx context.Context, engine *client.Client, from, server, to string)
 		return err
 	case err != nil && strings.HasSuffix(to, "/"):
 		return fmt.Errorf("%s: there is no such directory in the server", to)
+	case from == "-":
+		return fmt.Errorf("%s: a tar stream goes into a directory of the server, and this is none", to)
 	default:
 		dir, name = path.Split(dir)
 	}
@@ -115,13 +133,20 @@ func copyIn(ctx context.Context, engine *client.Client, from, server, to string)
 	if _, err := os.Lstat(abs); err != nil {
 		return err
 	}
+	if strings.HasSuffix(from, "/") || strings.HasSuffix(from, "/.") {
+		abs += "/." // which Abs takes off
+	}
+	write := archive.Write
+	if o.follow {
+		write = archive.WriteFollowed
+	}
 	root, err := process.OpenRoot("/")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = root.Close() }()
 	return piped(
-		func(w io.Writer) error { return archive.Write(ctx, root, abs, w) },
+		func(w io.Writer) error { return write(ctx, root, abs, w) },
 		func(r io.Reader) error { return engine.CopyTo(ctx, server, dir, renamed(r, name)) },
 	)
 }

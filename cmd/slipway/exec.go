@@ -19,6 +19,7 @@ func (c *cli) serverExec() *cobra.Command {
 	var req agent.ExecRequest
 	var env, envFiles []string
 	var interactive bool
+	var keys string
 	cmd := &cobra.Command{
 		Use: "exec [flags] SERVER COMMAND [ARG...]", Short: "Run a command in a server, beside its entrypoint",
 		Long: `Run a command in a server, beside its entrypoint, with its environment, user and
@@ -34,8 +35,11 @@ it was not found, 126 if it could not be executed, 125 if Slipway failed.`,
 				return &exitError{codeSlipway, err}
 			}
 			req.Args = args[1:]
-			exit, err := execute(cmd.Context(), engine, args[0], req, interactive)
+			exit, err := execute(cmd.Context(), engine, args[0], req, interactive, keys)
 			switch {
+			case exit.Detached && !req.Detach:
+				fmt.Fprint(os.Stderr, "detached\r\n")
+				return nil
 			case err != nil:
 				return &exitError{codeSlipway, err}
 			case exit.Err != "":
@@ -49,6 +53,9 @@ it was not found, 126 if it could not be executed, 125 if Slipway failed.`,
 	f := cmd.Flags()
 	f.SetInterspersed(false)
 	f.BoolVarP(&interactive, "interactive", "i", false, "pass the standard input on")
+	f.BoolVarP(&req.Detach, "detach", "d", false, "let the command run on in the background")
+	f.BoolVar(&req.Privileged, "privileged", false, "give the command all capabilities")
+	addDetachKeys(f, &keys)
 	f.BoolVarP(&req.TTY, "tty", "t", false, "give the command a terminal")
 	f.StringArrayVarP(&env, "env", "e", nil, "`NAME=VALUE` for the environment, or NAME to pass it on; can be repeated")
 	f.StringArrayVar(&envFiles, "env-file", nil, "`file` of such lines; can be repeated")
@@ -58,8 +65,11 @@ it was not found, 126 if it could not be executed, 125 if Slipway failed.`,
 }
 
 // execute runs a command and passes on input, signals and the window's size.
-func execute(ctx context.Context, engine *client.Client, server string, req agent.ExecRequest, interactive bool) (agent.Exit, error) {
-	here, err := openConsole(interactive, req.TTY)
+func execute(ctx context.Context, engine *client.Client, server string, req agent.ExecRequest, interactive bool, keys string) (agent.Exit, error) {
+	if req.Detach { // there is nothing here for the command to be connected to
+		return engine.Exec(ctx, server, req, agent.ExecIO{})
+	}
+	here, err := openConsole(interactive, req.TTY, keys)
 	if err != nil {
 		return agent.Exit{}, err
 	}
@@ -90,7 +100,7 @@ func execute(ctx context.Context, engine *client.Client, server string, req agen
 		}
 	}()
 	return engine.Exec(ctx, server, req, agent.ExecIO{
-		Stdin: here.stdin, Stdout: os.Stdout, Stderr: os.Stderr, Resize: here.resize(), Signals: numbers,
+		Stdin: here.stdin, Stdout: os.Stdout, Stderr: os.Stderr, Resize: here.resize(), Signals: numbers, Detach: here.detach,
 	})
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 	"os/signal"
@@ -19,8 +20,8 @@ import (
 
 func (c *cli) server() *cobra.Command {
 	cmd := &cobra.Command{Use: "server", Short: "Look after servers"}
-	cmd.AddCommand(c.serverList(), c.serverShow(), c.serverSet(), c.serverLogs(), c.serverStart(), c.serverStop(), c.serverKill(), c.serverWait(), c.serverExec(), c.serverCopy(),
-		c.serverStats(), c.serverTop(), c.serverDelete())
+	cmd.AddCommand(c.serverList(), c.serverShow(), c.serverSet(), c.serverLogs(), c.serverStart(), c.serverStop(), c.serverKill(), c.serverWait(), c.serverExec(), c.serverAttach(), c.serverCopy(),
+		c.serverStats(), c.serverTop(), c.serverEvents(), c.serverFreeze(), c.serverThaw(), c.serverDelete())
 	return cmd
 }
 
@@ -194,6 +195,24 @@ func (c *cli) serverStop() *cobra.Command {
 	}
 	cmd.Flags().DurationVarP(&grace, "timeout", "t", 0, "the grace period (default: the server's own)")
 	return cmd
+}
+
+func (c *cli) serverFreeze() *cobra.Command {
+	return c.serverAction("freeze", "Stop servers' processes, with what they have written on the disk", (*client.Client).Freeze)
+}
+
+func (c *cli) serverThaw() *cobra.Command {
+	return c.serverAction("thaw", "Let the processes of frozen servers run on", (*client.Client).Thaw)
+}
+
+// serverAction is a command that does the same to each server.
+func (c *cli) serverAction(name, short string, do func(*client.Client, context.Context, string) error) *cobra.Command {
+	return &cobra.Command{
+		Use: name + " SERVER [SERVER...]", Short: short, Args: cobra.MinimumNArgs(1),
+		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
+			return each(args, func(ref string) error { return do(engine, cmd.Context(), ref) })
+		}),
+	}
 }
 
 func (c *cli) serverDelete() *cobra.Command {

@@ -2,11 +2,14 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"syscall"
 
+	mobyterm "github.com/moby/term"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"github.com/slipway-vm/slipway/guest/agent"
@@ -69,20 +72,50 @@ func (t *terminal) close() {
 type console struct {
 	terminal *terminal // nil without one
 	stdin    io.Reader // nil without input
+	detach   chan struct{}
 }
 
-// openConsole connects to this program's input and, if asked, its terminal.
-func openConsole(interactive, tty bool) (*console, error) {
+// openConsole connects to this program's input and, if asked, its terminal, where
+// the given keys detach. An input that is no terminal is passed on as it is.
+func openConsole(interactive, tty bool, keys string) (*console, error) {
 	c := &console{}
+	sequence, err := mobyterm.ToBytes(keys)
+	if err != nil {
+		return nil, fmt.Errorf("--detach-keys %q: use letters and ctrl-LETTER, with commas between them", keys)
+	}
 	if interactive {
 		c.stdin = os.Stdin
 	}
 	if !tty {
 		return c, nil
 	}
-	var err error
+	if interactive && len(sequence) > 0 {
+		c.detach = make(chan struct{})
+		c.stdin = &detachable{Reader: mobyterm.NewEscapeProxy(os.Stdin, sequence), detach: c.detach}
+	}
 	c.terminal, err = openTerminal()
 	return c, err
+}
+
+// detachable is an input in which the detach keys were looked for. When they come
+// it fails: its end would be the process's too.
+type detachable struct {
+	io.Reader
+	detach chan struct{}
+}
+
+func (d *detachable) Read(b []byte) (int, error) {
+	n, err := d.Reader.Read(b)
+	var escape mobyterm.EscapeError
+	if errors.As(err, &escape) {
+		close(d.detach)
+	}
+	return n, err
+}
+
+// addDetachKeys adds docker's flag.
+func addDetachKeys(f *pflag.FlagSet, keys *string) {
+	f.StringVar(keys, "detach-keys", "ctrl-p,ctrl-q", "`keys` that leave a terminal, its process running on; empty for none")
 }
 
 func (c *console) close() {

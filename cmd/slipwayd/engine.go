@@ -23,6 +23,7 @@ import (
 	"github.com/slipway-vm/slipway/launcher"
 	"github.com/slipway-vm/slipway/launcher/api"
 	"github.com/slipway-vm/slipway/launcher/client"
+	"github.com/slipway-vm/slipway/launcher/events"
 	"github.com/slipway-vm/slipway/launcher/host"
 	"github.com/slipway-vm/slipway/launcher/output"
 	"github.com/slipway-vm/slipway/launcher/store"
@@ -128,6 +129,11 @@ func (e *engine) openManager(ctx context.Context) error {
 		return err
 	}
 	e.onClose(e.store.Close)
+	happened, err := events.Open(e.path("events.log"))
+	if err != nil {
+		return err
+	}
+	e.onClose(happened.Close)
 	prefix := domainPrefix(cfg)
 	e.virt, err = virt.Open(virt.Config{URI: cfg.Libvirt.URI, Root: e.path("libvirt"), Prefix: prefix, Log: e.log})
 	if err != nil {
@@ -143,6 +149,7 @@ func (e *engine) openManager(ctx context.Context) error {
 		Hypervisor: e.virt, DomainPrefix: prefix, Store: e.store, Host: here, Init: initPath,
 		Flavors: flavors(cfg), DefaultFlavor: cfg.Boot.Flavor,
 		RootMode: cfg.Boot.Root, Kernel: cfg.Boot.Kernel, MaxImages: int64(cfg.Images.MaxStore),
+		Events:       happened,
 		OutputLimit:  output.Limit{Bytes: int64(cfg.Logs.MaxSize), Files: int(cfg.Logs.MaxFiles)},
 		ConsoleLimit: int64(cfg.Logs.MaxConsole),
 		BootTimeout:  cfg.Boot.Timeout, StopGrace: cfg.Boot.StopGrace, Log: e.log,

@@ -90,6 +90,17 @@ func newClient(ctx context.Context, conn net.Conn) (*Client, error) {
 // Hello returns what the guest said of itself when the session started.
 func (c *Client) Hello() Hello { return c.hello }
 
+// ErrOlder is matched where a guest is too old for what it is asked for.
+var ErrOlder = errors.New("the guest of this server is older: restart the server to renew it")
+
+// requires refuses what the guest, being older, would leave out silently.
+func (c *Client) requires(version int) error {
+	if c.hello.Version < version {
+		return fmt.Errorf("%w (its agent has version %d, this takes %d)", ErrOlder, c.hello.Version, version)
+	}
+	return nil
+}
+
 // Done is closed when the session has ended.
 func (c *Client) Done() <-chan struct{} { return c.mux.CloseChan() }
 
@@ -176,7 +187,11 @@ func (c *Client) refused(ctx context.Context, payload []byte) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx) // the guest has only seen us leave
 	}
-	return decodeError(payload)
+	err := decodeError(payload)
+	if errors.Is(err, ErrUnsupported) {
+		return fmt.Errorf("%w: %w", ErrOlder, err)
+	}
+	return err
 }
 
 // explain turns the error of a stream into one that callers can act on.
@@ -213,18 +228,8 @@ func (c *Client) Output(ctx context.Context, from Offsets, sink func(stream Stre
 	}
 	defer stop()
 	next := map[Stream]int64{Stdout: from.Stdout, Stderr: from.Stderr}
-	for {
-		t, payload, err := readMessage(stream)
-		if err != nil {
-			return c.explain(ctx, err)
-		}
-		switch t {
-		case msgError:
-			return c.refused(ctx, payload)
-		case msgReply:
-			return nil
-		case msgData, msgEnd:
-		default:
+	return c.messages(ctx, stream, func(t messageType, payload []byte) error {
+		if t != msgData && t != msgEnd {
 			return fmt.Errorf("%w: message %d in output", errProtocol, t)
 		}
 		piece, err := decodeChunk(payload)
@@ -241,8 +246,24 @@ func (c *Client) Output(ctx context.Context, from Offsets, sink func(stream Stre
 			next[piece.stream] += int64(len(piece.data))
 		}
 		ack := chunk{stream: piece.stream, offset: next[piece.stream]}
-		if err := writeMessage(stream, msgAck, ack.encode()); err != nil {
+		return c.explain(ctx, writeMessage(stream, msgAck, ack.encode()))
+	})
+}
+
+// messages hands a call's messages to take until its reply, which ends it.
+func (c *Client) messages(ctx context.Context, stream io.Reader, take func(messageType, []byte) error) error {
+	for {
+		t, payload, err := readMessage(stream)
+		switch {
+		case err != nil:
 			return c.explain(ctx, err)
+		case t == msgError:
+			return c.refused(ctx, payload)
+		case t == msgReply:
+			return nil
+		}
+		if err := take(t, payload); err != nil {
+			return err
 		}
 	}
 }
@@ -255,18 +276,8 @@ func (c *Client) Events(ctx context.Context, handle func(Event) error) error {
 		return err
 	}
 	defer stop()
-	for {
-		t, payload, err := readMessage(stream)
-		if err != nil {
-			return c.explain(ctx, err)
-		}
-		switch t {
-		case msgError:
-			return c.refused(ctx, payload)
-		case msgReply:
-			return nil
-		case msgEvent:
-		default:
+	return c.messages(ctx, stream, func(t messageType, payload []byte) error {
+		if t != msgEvent {
 			return fmt.Errorf("%w: message %d in events", errProtocol, t)
 		}
 		event, err := decodeJSON[Event](payload)
@@ -276,10 +287,8 @@ func (c *Client) Events(ctx context.Context, handle func(Event) error) error {
 		if event.final() && event.Exit == nil {
 			return fmt.Errorf("%w: %s event without an exit", errProtocol, event.Type)
 		}
-		if err := handle(event); err != nil {
-			return err
-		}
-	}
+		return handle(event)
+	})
 }
 
 // Wait returns how the entrypoint ended, once it has; also where it could not

@@ -15,7 +15,8 @@ import (
 )
 
 type pathParams struct {
-	Path string `json:"path"`
+	Path   string `json:"path"`
+	Follow bool   `json:"follow,omitempty"` // a symbolic link at its end; copy-out's, from version 2 on
 }
 
 // FileInfo describes a file of the root; a symbolic link is itself.
@@ -37,9 +38,15 @@ func (c *Client) Stat(ctx context.Context, path string) (FileInfo, error) {
 }
 
 // CopyFrom writes the file or tree path of the root to w as a tar stream, see
-// package archive. The stream is the guest's: extract it with that package.
-func (c *Client) CopyFrom(ctx context.Context, path string, w io.Writer) error {
-	stream, stop, err := c.open(ctx, methodCopyOut, pathParams{Path: path})
+// package archive; with follow, what it leads to where it is a symbolic link. The
+// stream is the guest's: extract it with that package.
+func (c *Client) CopyFrom(ctx context.Context, path string, follow bool, w io.Writer) error {
+	if follow {
+		if err := c.requires(versionFollow); err != nil {
+			return fmt.Errorf("copy %s from the guest: %w", path, err)
+		}
+	}
+	stream, stop, err := c.open(ctx, methodCopyOut, pathParams{Path: path, Follow: follow})
 	if err != nil {
 		return fmt.Errorf("copy %s from the guest: %w", path, err)
 	}
@@ -115,7 +122,11 @@ func (s *Server) copyOut(ctx context.Context, stream *yamux.Stream, p pathParams
 	}
 	defer root.Close()
 	out := &chunkWriter{send: &sender{w: stream}, stream: Stdout}
-	if err := archive.Write(ctx, root, p.Path, out); err != nil {
+	write := archive.Write
+	if p.Follow {
+		write = archive.WriteFollowed
+	}
+	if err := write(ctx, root, p.Path, out); err != nil {
 		return fileError(err)
 	}
 	return reply(stream, out.flush())

@@ -21,6 +21,10 @@ type ExecRequest struct {
 	Size WindowSize `json:"size,omitzero"` // of the terminal, zero for the default
 	// Stdin is set by the client: without it the process reads /dev/null.
 	Stdin bool `json:"stdin,omitempty"`
+	// Detach leaves the process to itself once it runs, its output thrown away.
+	Detach bool `json:"detach,omitempty"`
+	// Privileged gives the process all capabilities, whatever the entrypoint has.
+	Privileged bool `json:"privileged,omitempty"`
 }
 
 // WindowSize is a terminal's.
@@ -39,6 +43,7 @@ type ExecIO struct {
 	Stderr  io.Writer // stays empty with a terminal
 	Resize  <-chan WindowSize
 	Signals <-chan int
+	Detach  <-chan struct{} // lets the process run on by itself
 }
 
 // Process is a process in the guest, as Control makes it.
@@ -66,8 +71,14 @@ type StartError struct {
 func (e *StartError) Error() string { return e.Message }
 
 // Exec runs a process and returns how it ended; Exit.Err tells why one was not
-// started. When ctx is done or the session ends, the process is killed.
+// started. When ctx is done or the session ends, the process is killed, unless it
+// is detached.
 func (c *Client) Exec(ctx context.Context, req ExecRequest, streams ExecIO) (Exit, error) {
+	if req.Detach || req.Privileged {
+		if err := c.requires(versionDetach); err != nil {
+			return Exit{}, fmt.Errorf("execute %q: %w", req.Args, err)
+		}
+	}
 	req.Stdin = streams.Stdin != nil
 	stream, stop, err := c.open(ctx, methodExec, req)
 	if err != nil {
@@ -80,7 +91,16 @@ func (c *Client) Exec(ctx context.Context, req ExecRequest, streams ExecIO) (Exi
 	if streams.Stdin != nil {
 		go func() { _ = send.copy(Stdin, streams.Stdin) }()
 	}
-	go send.control(streams.Resize, streams.Signals, ended)
+	go send.control(streams, ended)
+	if streams.Detach != nil && c.requires(versionDetach) == nil {
+		go func() {
+			select {
+			case <-streams.Detach:
+				_ = send.message(msgDetach, nil)
+			case <-ended:
+			}
+		}()
+	}
 	exit, err := receiveProcess(stream, streams.Stdout, streams.Stderr)
 	if err != nil {
 		return Exit{}, fmt.Errorf("execute %q: %w", req.Args, c.explain(ctx, err))
@@ -167,8 +187,8 @@ func (s *sender) data(st Stream, r io.Reader) (next chunk, readErr, sendErr erro
 	}
 }
 
-func (s *sender) control(resize <-chan WindowSize, signals <-chan int, ended <-chan struct{}) {
-	for {
+func (s *sender) control(streams ExecIO, ended <-chan struct{}) {
+	for resize, signals := streams.Resize, streams.Signals; ; {
 		var err error
 		select {
 		case size, ok := <-resize:
@@ -202,13 +222,27 @@ func (s *Server) exec(ctx context.Context, stream *yamux.Stream, req ExecRequest
 	if err != nil {
 		return err
 	}
-	defer p.Close()
-	// The host's messages end when it has gone, and then so does the process.
+	if req.Detach {
+		go outlive(p, p.Outputs())
+		return writeJSON(stream, msgReply, Exit{Detached: true})
+	}
+	// The host's messages end when it has gone, and then so does the process,
+	// unless the host has let it go.
+	detached := make(chan struct{})
+	end := func() {
+		select {
+		case <-detached:
+		default:
+			p.Close()
+		}
+	}
 	go func() {
-		feedProcess(stream, p)
-		p.Close()
+		if feedProcess(stream, p) {
+			close(detached)
+		}
+		end()
 	}()
-	stop := context.AfterFunc(ctx, p.Close)
+	stop := context.AfterFunc(ctx, end)
 	defer stop()
 	send := &sender{w: stream}
 	var outputs sync.WaitGroup
@@ -220,28 +254,55 @@ func (s *Server) exec(ctx context.Context, stream *yamux.Stream, req ExecRequest
 			// A process's output ends in several ways, and its end goes without
 			// saying: the reply stands for it.
 			if _, _, err := send.data(Stdout+Stream(i), r); err != nil {
-				p.Close()
+				end()
+				_, _ = io.Copy(io.Discard, r)
 			}
 		})
 	}
-	exit := p.Wait()
-	outputs.Wait()
-	return send.json(msgReply, exit)
+	ended := make(chan Exit, 1)
+	go func() {
+		exit := p.Wait()
+		outputs.Wait()
+		p.Close()
+		ended <- exit
+	}()
+	select {
+	case exit := <-ended:
+		return send.json(msgReply, exit)
+	case <-detached:
+		return send.json(msgReply, Exit{Detached: true})
+	}
 }
 
-// feedProcess hands the host's messages to a process, until they end.
-func feedProcess(stream io.Reader, p Process) {
+// outlive stays with a detached process to its end.
+func outlive(p Process, outputs [2]io.Reader) {
+	defer p.Close()
+	var read sync.WaitGroup
+	for _, r := range outputs {
+		if r != nil {
+			read.Go(func() { _, _ = io.Copy(io.Discard, r) })
+		}
+	}
+	p.Wait()
+	read.Wait()
+}
+
+// feedProcess hands the host's messages to a process, until they end or say that
+// the process is to run on by itself.
+func feedProcess(stream io.Reader, p Process) (detached bool) {
 	stdin := p.Stdin()
 	for {
 		t, payload, err := readMessage(stream)
 		if err != nil {
-			return
+			return false
 		}
 		switch t {
+		case msgDetach:
+			return true
 		case msgData:
 			piece, err := decodeChunk(payload)
 			if err != nil {
-				return
+				return false
 			}
 			if stdin == nil {
 				continue
@@ -287,7 +348,7 @@ func (c *Client) Attach(ctx context.Context, req AttachRequest, stdin io.Reader,
 	if stdin != nil {
 		go func() { _ = send.copy(Stdin, stdin) }()
 	}
-	go send.control(resize, nil, ended)
+	go send.control(ExecIO{Resize: resize}, ended)
 	if _, err := receiveProcess(stream, nil, nil); err != nil {
 		return fmt.Errorf("attach: %w", c.explain(ctx, err))
 	}

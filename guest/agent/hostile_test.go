@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -214,3 +215,84 @@ func answerStreams(s *session, answer func(method string, stream io.Writer)) {
 		}()
 	}
 }
+
+// heap is what is in use, garbage apart.
+func heap() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// Whatever a guest says to a call, the caller has it or its deadline in the end,
+// and nothing of it stays.
+func TestHostileCalls(t *testing.T) {
+	chunkOf := func(n int) []byte { return chunk{stream: Stdout, data: make([]byte, n)}.encode() }
+	for name, answer := range map[string]func(stream io.Writer){
+		"never answers": func(io.Writer) {},
+		"endless output": func(w io.Writer) {
+			for writeMessage(w, msgData, chunkOf(maxData)) == nil {
+			}
+		},
+		"endless processes": func(w io.Writer) {
+			for writeJSON(w, msgEvent, ProcessInfo{Command: strings.Repeat("x", 60<<10)}) == nil {
+			}
+		},
+		"a giant length": func(w io.Writer) { w.Write([]byte{byte(msgReply), 0xff, 0xff, 0xff, 0xff, 1, 2, 3}) },
+		"half a message": func(w io.Writer) { w.Write([]byte{byte(msgReply), 0, 0, 1, 0, '{'}) },
+		"a deep value":   func(w io.Writer) { writeMessage(w, msgReply, bytes.Repeat([]byte("["), maxMessage)) },
+		"empty pieces": func(w io.Writer) {
+			for writeMessage(w, msgData, chunkOf(0)) == nil {
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn := hostileGuest(t, func(s *session) {
+				answerStreams(s, func(method string, stream io.Writer) {
+					if method == methodHello {
+						writeMessage(stream, msgReply, []byte(`{"version":2}`))
+						return
+					}
+					answer(stream)
+				})
+			})
+			c, err := newClient(testContext(t), conn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			before := heap()
+			for what, call := range map[string]func(context.Context) error{
+				"exec": func(ctx context.Context) error {
+					return second(c.Exec(ctx, ExecRequest{Args: []string{"x"}}, ExecIO{Stdin: strings.NewReader("in")}))
+				},
+				"stats":    func(ctx context.Context) error { _, err := c.Stats(ctx); return err },
+				"top":      func(ctx context.Context) error { _, err := c.Top(ctx); return err },
+				"stat":     func(ctx context.Context) error { _, err := c.Stat(ctx, "/"); return err },
+				"copy out": func(ctx context.Context) error { return c.CopyFrom(ctx, "/", false, io.Discard) },
+				"copy in":  func(ctx context.Context) error { return c.CopyTo(ctx, "/", endless{}) },
+				"wait":     func(ctx context.Context) error { _, err := c.Wait(ctx); return err },
+				"output": func(ctx context.Context) error {
+					return c.Output(ctx, Offsets{}, func(Stream, int64, []byte) error { return nil })
+				},
+			} {
+				ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+				start := time.Now()
+				err := call(ctx)
+				cancel()
+				if err == nil && name != "a deep value" || time.Since(start) > 20*time.Second {
+					t.Errorf("%s: %v after %v", what, err, time.Since(start))
+				}
+			}
+			// Both ends live in this process: a window for each call, and what is under way.
+			if grown := heap() - before; grown > 16<<20 {
+				t.Errorf("the heap has grown by %d bytes", grown)
+			}
+		})
+	}
+}
+
+// endless gives bytes for ever.
+type endless struct{}
+
+func (endless) Read(b []byte) (int, error) { return len(b), nil }

@@ -355,7 +355,7 @@ func TestCopy(t *testing.T) {
 		t.Fatal(err)
 	}
 	var stream bytes.Buffer
-	if err := c.CopyFrom(ctx, "/file", &stream); err != nil {
+	if err := c.CopyFrom(ctx, "/file", false, &stream); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.CopyTo(ctx, "/dir", bytes.NewReader(stream.Bytes())); err != nil {
@@ -370,7 +370,7 @@ func TestCopy(t *testing.T) {
 	if _, err := c.Stat(ctx, "/nothing"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("missing file: %v", err)
 	}
-	if err := c.CopyFrom(ctx, "/nothing", io.Discard); !errors.Is(err, ErrNotFound) {
+	if err := c.CopyFrom(ctx, "/nothing", false, io.Discard); !errors.Is(err, ErrNotFound) {
 		t.Errorf("copy a missing file: %v", err)
 	}
 	if err := c.CopyTo(ctx, "/nothing", bytes.NewReader(stream.Bytes())); !errors.Is(err, ErrNotFound) {
@@ -382,7 +382,7 @@ func TestCopy(t *testing.T) {
 		t.Errorf("copy from a reader that fails: %v", err)
 	}
 	full := errors.New("full")
-	if err := c.CopyFrom(ctx, "/file", writerFunc(func([]byte) (int, error) { return 0, full })); !errors.Is(err, full) {
+	if err := c.CopyFrom(ctx, "/file", false, writerFunc(func([]byte) (int, error) { return 0, full })); !errors.Is(err, full) {
 		t.Errorf("copy to a writer that fails: %v", err)
 	}
 	if list, err := c.Top(ctx); err != nil || len(list) != 2 || len(list[0].Command) != 4096 {

@@ -22,6 +22,8 @@ const (
 	msgEvent   messageType = 7 // guest: Event
 	msgResize  messageType = 8 // host: WindowSize
 	msgSignal  messageType = 9 // host: a signal for the executed process
+	// From version 2 on.
+	msgDetach messageType = 10 // host: the executed process is to run on
 )
 
 const (

@@ -70,25 +70,18 @@ func (c *Client) Top(ctx context.Context) ([]ProcessInfo, error) {
 	}
 	defer stop()
 	var list []ProcessInfo
-	for {
-		t, payload, err := readMessage(stream)
-		if err != nil {
-			return nil, fmt.Errorf("list the guest's processes: %w", c.explain(ctx, err))
-		}
-		switch {
-		case t == msgReply:
-			return list, nil
-		case t == msgError:
-			return nil, fmt.Errorf("list the guest's processes: %w", c.refused(ctx, payload))
-		case t != msgEvent || len(list) >= maxProcesses:
-			return nil, fmt.Errorf("%w: message %d in a list of processes", errProtocol, t)
+	err = c.messages(ctx, stream, func(t messageType, payload []byte) error {
+		if t != msgEvent || len(list) >= maxProcesses {
+			return fmt.Errorf("%w: message %d in a list of processes", errProtocol, t)
 		}
 		info, err := decodeJSON[ProcessInfo](payload)
-		if err != nil {
-			return nil, err
-		}
 		list = append(list, info)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the guest's processes: %w", err)
 	}
+	return list, nil
 }
 
 // Freeze stops the server's processes and writes what they have written to the

@@ -8,8 +8,15 @@ import (
 )
 
 // Version is the version of the calls, which only grow: an end that is asked
-// for a call it does not know answers with ErrUnsupported.
-const Version = 1
+// for a call it does not know answers with ErrUnsupported. What a call can do
+// besides, from which version on, says requires.
+const Version = 2
+
+// The versions from which on guests do what older ones would leave out silently.
+const (
+	versionDetach = 2 // executed processes that stay, and privileged ones
+	versionFollow = 2 // copies of what a link leads to
+)
 
 // Calls.
 const (
@@ -122,6 +129,8 @@ type Exit struct {
 	Signal    int    `json:"signal,omitempty"`
 	OOMKilled bool   `json:"oomKilled,omitempty"`
 	Err       string `json:"err,omitempty"` // why it was not started
+	// Detached says that an executed process runs on, by itself.
+	Detached bool `json:"detached,omitempty"`
 }
 
 // Errors that a guest reports, which can be tested for on the host.

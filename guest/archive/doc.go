@@ -1,5 +1,5 @@
 // Package archive copies files and trees out of and into a root directory as
-// tar streams, keeping links, modes, owners and times.
+// tar streams, keeping links, modes, owners, times and extended attributes.
 //
 // It is used at both ends of a copy, and at each end one side is hostile: the
 // guest's files and the archive that a guest sends. Every name is resolved

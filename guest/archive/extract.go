@@ -23,7 +23,9 @@ var ErrUnsafe = errors.New("unsafe archive entry")
 
 // Options says how much of an archive is believed.
 type Options struct {
-	Owner   bool // take over owners
+	// Owner takes over owners and, since they mean something with the owner only,
+	// set-user-ID and set-group-ID, capabilities and access control lists.
+	Owner   bool
 	Devices bool // make devices; else they are ErrUnsafe
 }
 
@@ -63,6 +65,7 @@ type extractor struct {
 	dir     string
 	options Options
 	dirs    []directory // whose times are set at the end
+	buf     []byte
 }
 
 type directory struct {
@@ -107,7 +110,7 @@ func (x *extractor) entry(h *tar.Header, data io.Reader) error {
 	}
 	switch h.Typeflag {
 	case tar.TypeReg:
-		err = writeFile(fd, base, data)
+		return x.file(fd, base, h, data)
 	case tar.TypeSymlink:
 		err = unix.Symlinkat(h.Linkname, fd, base)
 	case tar.TypeLink:
@@ -152,7 +155,10 @@ func (x *extractor) directory(parent int, base string, h *tar.Header) error {
 		err = unix.Fchown(fd, h.Uid, h.Gid)
 	}
 	if err == nil {
-		err = unix.Fchmod(fd, uint32(h.Mode&0o7777))
+		err = unix.Fchmod(fd, x.mode(h))
+	}
+	if err == nil {
+		err = setXattrs(fd, h, x.options.Owner)
 	}
 	if err != nil {
 		f.Close()
@@ -179,18 +185,55 @@ func (x *extractor) finishDirectories() error {
 	return errors.Join(errs...)
 }
 
-func writeFile(parent int, base string, data io.Reader) error {
+// mode is the permissions that an entry gets.
+func (x *extractor) mode(h *tar.Header) uint32 {
+	mode := uint32(h.Mode & 0o7777)
+	if !x.options.Owner {
+		mode &^= unix.S_ISUID | unix.S_ISGID
+	}
+	return mode
+}
+
+// file makes a regular file. All is done to the file that was made, whatever has
+// its name meanwhile.
+func (x *extractor) file(parent int, base string, h *tar.Header, data io.Reader) (err error) {
 	fd, err := unix.Openat(parent, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return err
 	}
 	f := os.NewFile(uintptr(fd), base)
-	if _, err := io.Copy(f, data); err != nil {
-		f.Close()
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if _, err := io.CopyBuffer(onlyWriter{f}, data, x.buffer()); err != nil {
 		return err
 	}
-	return f.Close()
+	if x.options.Owner {
+		if err := unix.Fchown(fd, h.Uid, h.Gid); err != nil {
+			return err
+		}
+	}
+	if err := unix.Fchmod(fd, x.mode(h)); err != nil {
+		return err
+	}
+	if err := setXattrs(fd, h, x.options.Owner); err != nil {
+		return err
+	}
+	times := []unix.Timespec{timespec(h.ModTime), timespec(h.ModTime)}
+	return unix.UtimesNanoAt(fd, "", times, unix.AT_EMPTY_PATH)
 }
+
+// buffer is for copying; without it each file would cost one.
+func (x *extractor) buffer() []byte {
+	if x.buf == nil {
+		x.buf = make([]byte, copySize)
+	}
+	return x.buf
+}
+
+// copySize is how much is read and written at once, in bytes.
+const copySize = 256 << 10
+
+// onlyWriter keeps io.CopyBuffer from the ways round its buffer.
+type onlyWriter struct{ io.Writer }
 
 func (x *extractor) link(parent int, base, target string) error {
 	targetDir, targetBase, err := x.place(target)
@@ -221,7 +264,7 @@ func (x *extractor) attributes(parent int, base string, h *tar.Header) error {
 		}
 	}
 	if h.Typeflag != tar.TypeSymlink {
-		if err := unix.Fchmodat(parent, base, uint32(h.Mode&0o7777), 0); err != nil {
+		if err := unix.Fchmodat(parent, base, x.mode(h), 0); err != nil {
 			return err
 		}
 	}

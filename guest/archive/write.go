@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,10 +19,25 @@ import (
 
 // Write writes the file or tree name of the root as a tar stream whose entries
 // begin with name's last component, or with "." for the root itself. A
-// symbolic link is written as a link. Sockets are left out.
+// symbolic link is written as a link, unless name ends with a slash or "/.".
+// Sockets are left out.
 func Write(ctx context.Context, root *process.Root, name string, w io.Writer) error {
+	return write(ctx, root, name, strings.HasSuffix(name, "/") || strings.HasSuffix(name, "/."), w)
+}
+
+// WriteFollowed is Write of what name leads to where it is a symbolic link, under
+// the link's name.
+func WriteFollowed(ctx context.Context, root *process.Root, name string, w io.Writer) error {
+	return write(ctx, root, name, true, w)
+}
+
+func write(ctx context.Context, root *process.Root, name string, follow bool, w io.Writer) error {
 	clean := path.Clean("/" + name)
-	top, err := root.OpenFile(clean, unix.O_PATH|unix.O_NOFOLLOW)
+	flags := unix.O_PATH | unix.O_NOFOLLOW
+	if follow {
+		flags = unix.O_PATH
+	}
+	top, err := root.OpenFile(clean, flags)
 	if err != nil {
 		return err
 	}
@@ -43,6 +59,7 @@ type writer struct {
 	ctx   context.Context
 	tw    *tar.Writer
 	links map[inode]string // names of files that have several
+	buf   []byte
 }
 
 // node writes what an O_PATH descriptor leads to.
@@ -58,10 +75,7 @@ func (w *writer) node(f *os.File, name string) error {
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
 		h.Typeflag, h.Name = tar.TypeDir, name+"/"
-		if err := w.tw.WriteHeader(h); err != nil {
-			return err
-		}
-		return w.children(f, name)
+		return w.directory(f, h, name)
 	case unix.S_IFLNK:
 		target, err := readlink(f)
 		if err != nil {
@@ -108,12 +122,18 @@ func (w *writer) regular(f *os.File, h *tar.Header, st *unix.Stat_t) error {
 	}
 	defer data.Close()
 	h.Size = st.Size
+	if err := addXattrs(h, data); err != nil {
+		return err
+	}
 	if err := w.tw.WriteHeader(h); err != nil {
 		return err
 	}
 	// A file that is being written may grow and shrink meanwhile; the archive
 	// has room for exactly what was announced.
-	n, err := io.Copy(w.tw, io.LimitReader(data, h.Size))
+	if w.buf == nil {
+		w.buf = make([]byte, copySize)
+	}
+	n, err := io.CopyBuffer(onlyWriter{w.tw}, io.LimitReader(data, h.Size), w.buf)
 	if err != nil {
 		return fmt.Errorf("%s: %w", h.Name, err)
 	}
@@ -130,12 +150,18 @@ func (zeros) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func (w *writer) children(f *os.File, name string) error {
+func (w *writer) directory(f *os.File, h *tar.Header, name string) error {
 	dir, err := reopen(f, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	defer dir.Close()
+	if err := addXattrs(h, dir); err != nil {
+		return err
+	}
+	if err := w.tw.WriteHeader(h); err != nil {
+		return err
+	}
 	names, err := dir.Readdirnames(-1)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)

@@ -67,14 +67,14 @@ func TestCopy(t *testing.T) {
 			}
 			start = time.Now()
 			var out bytes.Buffer
-			if err := c.CopyFrom(ctx, "/srv/tree", &out); err != nil {
+			if err := c.CopyFrom(ctx, "/srv/tree", false, &out); err != nil {
 				t.Fatal(err)
 			}
 			t.Logf("out: %.1f MB/s", 8/time.Since(start).Seconds())
 			if !bytes.Equal(out.Bytes(), in.Bytes()) {
 				t.Errorf("%d bytes came back for %d", out.Len(), in.Len())
 			}
-			if err := c.CopyFrom(ctx, "/nothing", &out); !errors.Is(err, agent.ErrNotFound) {
+			if err := c.CopyFrom(ctx, "/nothing", false, &out); !errors.Is(err, agent.ErrNotFound) {
 				t.Errorf("copy a missing file: %v", err)
 			}
 		})

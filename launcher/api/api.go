@@ -86,6 +86,9 @@ func (a *API) routes() []route {
 		{"GET", "/servers/{server}/stats", a.serverStats},
 		{"GET", "/servers/{server}/top", a.serverTop},
 		{"GET", "/root-modes", a.listRootModes},
+		{"POST", "/servers/{server}/freeze", a.freezeServer},
+		{"POST", "/servers/{server}/thaw", a.thawServer},
+		{"GET", "/events", a.events},
 		{"GET", "/images", a.listImages},
 		{"POST", "/images/pull", a.pullImage},
 		{"GET", "/image", a.showImage}, // references have slashes: ?ref=

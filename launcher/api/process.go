@@ -34,6 +34,7 @@ const (
 	MessageStdin  // none: the end of input
 	MessageResize // JSON: agent.WindowSize
 	MessageSignal // JSON: a number
+	MessageDetach // the executed process is to run on, or the attaching to end
 )
 
 // maxMessage bounds a message's data in bytes.
@@ -102,6 +103,7 @@ func (a *API) execServer(w http.ResponseWriter, r *http.Request) error {
 			Stderr:  NewMessageWriter(p.w, &p.mu, MessageStderr),
 			Resize:  p.resize,
 			Signals: p.signals,
+			Detach:  p.detach,
 		}
 		if req.Stdin {
 			streams.Stdin = p.stdin
@@ -119,14 +121,28 @@ func (a *API) attachServer(w http.ResponseWriter, r *http.Request) error {
 			return nil, err
 		}
 		go p.receive(ctx)
-		return &agent.Exit{}, a.manager.Attach(ctx, ref, req, p.stdin, p.resize)
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		go func() {
+			select {
+			case <-p.detach:
+				cancel(launcher.ErrDetached)
+			case <-ctx.Done():
+			}
+		}()
+		err := a.manager.Attach(ctx, ref, req, p.stdin, p.resize)
+		if errors.Is(err, launcher.ErrDetached) {
+			return &agent.Exit{Detached: true}, nil
+		}
+		return &agent.Exit{}, err
 	})
 }
 
 // CopyBody is the request that begins a copy: what to copy, or the directory to
 // extract into.
 type CopyBody struct {
-	Path string `json:"path"`
+	Path   string `json:"path"`
+	Follow bool   `json:"follow,omitempty"` // copy what a link leads to
 }
 
 // copyFromServer sends a tar stream as MessageStdout.
@@ -137,7 +153,7 @@ func (a *API) copyFromServer(w http.ResponseWriter, r *http.Request) error {
 			return nil, err
 		}
 		go p.receive(ctx)
-		return &agent.Exit{}, a.manager.CopyFrom(ctx, ref, req.Path, NewMessageWriter(p.w, &p.mu, MessageStdout))
+		return &agent.Exit{}, a.manager.CopyFrom(ctx, ref, req.Path, req.Follow, NewMessageWriter(p.w, &p.mu, MessageStdout))
 	})
 }
 
@@ -175,6 +191,22 @@ func (a *API) serverTop(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, list)
+}
+
+func (a *API) freezeServer(w http.ResponseWriter, r *http.Request) error {
+	return done(w, a.manager.Freeze(r.Context(), r.PathValue("server")))
+}
+
+func (a *API) thawServer(w http.ResponseWriter, r *http.Request) error {
+	return done(w, a.manager.Thaw(r.Context(), r.PathValue("server")))
+}
+
+// done answers a request that has no result.
+func done(w http.ResponseWriter, err error) error {
+	if err == nil {
+		w.WriteHeader(http.StatusNoContent)
+	}
+	return err
 }
 
 // process upgrades a request's connection and runs a process over it.
@@ -217,7 +249,8 @@ func (a *API) process(w http.ResponseWriter, r *http.Request, run func(context.C
 func guestError(err error) error {
 	for from, to := range map[error]error{
 		agent.ErrInvalid: launcher.ErrInvalid, agent.ErrNotFound: launcher.ErrNotFound,
-		agent.ErrNotRunning: launcher.ErrConflict, agent.ErrUnsupported: launcher.ErrInvalid,
+		agent.ErrNotRunning: launcher.ErrConflict,
+		agent.ErrOlder:      launcher.ErrConflict, agent.ErrBusy: launcher.ErrUnavailable,
 		agent.ErrDisconnected: launcher.ErrUnavailable,
 	} {
 		if errors.Is(err, from) {
@@ -238,10 +271,11 @@ type peer struct {
 	feed    *io.PipeWriter
 	resize  chan agent.WindowSize
 	signals chan int
+	detach  chan struct{} // closed when the client wants to leave
 }
 
 func newPeer(w io.Writer, r *bufio.Reader, gone func()) *peer {
-	p := &peer{r: r, w: w, gone: gone, resize: make(chan agent.WindowSize), signals: make(chan int)}
+	p := &peer{r: r, w: w, gone: gone, resize: make(chan agent.WindowSize), signals: make(chan int), detach: make(chan struct{})}
 	p.stdin, p.feed = io.Pipe()
 	return p
 }
@@ -265,7 +299,7 @@ func (p *peer) request(v any) error {
 // receive passes on what the client sends, until it goes, which ends the process.
 func (p *peer) receive(ctx context.Context) {
 	defer p.gone()
-	for {
+	for detached := false; ; {
 		m, data, err := ReadMessage(p.r)
 		if err != nil {
 			return
@@ -286,6 +320,11 @@ func (p *peer) receive(ctx context.Context) {
 			var n int
 			if json.Unmarshal(data, &n) == nil {
 				pass(ctx, p.signals, n)
+			}
+		case MessageDetach:
+			if !detached {
+				detached = true
+				close(p.detach)
 			}
 		default:
 			return

@@ -16,6 +16,7 @@ import (
 
 	"github.com/slipway-vm/slipway/launcher"
 	"github.com/slipway-vm/slipway/launcher/api"
+	"github.com/slipway-vm/slipway/launcher/events"
 	"github.com/slipway-vm/slipway/launcher/output"
 	"github.com/slipway-vm/slipway/rootfs"
 )
@@ -190,17 +191,22 @@ func (q OutputQuery) values() url.Values {
 	set("stream", q.Stream)
 	set("run", q.Run)
 	set("tail", q.Tail)
-	for name, at := range map[string]time.Time{"since": q.Since, "until": q.Until} {
-		if !at.IsZero() {
-			v.Set(name, at.Format(time.RFC3339Nano))
-		}
-	}
+	setTimes(v, map[string]time.Time{"since": q.Since, "until": q.Until})
 	for name, on := range map[string]bool{"follow": q.Follow, "hold": q.Hold} {
 		if on {
 			v.Set(name, "true")
 		}
 	}
 	return v
+}
+
+// setTimes adds the times that are not zero to a query.
+func setTimes(v url.Values, times map[string]time.Time) {
+	for name, at := range times {
+		if !at.IsZero() {
+			v.Set(name, at.Format(time.RFC3339Nano))
+		}
+	}
 }
 
 // Output reads what a server's entrypoint has written.
@@ -237,6 +243,45 @@ func (c *Client) Console(ctx context.Context, ref string, w io.Writer) error {
 	defer func() { _ = resp.Body.Close() }()
 	_, err = io.Copy(w, resp.Body)
 	return err
+}
+
+// Events calls see with what happens to servers, until see says that it has seen
+// enough or q.Until has come.
+func (c *Client) Events(ctx context.Context, q events.Query, see func(events.Event) error) error {
+	filter, err := json.Marshal(q.Filter)
+	if err != nil {
+		return err
+	}
+	v := url.Values{"filter": {string(filter)}}
+	setTimes(v, map[string]time.Time{"since": q.Since, "until": q.Until})
+	resp, err := c.do(ctx, http.MethodGet, "/events", v, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	for in := json.NewDecoder(resp.Body); ; {
+		var e events.Event
+		err := in.Decode(&e)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read events: the engine has gone: %w", err)
+		}
+		if err := see(e); err != nil {
+			return err
+		}
+	}
+}
+
+// Freeze stops a server's processes until [Client.Thaw].
+func (c *Client) Freeze(ctx context.Context, ref string) error {
+	return c.call(ctx, http.MethodPost, server(ref)+"/freeze", nil, nil, nil)
+}
+
+// Thaw lets a frozen server's processes run on.
+func (c *Client) Thaw(ctx context.Context, ref string) error {
+	return c.call(ctx, http.MethodPost, server(ref)+"/thaw", nil, nil, nil)
 }
 
 // Images lists the images that are ready.

@@ -24,10 +24,11 @@ func (c *Client) Exec(ctx context.Context, ref string, req agent.ExecRequest, st
 }
 
 // Attach copies stdin to a server's entrypoint, which must have been given an
-// input, until that has ended; its output is read with [Client.Output].
-func (c *Client) Attach(ctx context.Context, ref string, req agent.AttachRequest, stdin io.Reader, resize <-chan agent.WindowSize) error {
-	_, err := c.process(ctx, server(ref)+"/attach", req, agent.ExecIO{Stdin: stdin, Resize: resize})
-	return err
+// input, until that has ended or streams.Detach says so; its output is read with
+// [Client.Output].
+func (c *Client) Attach(ctx context.Context, ref string, req agent.AttachRequest, streams agent.ExecIO) (detached bool, err error) {
+	exit, err := c.process(ctx, server(ref)+"/attach", req, streams)
+	return exit.Detached, err
 }
 
 // Stat describes a file of a server's root.
@@ -37,9 +38,10 @@ func (c *Client) Stat(ctx context.Context, ref, path string) (agent.FileInfo, er
 }
 
 // CopyFrom writes a file or tree of a server to w as a tar stream. The stream is
-// the guest's: extract it with package guest/archive.
-func (c *Client) CopyFrom(ctx context.Context, ref, path string, w io.Writer) error {
-	_, err := c.process(ctx, server(ref)+"/copy-from", api.CopyBody{Path: path}, agent.ExecIO{Stdout: w})
+// the guest's: extract it with package guest/archive. With follow, a link is copied
+// as what it leads to.
+func (c *Client) CopyFrom(ctx context.Context, ref, path string, follow bool, w io.Writer) error {
+	_, err := c.process(ctx, server(ref)+"/copy-from", api.CopyBody{Path: path, Follow: follow}, agent.ExecIO{Stdout: w})
 	return err
 }
 
@@ -150,14 +152,17 @@ func sendControl(w io.Writer, mu *sync.Mutex, streams agent.ExecIO, ended <-chan
 	send := func(m api.Message, v any) {
 		b, err := json.Marshal(v)
 		if err != nil {
-			return
+			return // numbers can be marshalled
 		}
 		mu.Lock()
 		defer mu.Unlock()
 		_ = api.WriteMessage(w, m, b)
 	}
-	for {
+	for detach := streams.Detach; ; {
 		select {
+		case <-detach:
+			detach = nil
+			send(api.MessageDetach, nil)
 		case size := <-streams.Resize:
 			send(api.MessageResize, size)
 		case n := <-streams.Signals:
