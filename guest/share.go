@@ -16,14 +16,18 @@ type (
 
 	Disks     = share.Disks
 	Directory = share.Directory
+	Capable   = share.Capable
 )
 
 // See package share.
 const (
-	ShareTag  = share.Tag
-	SeedDir   = share.SeedDir
-	SpecFile  = share.SpecFile
-	RootDir   = share.RootDir
+	ShareTag = share.Tag
+	SeedDir  = share.SeedDir
+	SpecFile = share.SpecFile
+	RootDir  = share.RootDir
+
+	CapableFile = share.CapableFile
+
 	VolumeDir = share.VolumeDir
 
 	AgentPort = share.AgentPort
@@ -45,6 +49,8 @@ const (
 
 	ModuleRoot  = share.ModuleRoot
 	ModuleIndex = share.ModuleIndex
+
+	CapabilityAttr = share.CapabilityAttr
 
 	SpecVersion  = share.SpecVersion
 	DefaultGrace = share.DefaultGrace

@@ -204,6 +204,12 @@ func (r *run) furnish(ctx context.Context, srv *Server, spec *guest.Spec) (*disk
 	if err := r.writeSeed(srv, spec, share); err != nil {
 		return nil, err
 	}
+	// The share is read-only once it is mounted, and what this says is known then.
+	capable, err := createCapable(share, guest.RootMode(srv.RootMode))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = capable.Close() }()
 	block := guest.RootMode(srv.RootMode) == guest.RootBlock
 	if !block || len(srv.Spec.Volumes) > 0 {
 		if err := mountShare(r.i.dir, srv.Spec.Volumes); err != nil {
@@ -216,6 +222,9 @@ func (r *run) furnish(ctx context.Context, srv *Server, spec *guest.Spec) (*disk
 	root := filepath.Join(share, guest.RootDir)
 	if err := overlay.Mount(ctx, root); err != nil {
 		return nil, fmt.Errorf("mount the root: %w", err)
+	}
+	if err := writeCapable(capable, root, overlay.Base.Capable()); err != nil {
+		return nil, fmt.Errorf("look for files with capabilities: %w", err)
 	}
 	// A volume may bring the entrypoint or its users; then only the guest can say.
 	if len(srv.Spec.Volumes) > 0 {

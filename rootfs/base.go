@@ -85,6 +85,19 @@ func (b *Base) Images() []string {
 	return paths
 }
 
+// Capable are the paths, from the root, at which layers have files with
+// capabilities; what is on top of them may be another matter.
+func (b *Base) Capable() []string {
+	var paths []string
+	for _, l := range b.Layers {
+		for _, p := range l.Capable {
+			paths = append(paths, string(p))
+		}
+	}
+	slices.Sort(paths)
+	return slices.Compact(paths)
+}
+
 func randomID() string {
 	var b [8]byte
 	rand.Read(b[:])

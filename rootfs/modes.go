@@ -42,7 +42,7 @@ var Modes = []Mode{
 	},
 	{
 		Name: Mode9P, How: "mounted by the host, shared by QEMU",
-		Capabilities: "no", Attributes: "user.* and ACLs", Devices: "no", Times: "seconds",
+		Capabilities: "of the image, its files then read-only", Attributes: "user.* and ACLs", Devices: "no", Times: "seconds",
 		Volumes: "yes", Privileges: "root", Snapshots: "no",
 	},
 	{

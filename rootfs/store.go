@@ -206,6 +206,8 @@ type Layer struct {
 	// Implied are directories the layer has no entry for but files in. Names
 	// are bytes, which a JSON string would not keep.
 	Implied [][]byte `json:"implied,omitempty"`
+	// Capable are the files with capabilities.
+	Capable [][]byte `json:"capable,omitempty"`
 }
 
 // recipe is the version of what a layer is turned into. Layer images of

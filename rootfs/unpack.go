@@ -211,6 +211,9 @@ func (s *Store) make(ctx context.Context, j *job, b *budget) (err error) {
 	for _, p := range info.Implied {
 		l.Implied = append(l.Implied, []byte(p))
 	}
+	for _, p := range info.Capable {
+		l.Capable = append(l.Capable, []byte(p))
+	}
 	if err := content.WriteUnsynced(s.path("tmp"), s.recordPath(j.DiffID), &l); err != nil {
 		return err
 	}

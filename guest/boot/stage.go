@@ -74,6 +74,9 @@ func enterRoot(c stageConfig) error {
 	if err := mountContainer(root); err != nil {
 		return err
 	}
+	if err := layCapable(root, c.Share); err != nil {
+		return fmt.Errorf("give files their capabilities: %w", err)
+	}
 	if err := layFiles(root, c.Etc); err != nil {
 		return err
 	}

@@ -2,11 +2,14 @@ package share
 
 // Places inside the share, the one directory that a guest is given.
 const (
-	Tag       = "slipway"           // virtiofs tag and 9p mount tag
-	SeedDir   = "seed"              // NoCloud files and the Spec
-	SpecFile  = "seed/process.json" // the Spec
-	RootDir   = "root"              // the server's root file system
-	VolumeDir = "volumes"           // volumes/N is the Nth volume
+	Tag      = "slipway"           // virtiofs tag and 9p mount tag
+	SeedDir  = "seed"              // NoCloud files and the Spec
+	SpecFile = "seed/process.json" // the Spec
+	// CapableFile lists files with capabilities where the root mode loses these.
+	CapableFile = "seed/capable.json"
+
+	RootDir   = "root"    // the server's root file system
+	VolumeDir = "volumes" // volumes/N is the Nth volume
 )
 
 // AgentPort is the name of the virtio-serial port that carries the agent.

@@ -31,6 +31,8 @@ type Info struct {
 	RootOpaque bool
 	// Implied lists directories made for want of an entry.
 	Implied []string
+	// Capable lists files with capabilities (capabilities(7)).
+	Capable []string
 }
 
 // Budget is asked before each file and each inode, and refuses with an error
@@ -41,11 +43,12 @@ type Budget interface {
 }
 
 const (
-	whiteoutPrefix = ".wh."
-	opaqueMark     = ".wh..wh..opq"
-	reservedPrefix = ".wh..wh."
-	opaqueXattr    = "trusted.overlay.opaque"
-	xattrRecord    = "SCHILY.xattr."
+	whiteoutPrefix  = ".wh."
+	opaqueMark      = ".wh..wh..opq"
+	reservedPrefix  = ".wh..wh."
+	opaqueXattr     = "trusted.overlay.opaque"
+	capabilityXattr = "security.capability"
+	xattrRecord     = "SCHILY.xattr."
 )
 
 // Convert reads a layer's tar stream to its last byte and writes its image to
@@ -155,7 +158,11 @@ func (t *tree) inode(h *header, a erofs.Attr, r io.Reader) (erofs.NID, error) {
 			return 0, err
 		}
 		t.bytes += h.size
-		return t.w.File(a, h.size, r)
+		nid, err := t.w.File(a, h.size, r)
+		if slices.ContainsFunc(a.Xattrs, func(x erofs.Xattr) bool { return x.Name == capabilityXattr }) {
+			t.capable[nid] = true
+		}
+		return nid, err
 	case erofs.ModeSymlink:
 		nid, err := t.w.Symlink(a, h.link)
 		if err != nil {

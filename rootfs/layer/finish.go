@@ -20,6 +20,7 @@ func (t *tree) finish() (Info, error) {
 			info.Implied = append(info.Implied, t.path(n))
 		}
 	}
+	info.Capable = f.capableFiles()
 	if f.whiteouts > 0 {
 		// All whiteouts are links to one inode.
 		nid, err := t.w.Special(erofs.Attr{Mode: erofs.ModeChar})
@@ -40,6 +41,24 @@ func (t *tree) finish() (Info, error) {
 	}
 	info.Size, info.Inodes = image.Size, image.Inodes
 	return info, nil
+}
+
+// capableFiles are the paths of what is left of the files with capabilities.
+func (f *finished) capableFiles() []string {
+	if len(f.capable) == 0 {
+		return nil
+	}
+	var paths []string
+	for _, n := range f.live {
+		for next := f.dirs.at(n).first; next != 0; {
+			e := f.entries.at(next - 1)
+			next = e.next
+			if e.kind == kindRegular && f.capable[e.nid()] {
+				paths = append(paths, f.path(n)+"/"+string(f.name(e)))
+			}
+		}
+	}
+	return paths
 }
 
 // path is a directory's path from the root.

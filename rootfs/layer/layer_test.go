@@ -329,3 +329,19 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(m.Run())
 }
+
+// What is left of files with capabilities is listed, under all its names.
+func TestCapable(t *testing.T) {
+	capable := func(name string) tarEntry {
+		return pax(file(name, "#!"), map[string]string{"SCHILY.xattr.security.capability": "\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"})
+	}
+	_, info, err := convert(t, stream(t, []tarEntry{capable("bin/one"), hardlink("two", "bin/one"), capable("replaced"), file("replaced", ""),
+		capable("gone/three"), file("gone", ""), file("plain", "")}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(info.Capable)
+	if want := []string{"/bin/one", "/two"}; !slices.Equal(info.Capable, want) {
+		t.Errorf("%q, want %q", info.Capable, want)
+	}
+}

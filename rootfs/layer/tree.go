@@ -32,6 +32,7 @@ type tree struct {
 	// finds symbolic links' targets.
 	links   map[erofs.NID]uint32
 	targets map[erofs.NID]span
+	capable map[erofs.NID]bool // files with capabilities
 
 	bytes   int64
 	pending []pendingLink
@@ -112,7 +113,7 @@ var (
 )
 
 func newTree(w *erofs.Writer, budget Budget) (*tree, error) {
-	t := &tree{w: w, budget: budget, seed: maphash.MakeSeed(), links: map[erofs.NID]uint32{}, targets: map[erofs.NID]span{}}
+	t := &tree{w: w, budget: budget, seed: maphash.MakeSeed(), links: map[erofs.NID]uint32{}, targets: map[erofs.NID]span{}, capable: map[erofs.NID]bool{}}
 	if err := t.resize(1 << 10); err != nil {
 		return nil, err
 	}
