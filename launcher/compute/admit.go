@@ -8,7 +8,7 @@ import (
 
 // ErrNoValidHost says that a server can run on no host. It is the server's fault
 // rather than its request's: Nova takes the request and puts the server into error.
-var ErrNoValidHost = errors.New("No valid host was found. ") //nolint:revive,staticcheck // Nova's words, as they are shown
+var ErrNoValidHost = errors.New("No valid host was found. ") //nolint:staticcheck // Nova's words, as they are shown
 
 // Ask is a request for servers.
 type Ask struct {

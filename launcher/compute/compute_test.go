@@ -1,63 +1,27 @@
 package compute
 
 import (
-	"context"
 	"errors"
-	"maps"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/slipway-vm/slipway/launcher"
+	"github.com/slipway-vm/slipway/launcher/launchertest"
 )
-
-// memory is a Store that forgets with the test, and can fail.
-type memory struct {
-	mu   sync.Mutex
-	rows map[string]map[string][]byte
-	err  error
-}
-
-func (m *memory) PutRecord(_ context.Context, kind, key string, record []byte) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.rows == nil {
-		m.rows = map[string]map[string][]byte{}
-	}
-	if m.rows[kind] == nil {
-		m.rows[kind] = map[string][]byte{}
-	}
-	if m.err == nil {
-		m.rows[kind][key] = record
-	}
-	return m.err
-}
-
-func (m *memory) RemoveRecord(_ context.Context, kind, key string) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.rows[kind], key)
-	return m.err
-}
-
-func (m *memory) Records(_ context.Context, kind string) (map[string][]byte, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return maps.Clone(m.rows[kind]), nil
-}
 
 // bench is a Compute and what it stands on.
 type bench struct {
 	*Compute
 	t       *testing.T
-	store   *memory
+	store   *launchertest.Records
 	mu      sync.Mutex
 	servers []launcher.Server
 }
 
 func newBench(t *testing.T) *bench {
-	b := &bench{t: t, store: &memory{}}
+	b := &bench{t: t, store: &launchertest.Records{}}
 	b.reopen()
 	return b
 }
@@ -101,8 +65,8 @@ func refused(t *testing.T, err, kind error, words string) {
 
 func TestAFailingStoreChangesNothing(t *testing.T) {
 	b, ctx := newBench(t), t.Context()
-	b.store.err = errors.New("disk full")
-	if _, err := b.Flavors.Create(ctx, Flavor{Name: "x", VCPUs: 1, RAM: 1}); !errors.Is(err, b.store.err) {
+	b.store.Err = errors.New("disk full")
+	if _, err := b.Flavors.Create(ctx, Flavor{Name: "x", VCPUs: 1, RAM: 1}); !errors.Is(err, b.store.Err) {
 		t.Errorf("created with %v", err)
 	}
 	if n := len(b.Flavors.All(nil)); n != 2 {

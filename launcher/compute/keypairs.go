@@ -61,11 +61,11 @@ func noKeypair(user, name string) error {
 
 // Import adds a public key.
 func (k *Keypairs) Import(ctx context.Context, project, user, name, public string) (Keypair, error) {
-	print, err := fingerprint(public)
+	digits, err := fingerprint(public)
 	if err != nil {
 		return Keypair{}, err
 	}
-	p := Keypair{Name: name, UserID: user, PublicKey: public, Fingerprint: print, Created: k.now()}
+	p := Keypair{Name: name, UserID: user, PublicKey: public, Fingerprint: digits, Created: k.now()}
 	return k.table.change(ctx, keyOf(user, name), func(_ Keypair, exists bool) (Keypair, error) {
 		theirs := 0
 		for _, other := range k.table.rows {

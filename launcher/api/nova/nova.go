@@ -8,6 +8,7 @@ import (
 
 	"github.com/slipway-vm/slipway/launcher"
 	"github.com/slipway-vm/slipway/launcher/api/openstack"
+	"github.com/slipway-vm/slipway/launcher/compute"
 )
 
 // MaxVersion is the highest microversion that is answered.
@@ -21,6 +22,12 @@ type Config struct {
 	Manager *launcher.Manager
 	Flavors Flavors
 	Images  Images
+	// Compute holds flavors, key pairs and what else surrounds servers.
+	Compute *compute.Compute
+	// Figures looks at the host.
+	Figures func(context.Context) (Figures, error)
+	// ProjectExists is asked before quotas are set for a project; nil: every one does.
+	ProjectExists func(ctx context.Context, id string) (bool, error)
 	// LocalProject is the project that the servers of the local socket are shown
 	// in, which belong to nobody else.
 	LocalProject string
@@ -73,6 +80,9 @@ func (a *API) routes() []route {
 	var all []route
 	for _, routes := range [][]route{
 		a.versionRoutes(),
+		a.flavorRoutes(), a.keypairRoutes(), a.serverGroupRoutes(), a.quotaRoutes(),
+		a.serviceRoutes(), a.hypervisorRoutes(), a.aggregateRoutes(), a.usageRoutes(),
+		a.extensionRoutes(), a.remnantRoutes(),
 	} {
 		all = append(all, routes...)
 	}

@@ -1,0 +1,168 @@
+package nova
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/slipway-vm/slipway/launcher"
+	"github.com/slipway-vm/slipway/launcher/api/openstack"
+)
+
+func (a *API) usageRoutes() []route {
+	const policy = "os_compute_api:os-simple-tenant-usage:"
+	return []route{
+		{method: "GET", path: "/os-simple-tenant-usage", role: openstack.Admin, policy: policy + "list", serve: a.listUsage},
+		{method: "GET", path: "/os-simple-tenant-usage/{id}", role: openstack.Reader, policy: policy + "show", serve: a.showUsage},
+	}
+}
+
+// usageOfProject is what the servers of a project took in a period. The sums are
+// of hours, and of hours times GiB, MiB and processors.
+type usageOfProject struct {
+	Project string  `json:"tenant_id"`
+	Hours   decimal `json:"total_hours"`
+	GBHours decimal `json:"total_local_gb_usage"`
+	MBHours decimal `json:"total_memory_mb_usage"`
+	CPUTime decimal `json:"total_vcpus_usage"`
+	Start   stamp   `json:"start"`
+	Stop    stamp   `json:"stop"`
+	// Servers is nil where no detail is asked for.
+	Servers *[]usageOfServer `json:"server_usages,omitempty"`
+}
+
+type usageOfServer struct {
+	ID       string  `json:"instance_id"`
+	Name     string  `json:"name"`
+	Project  string  `json:"tenant_id"`
+	Hours    decimal `json:"hours"`
+	Flavor   string  `json:"flavor"`
+	MemoryMB int64   `json:"memory_mb"`
+	LocalGB  int64   `json:"local_gb"`
+	VCPUs    int     `json:"vcpus"`
+	Started  stamp   `json:"started_at"`
+	Ended    *stamp  `json:"ended_at"`
+	State    string  `json:"state"`
+	Uptime   int64   `json:"uptime"` // seconds
+}
+
+// period is from when to when usage is counted.
+type period struct{ start, stop time.Time }
+
+func readPeriod(q url.Values) (period, error) {
+	now := time.Now().UTC()
+	start, err := readTime(q.Get("start"), now)
+	if err != nil {
+		return period{}, err
+	}
+	stop, err := readTime(q.Get("end"), now)
+	if err != nil {
+		return period{}, err
+	}
+	// Of two times that are both now, the start is the earlier by its nature.
+	if !start.Before(stop) && (q.Has("start") || q.Has("end")) {
+		return period{}, openstack.BadRequest("Invalid start time. The start time cannot occur after the end time.")
+	}
+	if stop.After(now) {
+		stop = now
+	}
+	return period{start, stop}, nil
+}
+
+// readTime reads the forms that Nova knows; empty is now.
+func readTime(s string, now time.Time) (time.Time, error) {
+	if s == "" {
+		return now, nil
+	}
+	for _, form := range []string{"2006-01-02T15:04:05", "2006-01-02T15:04:05.999999", "2006-01-02 15:04:05.999999"} {
+		if t, err := time.ParseInLocation(form, s, time.UTC); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, openstack.BadRequest("Invalid datetime string: Datetime is in invalid format")
+}
+
+// of counts what a server took in the period.
+func (p period) of(s launcher.Server) usageOfServer {
+	u := usageOfServer{
+		ID: s.ID, Name: s.Name, Project: s.Project, Flavor: s.Flavor.Name, VCPUs: s.Flavor.VCPUs,
+		MemoryMB: s.Flavor.Memory >> 20, LocalGB: (s.Flavor.Disk + s.Flavor.Ephemeral) >> 30,
+		State: string(s.VMState), Started: stamp(s.Created), Uptime: int64(time.Since(s.Created).Seconds()),
+	}
+	if start := later(s.Created, p.start); start.Before(p.stop) {
+		u.Hours = decimal(p.stop.Sub(start).Hours())
+	}
+	return u
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// count adds up the usage of projects; of all where project is empty.
+func (a *API) countUsage(p period, project string, detailed bool) []usageOfProject {
+	sums := map[string]*usageOfProject{}
+	for _, s := range a.cfg.Manager.Servers() {
+		if s.Project == "" || project != "" && s.Project != project || s.Created.After(p.stop) {
+			continue
+		}
+		sum := sums[s.Project]
+		if sum == nil {
+			sum = &usageOfProject{Project: s.Project, Start: stamp(p.start), Stop: stamp(p.stop)}
+			if detailed {
+				sum.Servers = &[]usageOfServer{}
+			}
+			sums[s.Project] = sum
+		}
+		u := p.of(s)
+		sum.Hours += u.Hours
+		sum.GBHours += u.Hours * decimal(u.LocalGB)
+		sum.MBHours += u.Hours * decimal(u.MemoryMB)
+		sum.CPUTime += u.Hours * decimal(u.VCPUs)
+		if detailed {
+			*sum.Servers = append(*sum.Servers, u)
+		}
+	}
+	list := []usageOfProject{}
+	for _, sum := range sums {
+		list = append(list, *sum)
+	}
+	slices.SortFunc(list, func(x, y usageOfProject) int { return strings.Compare(x.Project, y.Project) })
+	return list
+}
+
+func (a *API) listUsage(w http.ResponseWriter, r *http.Request) error {
+	q, err := checkQuery(r, "start", "end", "detailed", "limit", "marker")
+	if err != nil {
+		return err
+	}
+	p, err := readPeriod(q)
+	if err != nil {
+		return err
+	}
+	return writeOne(w, http.StatusOK, "tenant_usages", a.countUsage(p, "", q.Get("detailed") == "1"))
+}
+
+func (a *API) showUsage(w http.ResponseWriter, r *http.Request) error {
+	q, err := checkQuery(r, "start", "end", "limit", "marker")
+	if err != nil {
+		return err
+	}
+	project := r.PathValue("id")
+	if project != openstack.CallerOf(r.Context()).ProjectID && !isAdmin(r) {
+		return refused("os_compute_api:os-simple-tenant-usage:show")
+	}
+	p, err := readPeriod(q)
+	if err != nil {
+		return err
+	}
+	if sums := a.countUsage(p, project, true); len(sums) > 0 {
+		return writeOne(w, http.StatusOK, "tenant_usage", sums[0])
+	}
+	return writeOne(w, http.StatusOK, "tenant_usage", struct{}{})
+}
