@@ -2,6 +2,7 @@ package launcher
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
@@ -20,6 +21,7 @@ import (
 
 // The steps of a boot, as a spawning server shows them.
 const (
+	StepQueue   = "waiting for its turn"
 	StepResolve = "resolving the image"
 	StepFetch   = "fetching and unpacking"
 	StepClone   = "cloning the root"
@@ -27,6 +29,38 @@ const (
 	StepDefine  = "starting the guest"
 	StepGuest   = "booting"
 )
+
+// build is spawn in its turn and its time.
+func (r *run) build(ctx context.Context) error {
+	limit := r.m.cfg.BuildTimeout
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the server was not ready to boot after %s", limit))
+	defer cancel()
+	err := r.spawn(ctx)
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// take waits for the run's turn at one kind of work, and returns what ends it.
+func (r *run) take(ctx context.Context, s slots) (func(), error) {
+	release, err := s.take(ctx, func() { r.step(StepQueue) })
+	if err == nil {
+		r.i.set(func(s *Server) {
+			if s.TaskState == TaskScheduling {
+				s.TaskState = TaskSpawning
+			}
+		})
+	}
+	return release, err
+}
+
+// giveTurn lets the next server boot.
+func (r *run) giveTurn() {
+	if r.yield != nil {
+		r.yield()
+	}
+}
 
 // spawn boots the server's domain. What it made before a failure is taken back by
 // the run.
@@ -72,6 +106,10 @@ func (r *run) spawn(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
+	if r.yield, err = r.take(ctx, r.m.boots); err != nil {
+		return err
+	}
+	r.step(StepDefine)
 	begin := time.Now()
 	if err := r.m.cfg.Hypervisor.Start(ctx, spec); err != nil {
 		return err
@@ -138,6 +176,11 @@ func (r *run) root(ctx context.Context, srv *Server) (*guest.Spec, error) {
 	if _, err := r.m.cfg.Roots.Overlay(r.i.dir); err == nil {
 		return r.m.recordedProcess(r.i.dir)
 	}
+	done, err := r.take(ctx, r.m.builds)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	// Until the overlay holds on to its layers, nobody may collect them.
 	release, err := r.m.cfg.Roots.Hold(ctx)
 	if err != nil {
@@ -253,13 +296,29 @@ func (r *run) writeSeed(srv *Server, spec *guest.Spec, share string) error {
 		return err
 	}
 	dir := filepath.Join(share, guest.SeedDir)
-	err = seed.Write(dir, &cloudinit.Seed{MetaData: cloudinit.MetaData{
-		InstanceID: srv.ID, LocalHostname: spec.Hostname,
-	}})
+	data, err := srv.seed(spec.Hostname)
 	if err != nil {
 		return err
 	}
+	if err := seed.Write(dir, data); err != nil {
+		return err
+	}
 	return os.WriteFile(filepath.Join(share, guest.SpecFile), process, 0o600)
+}
+
+// seed is what a server is told about itself.
+func (s *Server) seed(hostname string) (*cloudinit.Seed, error) {
+	user, err := base64.StdEncoding.DecodeString(s.UserData)
+	if err != nil {
+		return nil, errorf(ErrInvalid, "user data is not base64: %v", err)
+	}
+	data := &cloudinit.Seed{UserData: user, MetaData: cloudinit.MetaData{
+		InstanceID: s.ID, LocalHostname: hostname, Meta: s.Metadata,
+	}}
+	if s.PublicKey != "" {
+		data.MetaData.PublicKeys = []string{s.PublicKey}
+	}
+	return data, nil
 }
 
 // domainSpec says what the hypervisor is to run.
@@ -321,7 +380,8 @@ func (m *Manager) unmountServer(ctx context.Context, i *instance) error {
 func (m *Manager) remove(ctx context.Context, i *instance) error {
 	i.removing.Lock()
 	defer i.removing.Unlock()
-	if srv, _ := i.snapshot(); srv.VMState == VMDeleted {
+	srv, _ := i.snapshot()
+	if srv.VMState == VMDeleted {
 		return nil
 	}
 	i.insist(ctx, m.cfg.Store, m.log, func(s *Server) { s.TaskState = TaskDeleting })
@@ -333,12 +393,23 @@ func (m *Manager) remove(ctx context.Context, i *instance) error {
 	if err := errors.Join(i.log.Close(), os.RemoveAll(i.dir)); err != nil {
 		return fmt.Errorf("delete server %s: %w", i.id, err)
 	}
-	if err := m.cfg.Store.Remove(ctx, i.id); err != nil {
-		return err
+	project := srv.Project != ""
+	gone := func(s *Server) {
+		s.VMState, s.TaskState, s.Terminated, s.Power = VMDeleted, TaskNone, time.Now().UTC(), PowerNone
+	}
+	if project { // its record is kept for a while
+		if err := i.update(ctx, m.cfg.Store, gone); err != nil {
+			return fmt.Errorf("delete server %s: %w", i.id, err)
+		}
+		m.forget(i, project)
+	} else {
+		if err := m.cfg.Store.Remove(ctx, i.id); err != nil {
+			return err
+		}
+		m.forget(i, project)
+		i.set(gone)
 	}
 	m.happened(i, events.Destroy, nil)
-	m.forget(i)
-	i.set(func(s *Server) { s.VMState, s.TaskState = VMDeleted, TaskNone })
 	m.log.Info("server deleted", "server", i.id)
 	return nil
 }

@@ -12,6 +12,7 @@ var (
 	ErrInvalid     = errors.New("invalid")
 	ErrForbidden   = errors.New("forbidden") // a quota does not allow it
 	ErrUnavailable = errors.New("unavailable")
+	ErrUnsupported = errors.New("not supported")
 )
 
 // kindError is an error whose message stands alone, without the kind's word.
@@ -33,6 +34,7 @@ func errorf(kind error, format string, args ...any) error {
 // StateError refuses an action that a server's state does not allow. It matches
 // ErrConflict.
 type StateError struct {
+	ID     string
 	Server string // name
 	Action string
 	VM     VMState

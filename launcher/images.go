@@ -84,7 +84,7 @@ func (m *Manager) DeleteImage(ctx context.Context, ref string, force bool) error
 // userOf names a server that was made from an image, if there is one.
 func (m *Manager) userOf(rec images.Record) string {
 	for _, srv := range m.Servers() {
-		if srv.ImageDigest == rec.Digest.String() || srv.TaskState == TaskSpawning && srv.Spec.Image == rec.Reference {
+		if srv.ImageDigest == rec.Digest.String() || srv.ImageDigest == "" && srv.Spec.Image == rec.Reference && !srv.settled() {
 			return srv.Name
 		}
 	}

@@ -24,12 +24,20 @@ type instance struct {
 
 	removing sync.Mutex // held while it is removed
 
+	// ctx ends with the manager, or when the server is deleted; the work is what
+	// goes on for the server beside its run.
+	ctx       context.Context //nolint:containedctx // an instance's own span
+	cancelAll context.CancelCauseFunc
+	work      sync.WaitGroup
+	// doing is the action that the task is for; failure is why it failed.
+	doing   *ActionRecord
+	failure string
+
 	// The run: set while a goroutine takes the server through its life.
-	cancel context.CancelCauseFunc
-	ended  chan struct{} // closed when that goroutine is done
-	stop   chan stopRequest
-	agent  *agent.Client // of the run, while it answers
-	run    *run
+	ended chan struct{} // closed when that goroutine is done
+	stop  chan stopRequest
+	agent *agent.Client // of the run, while it answers
+	run   *run
 }
 
 // stopRequest asks a run to end its entrypoint.
@@ -48,6 +56,10 @@ func (s *Server) clone() Server {
 	if s.Exit != nil {
 		e := *s.Exit
 		c.Exit = &e
+	}
+	if s.OtherFlavor != nil {
+		f := *s.OtherFlavor
+		c.OtherFlavor = &f
 	}
 	c.Spec.Volumes = slices.Clone(s.Spec.Volumes)
 	return c
@@ -78,22 +90,83 @@ func (i *instance) insist(ctx context.Context, store Store, log *slog.Logger, f 
 	}
 }
 
-// change makes the record's next version; if it can be saved it is the record.
+// change makes the record's next version; if it can be saved it is the record. The
+// action that is going on ends with its task.
 func (i *instance) change(ctx context.Context, store Store, f func(*Server)) (next Server, err error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	next = i.srv.clone()
 	f(&next)
-	if i.srv.TaskState == TaskDeleting {
+	return next, i.save(ctx, store, &next, nil)
+}
+
+// act does what change does, for an action that the server's state must allow; else
+// the error is a *StateError. f may refuse as well. The caller's action is recorded.
+func (i *instance) act(ctx context.Context, store Store, a Action, f func(*Server) error) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if err := i.srv.Check(a); err != nil {
+		return err
+	}
+	next := i.srv.clone()
+	if f != nil {
+		if err := f(&next); err != nil {
+			return err
+		}
+	}
+	if task := rules[a].task; task != TaskNone {
+		next.TaskState = task
+	}
+	return i.save(ctx, store, &next, newAction(ctx, i.id, a))
+}
+
+// save makes next the record, and begun the action that goes on, once both are
+// durable. It is called with mu held.
+func (i *instance) save(ctx context.Context, store Store, next *Server, begun *ActionRecord) error {
+	now := time.Now().UTC()
+	if i.srv.TaskState == TaskDeleting && next.VMState != VMDeleted {
 		next.TaskState = TaskDeleting // there is no way back from it
 	}
-	next.Updated = time.Now().UTC()
-	if err := store.Save(ctx, &next); err != nil {
-		return next, err
+	next.Updated = now
+	var actions []ActionRecord
+	doing := i.doing
+	// An action that has no task is over at once; any other replaces the one before.
+	atOnce := begun != nil && rules[Action(begun.Action)].task == TaskNone && begun.Action != string(ActionCreate)
+	if doing != nil && (next.TaskState == TaskNone || begun != nil && !atOnce) {
+		actions = append(actions, doing.finished(now, i.outcome(next)))
+		doing = nil
 	}
-	i.srv = next
+	switch {
+	case atOnce:
+		actions = append(actions, begun.finished(now, ""))
+	case begun != nil:
+		actions = append(actions, *begun)
+		doing = begun
+	}
+	if err := store.Save(ctx, next, actions...); err != nil {
+		return err
+	}
+	i.srv = *next
+	i.doing = doing
+	if doing == nil {
+		i.failure = ""
+	}
 	i.wake()
-	return next, nil
+	return nil
+}
+
+// outcome is why the action that ends with a change has failed, empty if it has not.
+func (i *instance) outcome(next *Server) string {
+	if next.VMState == VMError && next.FaultAt.After(i.doing.Start) {
+		return next.Fault
+	}
+	return i.failure
+}
+
+func (a *ActionRecord) finished(at time.Time, message string) ActionRecord {
+	done := *a
+	done.Finish, done.Message = at, message
+	return done
 }
 
 func (i *instance) wake() {

@@ -53,6 +53,15 @@ type Config struct {
 	ConsoleLimit int64
 	// Events is told what happens to servers; nil is told nothing.
 	Events *events.Log
+	// BuildTimeout is how long all of a boot may take, pulls included; 0 means an hour.
+	BuildTimeout time.Duration
+	// MaxBoots is how many guests boot at once, MaxBuilds how many roots are made at
+	// once; more wait for their turn. 0 means twice the number of processors, but
+	// four at least.
+	MaxBoots, MaxBuilds int
+	// KeepDeleted is how long the records of projects' deleted servers are kept; 0
+	// means a day.
+	KeepDeleted time.Duration
 	// StopGrace is for servers that do not say; 0 means guest.DefaultGrace.
 	StopGrace time.Duration
 	Log       *slog.Logger
@@ -90,10 +99,12 @@ type Manager struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	runs   sync.WaitGroup
+	boots  slots
+	builds slots
 
 	mu      sync.Mutex
 	servers map[string]*instance
-	// deleted servers are still told of for a while; see deletedTime.
+	// deleted servers are still told of for a while.
 	deleted map[string]*instance
 	closed  bool
 }
@@ -117,6 +128,13 @@ func New(ctx context.Context, cfg Config) (*Manager, error) {
 	if m.cfg.StopGrace == 0 {
 		m.cfg.StopGrace = guest.DefaultGrace
 	}
+	if m.cfg.BuildTimeout == 0 {
+		m.cfg.BuildTimeout = time.Hour
+	}
+	if m.cfg.KeepDeleted == 0 {
+		m.cfg.KeepDeleted = 24 * time.Hour
+	}
+	m.boots, m.builds = newSlots(cfg.MaxBoots), newSlots(cfg.MaxBuilds)
 	if err := os.MkdirAll(cfg.Dir, 0o711); err != nil {
 		return nil, fmt.Errorf("make servers' directory: %w", err)
 	}
@@ -165,8 +183,26 @@ func (m *Manager) all() []*instance {
 
 // Servers returns all servers, oldest first.
 func (m *Manager) Servers() []Server {
-	var list []Server
-	for _, i := range m.all() {
+	return sorted(m.all())
+}
+
+// Deleted returns the deleted servers of projects, oldest first, for as long as
+// their records are kept.
+func (m *Manager) Deleted() []Server {
+	m.mu.Lock()
+	var all []*instance
+	for _, i := range m.deleted {
+		if i.srv.Project != "" { // the owner never changes
+			all = append(all, i)
+		}
+	}
+	m.mu.Unlock()
+	return sorted(all)
+}
+
+func sorted(all []*instance) []Server {
+	list := make([]Server, 0, len(all))
+	for _, i := range all {
 		srv, _ := i.snapshot()
 		list = append(list, srv)
 	}
@@ -186,6 +222,9 @@ func (m *Manager) find(ref string) (*instance, error) {
 	defer m.mu.Unlock()
 	if i, ok := m.servers[ref]; ok {
 		return i, nil
+	}
+	if isServerID(ref) {
+		return nil, errorf(ErrNotFound, "no server with an ID of %q exists", ref)
 	}
 	var named, begun []*instance
 	for id, i := range m.servers {
@@ -221,20 +260,32 @@ func (m *Manager) Server(ref string) (Server, error) {
 	return srv, nil
 }
 
-// deletedTime is how long a deleted server can be watched: one that fails at once
-// is gone before whoever has created it asks how it does.
+// deletedTime is how long a deleted server of the local socket can be watched: one
+// that fails at once is gone before whoever has created it asks how it does.
 const deletedTime = time.Minute
 
-// forget takes a server that has been deleted from the others.
-func (m *Manager) forget(i *instance) {
+// forget takes a server that has been deleted from the others. The record of a
+// project's is kept for a while.
+func (m *Manager) forget(i *instance, project bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.servers, i.id)
 	m.deleted[i.id] = i
-	time.AfterFunc(deletedTime, func() {
+	keep := deletedTime
+	if project {
+		keep = time.Until(i.srv.Terminated.Add(m.cfg.KeepDeleted))
+	}
+	time.AfterFunc(keep, func() {
 		m.mu.Lock()
-		defer m.mu.Unlock()
 		delete(m.deleted, i.id)
+		closed := m.closed
+		m.mu.Unlock()
+		if !project || closed {
+			return
+		}
+		if err := m.cfg.Store.Remove(m.ctx, i.id); err != nil {
+			m.log.Error("record of a deleted server not removed", "server", i.id, "err", err)
+		}
 	})
 }
 
@@ -284,32 +335,70 @@ func (m *Manager) Output(ctx context.Context, ref string, q output.Query, emit f
 // known at once; what comes later is in the server's Fault. Without credentials the
 // engine's own are used.
 func (m *Manager) Create(ctx context.Context, spec Spec, auth *Credentials) (Server, error) {
-	flavor, err := spec.flavor(m.cfg.Flavors, m.cfg.DefaultFlavor)
+	if spec.Name != "" && !nameRE.MatchString(spec.Name) {
+		return Server{}, errorf(ErrInvalid, "server name %q: use letters, digits, '_', '.' and '-', and begin with a letter or digit", spec.Name)
+	}
+	return m.create(ctx, Server{Spec: spec}, auth)
+}
+
+// NewServer is a server that a project asks for.
+type NewServer struct {
+	Spec
+	Details
+	Project, User, Group string
+	// NoHost, where it is not empty, is why the server can run nowhere: it is made in
+	// VMError and not booted.
+	NoHost string
+}
+
+// CreateFor is Create for a project.
+func (m *Manager) CreateFor(ctx context.Context, n NewServer) (Server, error) {
+	srv := Server{Spec: n.Spec, Details: n.Details, Project: n.Project, User: n.User, Group: n.Group}
+	if n.NoHost != "" {
+		srv.VMState, srv.Fault, srv.FaultCode, srv.FaultAt = VMError, n.NoHost, codeSlipway, time.Now().UTC()
+	}
+	return m.create(ctx, srv, nil)
+}
+
+func (m *Manager) create(ctx context.Context, srv Server, auth *Credentials) (Server, error) {
+	if err := srv.Spec.validate(); err != nil {
+		return Server{}, err
+	}
+	flavor, err := srv.Spec.flavor(m.cfg.Flavors, m.cfg.DefaultFlavor)
 	if err != nil {
 		return Server{}, err
 	}
-	if err := spec.validate(); err != nil {
-		return Server{}, err
-	}
-	now := time.Now().UTC()
-	srv := Server{
-		ID: newID(), Spec: spec, Flavor: flavor,
-		Name:     first(spec.Name, defaultName(spec.Image)),
-		VMState:  VMBuilding,
-		RootMode: first(spec.RootMode, m.cfg.RootMode, string(guest.RootVirtioFS)),
-		Created:  now, Updated: now,
-	}
+	srv.ID, srv.Flavor = newID(), flavor
+	srv.Name = first(srv.Spec.Name, defaultName(srv.Spec.Image))
+	srv.RootMode = first(srv.Spec.RootMode, m.cfg.RootMode, string(guest.RootVirtioFS))
+	srv.Created = time.Now().UTC()
+	srv.Updated = srv.Created
 	i, err := m.add(srv)
 	if err != nil {
 		return Server{}, err
 	}
 	i.auth = auth
 	m.happened(i, events.Create, nil)
-	if err := m.start(ctx, i, TaskSpawning); err != nil {
+	if err := m.firstStart(ctx, i, newAction(ctx, srv.ID, ActionCreate)); err != nil {
 		return Server{}, errors.Join(err, m.drop(i))
 	}
 	srv, _ = i.snapshot()
 	return srv, nil
+}
+
+// firstStart saves the first record of a server and boots it, unless it is in error
+// from the start.
+func (m *Manager) firstStart(ctx context.Context, i *instance, begun *ActionRecord) error {
+	srv, _ := i.snapshot()
+	if srv.VMState != VMError {
+		return m.startChanged(ctx, i, TaskScheduling, begun, func(s *Server) { s.VMState = VMBuilding })
+	}
+	i.log.End()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.failure = srv.Fault
+	i.doing = begun
+	return i.save(ctx, m.cfg.Store, &srv, nil)
 }
 
 // add makes a server's directory and gives it a place among the others.
@@ -323,6 +412,7 @@ func (m *Manager) add(srv Server) (*instance, error) {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	i := &instance{id: srv.ID, dir: dir, log: log, srv: srv, changed: make(chan struct{})}
+	i.ctx, i.cancelAll = context.WithCancelCause(m.ctx)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
@@ -340,157 +430,17 @@ func (m *Manager) drop(i *instance) error {
 	return errors.Join(i.log.Close(), os.RemoveAll(i.dir))
 }
 
-// start records a task that brings the server up, and begins its run.
-func (m *Manager) start(ctx context.Context, i *instance, task TaskState) error {
-	err := i.update(ctx, m.cfg.Store, func(s *Server) {
-		s.TaskState = task
-		s.Run++
-		s.Fault, s.FaultCode, s.Exit = "", 0, nil
-		s.Timeline = Timeline{}
-		s.Launched = time.Time{}
-	})
-	if err != nil {
-		return err
-	}
-	srv, _ := i.snapshot()
-	if err := i.log.Begin(srv.Run); err != nil {
-		return err
-	}
-	m.begin(i, false)
-	return nil
-}
-
-// begin starts the goroutine that takes a server through its run; running says
-// that its domain is there already.
-func (m *Manager) begin(i *instance, running bool) {
-	ctx, cancel := context.WithCancelCause(m.ctx)
-	i.mu.Lock()
-	if i.srv.TaskState == TaskDeleting {
-		i.mu.Unlock()
-		cancel(nil)
-		return // whoever deletes it has not seen this run and goes on
-	}
-	i.cancel, i.ended, i.stop = cancel, make(chan struct{}), make(chan stopRequest, 4)
-	ended := i.ended
-	r := &run{m: m, i: i, domain: m.cfg.DomainPrefix + i.id, gone: make(chan struct{}), began: time.Now()}
-	i.run = r
-	i.mu.Unlock()
-	m.runs.Go(func() {
-		defer cancel(nil)
-		defer close(ended)
-		r.live(ctx, running)
-	})
-}
-
-// Start boots a server that has been stopped, or that failed.
-func (m *Manager) Start(ctx context.Context, ref string) error {
-	i, err := m.claim(ctx, ref, "start", TaskPoweringOn, func(s *Server) bool {
-		return s.TaskState == TaskNone && (s.VMState == VMStopped || s.VMState == VMError)
-	})
-	if err != nil {
-		return err
-	}
-	return m.start(ctx, i, TaskPoweringOn)
-}
-
-// claim finds a server and gives it a task where allowed says that its state
-// permits it; otherwise the error is a *StateError.
-func (m *Manager) claim(ctx context.Context, ref, action string, task TaskState, allowed func(*Server) bool) (*instance, error) {
-	i, err := m.find(ref)
-	if err != nil {
-		return nil, err
-	}
-	var refused error
-	err = i.update(ctx, m.cfg.Store, func(s *Server) {
-		if !allowed(s) {
-			refused = &StateError{Server: s.Name, Action: action, VM: s.VMState, Task: s.TaskState}
-			return
-		}
-		s.TaskState = task
-	})
-	return i, errors.Join(refused, err)
-}
-
-// Stop ends a server's entrypoint: its stop signal, then, after grace, SIGKILL.
-// A nil grace is the server's own. It returns when the server has stopped.
-func (m *Manager) Stop(ctx context.Context, ref string, grace *time.Duration) error {
-	i, err := m.claim(ctx, ref, "stop", TaskPoweringOff, func(s *Server) bool {
-		return s.VMState == VMActive && (s.TaskState == TaskNone || s.TaskState == TaskPoweringOff)
-	})
-	if err != nil {
-		return err
-	}
-	i.mu.Lock()
-	stop, ended := i.stop, i.ended
-	limit := m.grace(&i.srv)
-	i.mu.Unlock()
-	if grace != nil {
-		limit = *grace
-	}
-	select {
-	case stop <- stopRequest{limit}:
-	case <-ended:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	select {
-	case <-ended:
-		return nil
-	case <-time.After(limit + powerOffTime):
-		m.log.Warn("guest does not stop", "server", i.id)
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if err := m.cfg.Hypervisor.Destroy(ctx, m.cfg.DomainPrefix+i.id); err != nil {
-		return err
-	}
-	select {
-	case <-ended:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// grace is how long a server's entrypoint has between its stop signal and its end.
-func (m *Manager) grace(s *Server) time.Duration {
-	if s.Spec.StopGrace != nil {
-		return *s.Spec.StopGrace
-	}
-	return m.cfg.StopGrace
-}
-
-// Delete ends a server at once, where it runs, and removes all there is of it.
-// A server that is being deleted already is waited for.
-func (m *Manager) Delete(ctx context.Context, ref string) error {
-	i, err := m.find(ref)
-	if err != nil {
-		return err
-	}
-	// From here on there is no way back, also not through a crash.
-	ctx = context.WithoutCancel(ctx)
-	i.insist(ctx, m.cfg.Store, m.log, func(s *Server) { s.TaskState = TaskDeleting })
-	i.mu.Lock()
-	cancel, ended := i.cancel, i.ended
-	i.mu.Unlock()
-	if ended != nil {
-		cancel(errDeleted)
-		<-ended
-	}
-	ctx, done := context.WithTimeout(ctx, cleanupTime)
-	defer done()
-	return m.remove(ctx, i)
-}
-
-// domainEvent passes the end of a domain to the run of its server.
+// domainEvent notes what the hypervisor says, and passes the end of a domain to the
+// run of its server.
 func (m *Manager) domainEvent(e DomainEvent) {
-	if e.State == PowerRunning {
-		return
-	}
 	m.mu.Lock()
 	i := m.servers[strings.TrimPrefix(e.Domain, m.cfg.DomainPrefix)]
 	m.mu.Unlock()
 	if i == nil {
+		return
+	}
+	i.set(func(s *Server) { s.Power = e.State })
+	if e.State == PowerRunning || e.State == PowerPaused {
 		return
 	}
 	i.mu.Lock()

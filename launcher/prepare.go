@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -16,7 +17,7 @@ import (
 	"github.com/slipway-vm/slipway/rootfs"
 )
 
-// nameRE is what a server may be called: a host name's characters and a few more,
+// nameRE is what a server of the local socket may be called: a host name's characters and a few more,
 // so that a name never needs quoting.
 var nameRE = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,254}$`)
 
@@ -32,8 +33,8 @@ func (s *Spec) validate() error {
 	switch {
 	case s.Image == "":
 		return errorf(ErrInvalid, "no image is named")
-	case s.Name != "" && !nameRE.MatchString(s.Name):
-		return errorf(ErrInvalid, "server name %q: use letters, digits, '_', '.' and '-', and begin with a letter or digit", s.Name)
+	case !validName(s.Name):
+		return errorf(ErrInvalid, "server name %q: use 255 printable characters at most", s.Name)
 	case s.Hostname != "" && !validHostname(s.Hostname):
 		return errorf(ErrInvalid, "host name %q: use letters, digits and '-', 63 characters at most", s.Hostname)
 	case s.RootMode != "" && !validRootMode(s.RootMode):
@@ -92,15 +93,26 @@ func (s *Spec) flavor(known []Flavor, fallback string) (Flavor, error) {
 	if s.Disk != 0 {
 		f.Disk = s.Disk
 	}
+	return f, f.validate()
+}
+
+func (f Flavor) validate() error {
 	switch {
 	case f.VCPUs < 1 || f.VCPUs > maxVCPUs:
-		return Flavor{}, errorf(ErrInvalid, "%d processors: use 1 to %d", f.VCPUs, maxVCPUs)
+		return errorf(ErrInvalid, "%d processors: use 1 to %d", f.VCPUs, maxVCPUs)
 	case f.Memory <= 0 || f.Memory > maxMemory:
-		return Flavor{}, errorf(ErrInvalid, "%d bytes of memory: out of range", f.Memory)
+		return errorf(ErrInvalid, "%d bytes of memory: out of range", f.Memory)
 	case f.Disk < rootfs.MinUpper || f.Disk > maxDisk:
-		return Flavor{}, errorf(ErrInvalid, "%d bytes of disk: use at least %d MiB", f.Disk, rootfs.MinUpper>>20)
+		return errorf(ErrInvalid, "%d bytes of disk: use at least %d MiB", f.Disk, rootfs.MinUpper>>20)
 	}
-	return f, nil
+	return nil
+}
+
+// validName reports whether a server may be called so. Names of the local socket are
+// narrower: see nameRE.
+func validName(s string) bool {
+	return len([]rune(s)) <= 255 && strings.TrimSpace(s) == s &&
+		!strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 // named returns the flavor that is asked for.

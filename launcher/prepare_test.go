@@ -49,7 +49,7 @@ func TestValidate(t *testing.T) {
 	negative := -time.Second
 	for want, s := range map[string]Spec{
 		"no image":          {},
-		"server name":       {Image: "i", Name: "a b"},
+		"server name":       {Image: "i", Name: "a\nb"},
 		"host name":         {Image: "i", Hostname: "-x"},
 		"root mode":         {Image: "i", RootMode: "nfs"},
 		"pull policy":       {Image: "i", Pull: "sometimes"},

@@ -23,14 +23,20 @@ func (m *Manager) reconcile(ctx context.Context) error {
 		return err
 	}
 	for _, srv := range records {
+		if srv.VMState == VMDeleted {
+			if err := m.remember(ctx, srv); err != nil {
+				return err
+			}
+			continue
+		}
 		i, err := m.add(*srv)
 		if err != nil {
 			return fmt.Errorf("reopen server %s: %w", srv.ID, err)
 		}
 		domain := m.cfg.DomainPrefix + srv.ID
-		_, runs := domains[domain]
+		power, runs := domains[domain]
 		delete(domains, domain)
-		if err := m.resume(ctx, i, runs); err != nil {
+		if err := m.resume(ctx, i, runs, power); err != nil {
 			m.log.Error("server not put in order", "server", srv.ID, "err", err)
 		}
 	}
@@ -43,28 +49,47 @@ func (m *Manager) reconcile(ctx context.Context) error {
 	return m.sweep(ctx)
 }
 
+// remember goes on keeping the record of a deleted server, until its time is over.
+func (m *Manager) remember(ctx context.Context, srv *Server) error {
+	if time.Since(srv.Terminated) > m.cfg.KeepDeleted {
+		return m.cfg.Store.Remove(ctx, srv.ID)
+	}
+	m.forget(&instance{id: srv.ID, srv: *srv, changed: make(chan struct{})}, true)
+	return nil
+}
+
 // resume goes on with a server as the engine before left it.
-func (m *Manager) resume(ctx context.Context, i *instance, runs bool) error {
+func (m *Manager) resume(ctx context.Context, i *instance, runs bool, power PowerState) error {
+	if err := m.resumeAction(ctx, i); err != nil {
+		return err
+	}
 	srv, _ := i.snapshot()
 	log := m.log.With("server", srv.ID)
 	switch {
 	case srv.TaskState == TaskDeleting:
 		return m.remove(ctx, i)
-	case srv.settled() && !runs:
-		i.log.End()
-		return m.unmountServer(ctx, i)
 	case runs:
 		log.Info("server found running")
-		m.begin(i, true)
-		if srv.TaskState == TaskPoweringOff {
-			i.stop <- stopRequest{m.grace(&srv)}
-		}
-		return nil
+		return m.resumeRun(ctx, i, power)
+	case srv.TaskState.rework():
+		log.Info("server found in the middle of a change", "task", srv.TaskState)
+		return m.resumeRework(ctx, i)
+	case srv.settled():
+		i.log.End()
+		return m.unmountServer(ctx, i)
 	}
 	// It was on its way up, or up, and its domain is gone.
 	r := &run{m: m, i: i, domain: m.cfg.DomainPrefix + i.id}
 	if err := r.clear(ctx); err != nil {
 		return err
+	}
+	if srv.finishable() {
+		log.Info("server found in the middle of its boot", "task", srv.TaskState)
+		if err := i.log.Begin(srv.Run); err != nil {
+			return err
+		}
+		m.begin(i, false)
+		return nil
 	}
 	log.Warn("server found ended")
 	exit := srv.Exit
@@ -72,6 +97,66 @@ func (m *Manager) resume(ctx context.Context, i *instance, runs bool) error {
 		exit = &Exit{Code: codeSlipway, At: time.Now().UTC(), Reason: "the guest ended while no engine ran"}
 	}
 	r.conclude(ctx, exit, errors.New("the engine ended during the boot"))
+	return nil
+}
+
+// resumeAction finds the action that a server's task is for.
+func (m *Manager) resumeAction(ctx context.Context, i *instance) error {
+	actions, err := m.cfg.Store.Actions(ctx, i.id)
+	if err != nil || len(actions) == 0 {
+		return err
+	}
+	if last := actions[len(actions)-1]; last.Finish.IsZero() {
+		i.doing = &last
+	}
+	return nil
+}
+
+// resumeRun goes on with a server whose domain is there.
+func (m *Manager) resumeRun(ctx context.Context, i *instance, power PowerState) error {
+	err := i.update(ctx, m.cfg.Store, func(s *Server) {
+		s.Power = power
+		if s.VMState != VMActive && s.VMState != VMPaused {
+			return
+		}
+		if s.TaskState == TaskPausing || s.TaskState == TaskUnpausing {
+			s.TaskState = TaskNone
+		}
+		if s.TaskState == TaskNone {
+			s.VMState = VMActive
+			if power == PowerPaused {
+				s.VMState = VMPaused
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	m.begin(i, true)
+	switch srv, _ := i.snapshot(); {
+	case srv.TaskState == TaskPoweringOff:
+		i.stop <- stopRequest{m.grace(&srv)}
+	case srv.TaskState.rework():
+		m.rework(i)
+	}
+	return nil
+}
+
+// resumeRework goes on with a server that was taken down to be changed.
+func (m *Manager) resumeRework(ctx context.Context, i *instance) error {
+	if err := m.unmountServer(ctx, i); err != nil {
+		return err
+	}
+	if srv, _ := i.snapshot(); srv.Running() {
+		err := i.update(ctx, m.cfg.Store, func(s *Server) {
+			s.Exit = &Exit{Code: codeSlipway, At: time.Now().UTC(), Reason: "the guest ended while no engine ran"}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	i.log.End()
+	m.rework(i)
 	return nil
 }
 

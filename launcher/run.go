@@ -28,6 +28,8 @@ type run struct {
 
 	defined time.Time // when the hypervisor had started the domain
 	timer   *time.Timer
+	// yield gives back the run's turn to boot.
+	yield func()
 }
 
 // cleanupTime bounds what a run may take to take back what it made.
@@ -45,7 +47,7 @@ func (r *run) live(ctx context.Context, running bool) {
 	log := r.m.log.With("server", r.i.id)
 	var err error
 	if !running {
-		err = r.spawn(ctx)
+		err = r.build(ctx)
 	}
 	var exit *Exit
 	if err == nil {
@@ -64,6 +66,9 @@ func (r *run) live(ctx context.Context, running bool) {
 	if errors.Is(cause, errDeleted) {
 		return // whoever deletes goes on from here
 	}
+	if srv, _ := r.i.snapshot(); errors.Is(cause, errDetached) && srv.finishable() {
+		return // the next engine boots it
+	}
 	r.conclude(clean, exit, err)
 }
 
@@ -76,11 +81,18 @@ func (r *run) half() bool {
 // clear takes back domain and mounts.
 func (r *run) clear(ctx context.Context) error {
 	r.i.setAgent(nil)
+	r.giveTurn()
 	if r.timer != nil {
 		r.timer.Stop()
 	}
 	err := r.m.cfg.Hypervisor.Destroy(ctx, r.domain)
 	return errors.Join(err, r.m.unmountServer(ctx, r.i))
+}
+
+// finishable reports whether a boot that was cut short is to be done again. A server
+// that whoever waits for it would have removed is not.
+func (s *Server) finishable() bool {
+	return s.TaskState.boots() && (s.Run > 1 || !s.Spec.RemoveFailed)
 }
 
 // conclude records how the run ended.
@@ -89,21 +101,28 @@ func (r *run) conclude(ctx context.Context, exit *Exit, err error) {
 	log := r.m.log.With("server", srv.ID)
 	failed := err != nil && srv.Launched.IsZero()
 	stopped := srv.TaskState == TaskPoweringOff
-	// A server that has run before has something to lose.
-	remove := srv.Spec.AutoRemove || failed && srv.Spec.RemoveFailed && srv.Run == 1
+	if exit == nil && !failed {
+		exit = &Exit{Code: codeSlipway, Reason: message(err), At: time.Now().UTC()}
+	}
+	remove := false
 	r.i.insist(ctx, r.m.cfg.Store, r.m.log, func(s *Server) {
-		s.Step, s.TaskState = "", TaskNone
-		if remove {
+		s.Step, s.Power = "", PowerShutdown
+		if s.TaskState.rework() && !failed {
+			s.Exit = exit // the server goes on
+			return
+		}
+		s.TaskState = TaskNone
+		// A server that has run before has something to lose.
+		if remove = s.Spec.AutoRemove || failed && s.Spec.RemoveFailed && s.Run == 1; remove {
 			// Whoever waits for its end waits for this as well.
 			s.TaskState = TaskDeleting
 		}
-		if failed {
-			s.VMState, s.Fault, s.FaultCode = VMError, message(err), faultCode(err)
+		switch {
+		case failed:
+			s.VMState, s.Fault, s.FaultCode, s.FaultAt = VMError, message(err), faultCode(err), time.Now().UTC()
 			return
-		}
-		s.VMState = VMStopped
-		if exit == nil {
-			exit = &Exit{Code: codeSlipway, Reason: message(err), At: time.Now().UTC()}
+		case s.VMState != VMResized:
+			s.VMState = VMStopped
 		}
 		s.Exit = exit
 	})
@@ -342,12 +361,13 @@ func (r *run) launched(ctx context.Context, e agent.Event) error {
 	now := time.Now().UTC()
 	if r.half() {
 		err := r.i.update(ctx, r.m.cfg.Store, func(s *Server) {
-			s.VMState, s.TaskState, s.Step, s.Launched = VMActive, TaskNone, "", now
+			s.launch(now)
 			s.Timeline.started(e, now, r.defined, r.began)
 		})
 		if err != nil {
 			return err
 		}
+		r.giveTurn()
 		r.m.happened(r.i, events.Start, nil)
 		r.m.log.Info("server started", "server", r.i.id, "elapsed", now.Sub(r.began))
 	}
@@ -356,6 +376,20 @@ func (r *run) launched(ctx context.Context, e agent.Event) error {
 		r.timer = time.AfterFunc(time.Until(srv.Launched.Add(limit)), r.timeUp)
 	}
 	return nil
+}
+
+// launch says that the entrypoint runs.
+func (s *Server) launch(now time.Time) {
+	s.VMState, s.Step, s.Launched, s.Power = VMActive, "", now, PowerRunning
+	if s.TaskState == TaskResizeFinish && s.OtherFlavor != nil {
+		s.VMState = VMResized
+	}
+	if !s.TaskState.rework() && s.TaskState != TaskPoweringOff {
+		s.TaskState = TaskNone
+	}
+	if s.FirstLaunched.IsZero() {
+		s.FirstLaunched = now
+	}
 }
 
 // timeUp stops a server that has run for as long as it may.

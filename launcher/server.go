@@ -8,43 +8,6 @@ import (
 	"github.com/slipway-vm/slipway/launcher/domain"
 )
 
-// VMState is where a server rests between actions, as in Nova.
-type VMState string
-
-// The stable states.
-const (
-	VMBuilding VMState = "building"
-	VMActive   VMState = "active"
-	VMStopped  VMState = "stopped"
-	VMError    VMState = "error"
-	VMDeleted  VMState = "deleted"
-)
-
-// TaskState is what is being done to a server; TaskNone when it is idle.
-type TaskState string
-
-// The transitions.
-const (
-	TaskNone        TaskState = ""
-	TaskSpawning    TaskState = "spawning"
-	TaskPoweringOn  TaskState = "powering-on"
-	TaskPoweringOff TaskState = "powering-off"
-	TaskDeleting    TaskState = "deleting"
-)
-
-// PowerState is what the hypervisor says of a server's domain, in Nova's numbers.
-type PowerState int
-
-// Nova's power states.
-const (
-	PowerNone      PowerState = 0
-	PowerRunning   PowerState = 1
-	PowerPaused    PowerState = 3
-	PowerShutdown  PowerState = 4
-	PowerCrashed   PowerState = 6
-	PowerSuspended PowerState = 7
-)
-
 // Flavor is a server's size. A server keeps its own, whatever becomes of the flavor
 // that it was made by.
 type Flavor struct {
@@ -142,6 +105,7 @@ type Server struct {
 	Project string `json:"project,omitempty"`
 	User    string `json:"user,omitempty"`
 	Group   string `json:"group,omitempty"`
+	Details
 
 	VMState   VMState   `json:"vm_state"`
 	TaskState TaskState `json:"task_state"`
@@ -150,45 +114,35 @@ type Server struct {
 	// Fault says why the server is in VMError or why its boot failed.
 	Fault string `json:"fault,omitempty"`
 	// FaultCode is the exit status that a failed boot stands for.
-	FaultCode int `json:"fault_code,omitempty"`
+	FaultCode int       `json:"fault_code,omitempty"`
+	FaultAt   time.Time `json:"fault_at,omitzero"`
+	// Power is what the hypervisor said last.
+	Power PowerState `json:"power_state"`
 
-	ImageDigest string        `json:"image_digest,omitempty"` // manifest
-	ImageID     string        `json:"image_id,omitempty"`
-	Flavor      Flavor        `json:"flavor"`
-	Kernel      string        `json:"kernel,omitempty"`        // name
-	KernelID    string        `json:"kernel_digest,omitempty"` // digest
-	Machine     guest.Machine `json:"machine,omitempty"`
-	Accel       guest.Accel   `json:"accel,omitempty"`
-	RootMode    string        `json:"root_mode,omitempty"`
+	ImageDigest string `json:"image_digest,omitempty"` // manifest
+	ImageID     string `json:"image_id,omitempty"`
+	Flavor      Flavor `json:"flavor"`
+	// OtherFlavor is, of a server that is being resized, the flavor to come, and of
+	// one that has been, the flavor before.
+	OtherFlavor *Flavor `json:"other_flavor,omitempty"`
+	// Again says that a server that is being reworked is to boot after that.
+	Again    bool          `json:"again,omitempty"`
+	Kernel   string        `json:"kernel,omitempty"`        // name
+	KernelID string        `json:"kernel_digest,omitempty"` // digest
+	Machine  guest.Machine `json:"machine,omitempty"`
+	Accel    guest.Accel   `json:"accel,omitempty"`
+	RootMode string        `json:"root_mode,omitempty"`
 
 	Created  time.Time `json:"created"`
 	Launched time.Time `json:"launched,omitzero"` // of the current or latest run
-	Updated  time.Time `json:"updated"`
+	// FirstLaunched is when the server first ran.
+	FirstLaunched time.Time `json:"first_launched,omitzero"`
+	Updated       time.Time `json:"updated"`
+	Terminated    time.Time `json:"terminated,omitzero"`
 	// Run counts the server's starts, from 1.
 	Run      int      `json:"run"`
 	Exit     *Exit    `json:"exit,omitempty"` // of the latest run
 	Timeline Timeline `json:"timeline,omitzero"`
-}
-
-// Status is Nova's word for the state of a server.
-func (s *Server) Status() string {
-	switch s.VMState {
-	case VMBuilding:
-		return "BUILD"
-	case VMActive:
-		return "ACTIVE"
-	case VMStopped:
-		return "SHUTOFF"
-	case VMDeleted:
-		return "DELETED"
-	default:
-		return "ERROR"
-	}
-}
-
-// settled reports whether nothing of the server runs or is about to.
-func (s *Server) settled() bool {
-	return s.TaskState == TaskNone && s.VMState != VMActive && s.VMState != VMBuilding
 }
 
 // Timeline is how long each stage of the latest boot took, in the order of the
@@ -208,7 +162,7 @@ type Timeline struct {
 	Total time.Duration `json:"total"`
 }
 
-// DomainEvent says that a domain has started or ended.
+// DomainEvent says that a domain has started, been paused, gone on, or ended.
 type DomainEvent struct {
 	Domain string
 	State  PowerState
@@ -224,16 +178,27 @@ type Hypervisor interface {
 	Destroy(ctx context.Context, name string) error
 	// Domains returns the power state of our domains, by name.
 	Domains(ctx context.Context) (map[string]PowerState, error)
-	// Watch has f called for every start and end of a domain; f must not block.
+	// Watch has f called for every start, pause and end of a domain; f must not block.
 	Watch(f func(DomainEvent))
+}
+
+// Pauser is a Hypervisor that can hold a domain's processors.
+type Pauser interface {
+	// Pause holds a domain. One that is held already is no error.
+	Pause(ctx context.Context, name string) error
+	// Unpause lets a domain go on. One that is not held is no error.
+	Unpause(ctx context.Context, name string) error
 }
 
 // Store keeps the records of servers through a crash.
 type Store interface {
-	// Save writes a server's record; when it returns, the record is durable.
-	Save(ctx context.Context, s *Server) error
-	// Remove forgets a server. One that is not there is no error.
+	// Save writes a server's record, and those of actions on it, all or nothing; when
+	// it returns, they are durable.
+	Save(ctx context.Context, s *Server, actions ...ActionRecord) error
+	// Remove forgets a server and its actions. One that is not there is no error.
 	Remove(ctx context.Context, id string) error
 	// Servers returns every record, oldest first.
 	Servers(ctx context.Context) ([]*Server, error)
+	// Actions returns what was done to a server, oldest first.
+	Actions(ctx context.Context, server string) ([]ActionRecord, error)
 }

@@ -139,6 +139,7 @@ var kinds = []struct {
 	{launcher.ErrInvalid, "invalid", http.StatusBadRequest},
 	{launcher.ErrForbidden, "forbidden", http.StatusForbidden},
 	{launcher.ErrUnavailable, "unavailable", http.StatusServiceUnavailable},
+	{launcher.ErrUnsupported, "unsupported", http.StatusNotImplemented},
 }
 
 // Error is a failure as it is sent.

@@ -44,8 +44,8 @@ func (p *Process) Write(ctx context.Context, s agent.Stream, text string) {
 type Hypervisor struct {
 	// Programs are found by the first argument of an entrypoint.
 	Programs map[string]Program
-	// StartError makes Start fail.
-	StartError error
+	// StartError makes Start fail, PauseError Pause and Unpause.
+	StartError, PauseError error
 	// Mute makes guests that never answer; DieEarly makes them end before that.
 	Mute, DieEarly bool
 
@@ -56,6 +56,7 @@ type Hypervisor struct {
 
 type fakeGuest struct {
 	name   string
+	paused bool
 	off    context.CancelFunc
 	ended  chan struct{}
 	listen net.Listener
@@ -165,8 +166,41 @@ func (h *Hypervisor) Domains(context.Context) (map[string]launcher.PowerState, e
 	found := map[string]launcher.PowerState{}
 	for name := range h.guests {
 		found[name] = launcher.PowerRunning
+		if h.guests[name].paused {
+			found[name] = launcher.PowerPaused
+		}
 	}
 	return found, nil
+}
+
+// Pause implements launcher.Pauser; the guest's program goes on all the same.
+func (h *Hypervisor) Pause(_ context.Context, name string) error {
+	return h.hold(name, true, launcher.PowerPaused)
+}
+
+// Unpause implements launcher.Pauser.
+func (h *Hypervisor) Unpause(_ context.Context, name string) error {
+	return h.hold(name, false, launcher.PowerRunning)
+}
+
+func (h *Hypervisor) hold(name string, paused bool, state launcher.PowerState) error {
+	if h.PauseError != nil {
+		return h.PauseError
+	}
+	h.mu.Lock()
+	g := h.guests[name]
+	if g != nil {
+		g.paused = paused
+	}
+	watchers := h.watchers
+	h.mu.Unlock()
+	if g == nil {
+		return fmt.Errorf("domain %s: %w", name, launcher.ErrNotFound)
+	}
+	for _, f := range watchers {
+		f(launcher.DomainEvent{Domain: name, State: state})
+	}
+	return nil
 }
 
 // Watch implements launcher.Hypervisor.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 
@@ -89,12 +90,13 @@ type Store struct {
 	mu      sync.Mutex
 	records map[string]launcher.Server
 	order   []string
+	actions map[string][]launcher.ActionRecord
 	// Fail, where set, is asked before each Save.
 	Fail func(s *launcher.Server) error
 }
 
 // Save implements launcher.Store.
-func (s *Store) Save(_ context.Context, srv *launcher.Server) error {
+func (s *Store) Save(_ context.Context, srv *launcher.Server, actions ...launcher.ActionRecord) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.Fail != nil {
@@ -109,7 +111,25 @@ func (s *Store) Save(_ context.Context, srv *launcher.Server) error {
 		s.order = append(s.order, srv.ID)
 	}
 	s.records[srv.ID] = *srv
+	if s.actions == nil {
+		s.actions = map[string][]launcher.ActionRecord{}
+	}
+	for _, a := range actions {
+		known := slices.IndexFunc(s.actions[a.Server], func(b launcher.ActionRecord) bool { return b.Request == a.Request && b.Start.Equal(a.Start) })
+		if known >= 0 {
+			s.actions[a.Server][known] = a
+		} else {
+			s.actions[a.Server] = append(s.actions[a.Server], a)
+		}
+	}
 	return nil
+}
+
+// Actions implements launcher.Store.
+func (s *Store) Actions(_ context.Context, server string) ([]launcher.ActionRecord, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.actions[server]), nil
 }
 
 // Remove implements launcher.Store.
@@ -117,6 +137,7 @@ func (s *Store) Remove(_ context.Context, id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.records, id)
+	delete(s.actions, id)
 	return nil
 }
 

@@ -27,6 +27,13 @@ var migrations = []string{
 	) STRICT;
 	CREATE INDEX servers_created ON servers (created, id);`,
 	recordsTable,
+	`CREATE TABLE actions (
+		server  TEXT NOT NULL,
+		request TEXT NOT NULL,
+		start   INTEGER NOT NULL,
+		record  BLOB NOT NULL,
+		PRIMARY KEY (server, start, request)
+	) STRICT;`,
 }
 
 // Store is an open file of records. It implements launcher.Store.
@@ -76,23 +83,62 @@ func (s *Store) migrate(ctx context.Context) error {
 func (s *Store) Close() error { return s.db.Close() }
 
 // Save implements launcher.Store.
-func (s *Store) Save(ctx context.Context, srv *launcher.Server) error {
+func (s *Store) Save(ctx context.Context, srv *launcher.Server, actions ...launcher.ActionRecord) error {
 	record, err := json.Marshal(srv)
 	if err != nil {
 		return err
 	}
-	_, err = s.db.ExecContext(ctx, `INSERT INTO servers (id, name, created, record) VALUES (?, ?, ?, ?)
+	tx, err := s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("save server %s: %w", srv.ID, err)
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO servers (id, name, created, record) VALUES (?, ?, ?, ?)
 		ON CONFLICT (id) DO UPDATE SET name = excluded.name, record = excluded.record`,
 		srv.ID, srv.Name, srv.Created.UnixNano(), record)
+	for _, a := range actions {
+		if err == nil {
+			err = saveAction(ctx, tx, a)
+		}
+	}
 	if err != nil {
+		return errors.Join(fmt.Errorf("save server %s: %w", srv.ID, err), tx.Rollback())
+	}
+	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("save server %s: %w", srv.ID, err)
 	}
 	return nil
 }
 
+func saveAction(ctx context.Context, tx *sql.Tx, a launcher.ActionRecord) error {
+	record, err := json.Marshal(a)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO actions (server, request, start, record) VALUES (?, ?, ?, ?)
+		ON CONFLICT (server, start, request) DO UPDATE SET record = excluded.record`,
+		a.Server, a.Request, a.Start.UnixNano(), record)
+	return err
+}
+
+// Actions implements launcher.Store.
+func (s *Store) Actions(ctx context.Context, server string) ([]launcher.ActionRecord, error) {
+	return read[launcher.ActionRecord](ctx, s.db, "SELECT record FROM actions WHERE server = ? ORDER BY start, request", server)
+}
+
 // Remove implements launcher.Store.
 func (s *Store) Remove(ctx context.Context, id string) error {
-	if _, err := s.db.ExecContext(ctx, "DELETE FROM servers WHERE id = ?", id); err != nil {
+	tx, err := s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("remove server %s: %w", id, err)
+	}
+	_, err = tx.ExecContext(ctx, "DELETE FROM actions WHERE server = ?", id)
+	if err == nil {
+		_, err = tx.ExecContext(ctx, "DELETE FROM servers WHERE id = ?", id)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("remove server %s: %w", id, err), tx.Rollback())
+	}
+	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("remove server %s: %w", id, err)
 	}
 	return nil
@@ -100,22 +146,27 @@ func (s *Store) Remove(ctx context.Context, id string) error {
 
 // Servers implements launcher.Store.
 func (s *Store) Servers(ctx context.Context) ([]*launcher.Server, error) {
-	rows, err := s.db.QueryContext(ctx, "SELECT record FROM servers ORDER BY created, id")
+	return read[*launcher.Server](ctx, s.db, "SELECT record FROM servers ORDER BY created, id")
+}
+
+// read decodes the records that a query finds.
+func read[T any](ctx context.Context, db *sql.DB, query string, args ...any) ([]T, error) {
+	rows, err := db.QueryContext(ctx, query, args...)
 	if err != nil {
-		return nil, fmt.Errorf("list servers: %w", err)
+		return nil, fmt.Errorf("read records: %w", err)
 	}
 	defer func() { _ = rows.Close() }()
-	var all []*launcher.Server
+	var all []T
 	for rows.Next() {
 		var record []byte
 		if err := rows.Scan(&record); err != nil {
-			return nil, fmt.Errorf("list servers: %w", err)
+			return nil, fmt.Errorf("read records: %w", err)
 		}
-		srv := new(launcher.Server)
-		if err := json.Unmarshal(record, srv); err != nil {
-			return nil, fmt.Errorf("read a server's record: %w", err)
+		var v T
+		if err := json.Unmarshal(record, &v); err != nil {
+			return nil, fmt.Errorf("read a record: %w", err)
 		}
-		all = append(all, srv)
+		all = append(all, v)
 	}
 	return all, rows.Err()
 }

@@ -263,6 +263,28 @@ func (h *Hypervisor) Destroy(_ context.Context, name string) error {
 	return nil
 }
 
+// Pause implements launcher.Pauser.
+func (h *Hypervisor) Pause(_ context.Context, name string) error {
+	return h.hold(name, "pause", (*libvirt.Domain).Suspend)
+}
+
+// Unpause implements launcher.Pauser.
+func (h *Hypervisor) Unpause(_ context.Context, name string) error {
+	return h.hold(name, "unpause", (*libvirt.Domain).Resume)
+}
+
+func (h *Hypervisor) hold(name, what string, do func(*libvirt.Domain) error) error {
+	dom, err := h.conn.LookupDomainByName(name)
+	if err != nil {
+		return fmt.Errorf("%s domain %s: %w", what, name, explain(err))
+	}
+	defer func() { _ = dom.Free() }()
+	if err := do(dom); err != nil {
+		return fmt.Errorf("%s domain %s: %w", what, name, explain(err))
+	}
+	return nil
+}
+
 // Domains returns the power state of every domain of ours, by name.
 func (h *Hypervisor) Domains(context.Context) (map[string]launcher.PowerState, error) {
 	doms, err := h.conn.ListAllDomains(0)
@@ -303,8 +325,8 @@ func powerState(s libvirt.DomainState) launcher.PowerState {
 	}
 }
 
-// Watch calls f, from one goroutine, whenever a domain of ours has started or
-// ended. It must not block and cannot be taken back.
+// Watch calls f, from one goroutine, whenever a domain of ours has started,
+// been paused, gone on, or ended. It must not block and cannot be taken back.
 func (h *Hypervisor) Watch(f func(launcher.DomainEvent)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -318,8 +340,10 @@ func (h *Hypervisor) lifecycle(_ *libvirt.Connect, dom *libvirt.Domain, ev *libv
 	}
 	e := launcher.DomainEvent{Domain: name}
 	switch ev.Event {
-	case libvirt.DOMAIN_EVENT_STARTED:
+	case libvirt.DOMAIN_EVENT_STARTED, libvirt.DOMAIN_EVENT_RESUMED:
 		e.State = launcher.PowerRunning
+	case libvirt.DOMAIN_EVENT_SUSPENDED:
+		e.State = launcher.PowerPaused
 	case libvirt.DOMAIN_EVENT_STOPPED:
 		e.State = launcher.PowerShutdown
 		if r := libvirt.DomainEventStoppedDetailType(ev.Detail); r == libvirt.DOMAIN_EVENT_STOPPED_CRASHED ||
@@ -331,7 +355,7 @@ func (h *Hypervisor) lifecycle(_ *libvirt.Connect, dom *libvirt.Domain, ev *libv
 	default:
 		return
 	}
-	if e.State != launcher.PowerRunning {
+	if e.State != launcher.PowerRunning && e.State != launcher.PowerPaused {
 		h.forget(name)
 	}
 	h.mu.Lock()

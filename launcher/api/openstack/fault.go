@@ -66,6 +66,7 @@ var kinds = []struct {
 	{launcher.ErrInvalid, http.StatusBadRequest},
 	{launcher.ErrForbidden, http.StatusForbidden},
 	{launcher.ErrUnavailable, http.StatusServiceUnavailable},
+	{launcher.ErrUnsupported, http.StatusNotImplemented},
 }
 
 // FaultOf is the fault that answers err. An error of no known kind becomes a 500
@@ -94,7 +95,11 @@ func stateMessage(e *launcher.StateError) string {
 	if e.Task != launcher.TaskNone {
 		what, state = "task_state", string(e.Task)
 	}
-	return fmt.Sprintf("Cannot '%s' instance %s while it is in %s %s", e.Action, e.Server, what, state)
+	id := e.ID
+	if id == "" {
+		id = e.Server
+	}
+	return fmt.Sprintf("Cannot '%s' instance %s while it is in %s %s", e.Action, id, what, state)
 }
 
 // WriteFault answers with err in the dialect of a service, and returns the fault.
