@@ -14,10 +14,12 @@ const recordsTable = `CREATE TABLE records (
 	PRIMARY KEY (kind, key)
 ) STRICT, WITHOUT ROWID;`
 
+const putRecord = `INSERT INTO records (kind, key, record) VALUES (?, ?, ?)
+	ON CONFLICT (kind, key) DO UPDATE SET record = excluded.record`
+
 // PutRecord writes a record; when it returns, the record is durable.
 func (s *Store) PutRecord(ctx context.Context, kind, key string, record []byte) error {
-	_, err := s.db.ExecContext(ctx, `INSERT INTO records (kind, key, record) VALUES (?, ?, ?)
-		ON CONFLICT (kind, key) DO UPDATE SET record = excluded.record`, kind, key, record)
+	_, err := s.db.ExecContext(ctx, putRecord, kind, key, record)
 	if err != nil {
 		return fmt.Errorf("save %s %s: %w", kind, key, err)
 	}

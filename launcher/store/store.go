@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 
 	_ "github.com/mattn/go-sqlite3" // the "sqlite3" driver
 
@@ -36,11 +37,15 @@ var migrations = []string{
 	) STRICT;`,
 }
 
-// Store is an open file of records. It implements launcher.Store.
+// Store is an open file of records. It implements launcher.Store, and by
+// Identities identity.Store.
 type Store struct{ db *sql.DB }
 
 // Open opens the file at path, or makes it.
 func Open(ctx context.Context, path string) (*Store, error) {
+	if err := private(path); err != nil {
+		return nil, fmt.Errorf("open records: %w", err)
+	}
 	dsn := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath()}
 	dsn.RawQuery = "_journal_mode=WAL&_synchronous=FULL&_busy_timeout=5000&_txlock=immediate"
 	db, err := sql.Open("sqlite3", dsn.String())
@@ -53,6 +58,17 @@ func Open(ctx context.Context, path string) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("open records %s: %w", path, err), db.Close())
 	}
 	return s, nil
+}
+
+// private makes the file where it is not there, and sees to it that nobody else
+// can read it: it holds hashes of passwords. SQLite gives its other files the same
+// mode.
+func private(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Chmod(0o600), f.Close())
 }
 
 func (s *Store) migrate(ctx context.Context) error {

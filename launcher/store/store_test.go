@@ -1,12 +1,14 @@
 package store
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/slipway-vm/slipway/launcher"
+	"github.com/slipway-vm/slipway/launcher/identity"
 )
 
 func TestRecordsSurvive(t *testing.T) {
@@ -66,5 +68,40 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 	}
 	if _, err = Open(ctx, path); err == nil || !strings.Contains(err.Error(), "newer slipway") {
 		t.Errorf("opened with %v", err)
+	}
+}
+
+func TestIdentitiesSurvive(t *testing.T) {
+	ctx := t.Context()
+	path := filepath.Join(t.TempDir(), "slipway.db")
+	s, err := Open(ctx, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := []identity.Change{{Kind: "user", ID: "1", Record: []byte(`{"a":1}`)}, {Kind: "role", ID: "1", Record: []byte(`{}`)}}
+	then := []identity.Change{{Kind: "user", ID: "1", Record: []byte(`{"a":2}`)}, {Kind: "role", ID: "1"}, {Kind: "role", ID: "none"}}
+	for _, changes := range [][]identity.Change{put, then} {
+		if err := s.Identities().Apply(ctx, changes); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = Open(ctx, path); err != nil {
+		t.Fatal(err)
+	}
+	users, err := s.Identities().Records(ctx, "user")
+	if err != nil || len(users) != 1 || string(users["1"]) != `{"a":2}` {
+		t.Errorf("users are %q, %v", users, err)
+	}
+	if roles, err := s.Identities().Records(ctx, "role"); err != nil || len(roles) != 0 {
+		t.Errorf("roles are %q, %v", roles, err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the file's mode is %v, %v", info.Mode(), err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -1,0 +1,118 @@
+package identity
+
+import (
+	"context"
+	"net/url"
+	"slices"
+
+	"github.com/slipway-vm/slipway/launcher"
+)
+
+// Services lists the services that were added to the catalog, by name.
+func (d *Directory) Services() []Service {
+	return list(d, &d.services, nil, func(s Service) string { return s.Name })
+}
+
+// Endpoints lists the endpoints that were added to the catalog.
+func (d *Directory) Endpoints() []Endpoint {
+	return list(d, &d.endpoints, nil, func(e Endpoint) string { return e.ID })
+}
+
+// Regions lists the regions that were added to the catalog.
+func (d *Directory) Regions() []Region {
+	return list(d, &d.regions, nil, func(r Region) string { return r.ID })
+}
+
+// SaveService adds a service, which gets an id, or changes one.
+func (d *Directory) SaveService(ctx context.Context, s Service) (Service, error) {
+	if s.Type == "" {
+		return s, invalid("Invalid input for field 'type': a service has one.")
+	}
+	if s.ID == "" {
+		s.ID = newID()
+	}
+	return s, d.change(ctx, func(tx *transaction) error { return put(tx, &d.services, s.ID, s) })
+}
+
+// SaveEndpoint adds an endpoint, which gets an id, or changes one. Known tells
+// whether a service or region is there that the directory does not hold.
+func (d *Directory) SaveEndpoint(ctx context.Context, e Endpoint, known func(id string) bool) (Endpoint, error) {
+	if !slices.Contains([]string{"public", "internal", "admin"}, e.Interface) {
+		return e, invalid("Invalid input for field 'interface': %q is not one of public, internal and admin.", e.Interface)
+	}
+	if u, err := url.Parse(e.URL); err != nil || u.Host == "" {
+		return e, invalid("Invalid input for field 'url': %q is no URL of a service.", e.URL)
+	}
+	if e.ID == "" {
+		e.ID = newID()
+	}
+	return e, d.change(ctx, func(tx *transaction) error {
+		if _, ok := d.services.rows[e.Service]; !ok && !known(e.Service) {
+			return invalid("Could not find service: %s.", e.Service)
+		}
+		if _, ok := d.regions.rows[e.Region]; e.Region != "" && !ok && !known(e.Region) {
+			return invalid("Could not find region: %s.", e.Region)
+		}
+		return put(tx, &d.endpoints, e.ID, e)
+	})
+}
+
+// AddRegion adds a region, which gets an id if it has none.
+func (d *Directory) AddRegion(ctx context.Context, r Region) (Region, error) {
+	if r.ID == "" {
+		r.ID = newID()
+	}
+	return r, d.change(ctx, func(tx *transaction) error {
+		if _, ok := d.regions.rows[r.ID]; ok {
+			return errorf(launcher.ErrConflict, "Conflict occurred attempting to store region - Duplicate ID, %s.", r.ID)
+		}
+		return put(tx, &d.regions, r.ID, r)
+	})
+}
+
+// UpdateRegion changes a region that was added.
+func (d *Directory) UpdateRegion(ctx context.Context, r Region) (Region, error) {
+	return r, d.change(ctx, func(tx *transaction) error {
+		if _, ok := d.regions.rows[r.ID]; !ok {
+			return notFound("region", r.ID)
+		}
+		return put(tx, &d.regions, r.ID, r)
+	})
+}
+
+// DeleteService removes a service that was added, with its endpoints.
+func (d *Directory) DeleteService(ctx context.Context, id string) error {
+	return d.change(ctx, func(tx *transaction) error {
+		if _, ok := d.services.rows[id]; !ok {
+			return notFound("service", id)
+		}
+		drop(tx, &d.services, id)
+		dropAll(tx, &d.endpoints, func(e Endpoint) bool { return e.Service == id })
+		return nil
+	})
+}
+
+// DeleteEndpoint removes an endpoint that was added.
+func (d *Directory) DeleteEndpoint(ctx context.Context, id string) error {
+	return d.change(ctx, func(tx *transaction) error {
+		if _, ok := d.endpoints.rows[id]; !ok {
+			return notFound("endpoint", id)
+		}
+		drop(tx, &d.endpoints, id)
+		return nil
+	})
+}
+
+// DeleteRegion removes a region that was added, unless endpoints are in it.
+func (d *Directory) DeleteRegion(ctx context.Context, id string) error {
+	return d.change(ctx, func(tx *transaction) error {
+		if _, ok := d.regions.rows[id]; !ok {
+			return notFound("region", id)
+		}
+		if e, ok := find(&d.endpoints, func(e Endpoint) bool { return e.Region == id }); ok {
+			return forbidden("Cannot delete region %s: endpoint %s is in it.", id, e.ID)
+		}
+		drop(tx, &d.regions, id)
+		return nil
+	})
+}

@@ -1,0 +1,263 @@
+package identity
+
+import (
+	"cmp"
+	"context"
+	"slices"
+)
+
+// Role returns one role.
+func (d *Directory) Role(id string) (Role, error) { return show(d, &d.roles, "role", id) }
+
+// Roles lists the roles that pass, by name.
+func (d *Directory) Roles(pass func(Role) bool) []Role {
+	return list(d, &d.roles, pass, func(r Role) string { return r.Name })
+}
+
+// CreateRole makes a role.
+func (d *Directory) CreateRole(ctx context.Context, r Role) (Role, error) {
+	r.ID = newID()
+	err := d.change(ctx, func(tx *transaction) error {
+		if r.DomainID != "" {
+			if err := d.isDomain(r.DomainID); err != nil {
+				return err
+			}
+		}
+		if err := d.checkRole(r); err != nil {
+			return err
+		}
+		return put(tx, &d.roles, r.ID, r)
+	})
+	return r, err
+}
+
+func (d *Directory) checkRole(r Role) error {
+	_, taken := find(&d.roles, func(o Role) bool { return o.ID != r.ID && o.DomainID == r.DomainID && o.Name == r.Name })
+	if taken {
+		return duplicate("role", r.Name, cmp.Or(r.DomainID, "None"))
+	}
+	return checkName("role", r.Name)
+}
+
+// UpdateRole changes a role as edit says, which must replace what maps and slices
+// it changes.
+func (d *Directory) UpdateRole(ctx context.Context, id string, edit func(*Role) error) (r Role, err error) {
+	err = d.change(ctx, func(tx *transaction) error {
+		old, ok := d.roles.rows[id]
+		if !ok {
+			return notFound("role", id)
+		}
+		r = old
+		if err := edit(&r); err != nil {
+			return err
+		}
+		if Immutable(old.Options) && Immutable(r.Options) {
+			return forbidden("Cannot modify immutable role: %s.", id)
+		}
+		if r.ID != old.ID || r.DomainID != old.DomainID {
+			return invalid("The id and the domain of a role stay as they are.")
+		}
+		if err := d.checkRole(r); err != nil {
+			return err
+		}
+		return put(tx, &d.roles, id, r)
+	})
+	return r, err
+}
+
+// Imply makes one role imply another, or no longer.
+func (d *Directory) Imply(ctx context.Context, id, implied string, yes bool) error {
+	return d.change(ctx, func(tx *transaction) error {
+		r, ok := d.roles.rows[id]
+		if !ok {
+			return notFound("role", id)
+		}
+		if _, ok := d.roles.rows[implied]; !ok {
+			return notFound("role", implied)
+		}
+		has := slices.Contains(r.Implies, implied)
+		switch {
+		case yes && slices.ContainsFunc(d.withImplied([]string{implied}), func(r Role) bool { return r.ID == id }):
+			return invalid("Role %s cannot imply %s, which implies it.", id, implied)
+		case !yes && !has:
+			return notFound("role implication", id+"/"+implied)
+		}
+		r.Implies = without(r.Implies, implied)
+		if yes {
+			r.Implies = append(r.Implies, implied)
+		}
+		return put(tx, &d.roles, id, r)
+	})
+}
+
+// DeleteRole removes a role from whoever has it.
+func (d *Directory) DeleteRole(ctx context.Context, id string) error {
+	return d.change(ctx, func(tx *transaction) error {
+		r, ok := d.roles.rows[id]
+		if !ok {
+			return notFound("role", id)
+		}
+		if Immutable(r.Options) {
+			return forbidden("Cannot delete immutable role: %s.", id)
+		}
+		drop(tx, &d.roles, id)
+		for _, o := range d.roles.rows {
+			if o.ID != id && slices.Contains(o.Implies, id) {
+				o.Implies = without(o.Implies, id)
+				if err := put(tx, &d.roles, o.ID, o); err != nil {
+					return err
+				}
+			}
+		}
+		dropAll(tx, &d.assignments, func(a Assignment) bool { return a.Role == id })
+		for _, c := range d.credentials.rows {
+			if slices.Contains(c.Roles, id) {
+				c.Roles = without(c.Roles, id)
+				if err := put(tx, &d.credentials, c.ID, c); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// withImplied returns roles and what they imply, by name.
+func (d *Directory) withImplied(ids []string) []Role {
+	all := map[string]Role{}
+	for len(ids) > 0 {
+		r, ok := d.roles.rows[ids[0]]
+		if _, seen := all[ids[0]]; ok && !seen {
+			all[r.ID] = r
+			ids = append(ids, r.Implies...)
+		}
+		ids = ids[1:]
+	}
+	return sorted(all, nil, func(r Role) string { return r.Name })
+}
+
+// Grant gives a role; who has it already keeps it.
+func (d *Directory) Grant(ctx context.Context, a Assignment) error {
+	return d.change(ctx, func(tx *transaction) error {
+		if err := d.checkAssignment(a); err != nil {
+			return err
+		}
+		return put(tx, &d.assignments, a.key(), a)
+	})
+}
+
+// Revoke takes a role away that was given so.
+func (d *Directory) Revoke(ctx context.Context, a Assignment) error {
+	return d.change(ctx, func(tx *transaction) error {
+		if _, ok := d.assignments.rows[a.key()]; !ok {
+			return notFound("role assignment with role", a.String())
+		}
+		drop(tx, &d.assignments, a.key())
+		return nil
+	})
+}
+
+// Granted reports whether a role was given so.
+func (d *Directory) Granted(a Assignment) error {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if _, ok := d.assignments.rows[a.key()]; !ok {
+		return notFound("role assignment with role", a.String())
+	}
+	return nil
+}
+
+// String says what is given to whom, as Keystone does.
+func (a Assignment) String() string {
+	who, where := "user "+a.User, "project or domain "+a.Project
+	if a.Group != "" {
+		who = "group " + a.Group
+	}
+	if a.Project == "" {
+		where = "the system"
+	}
+	return a.Role + ", " + who + ", " + where
+}
+
+func (d *Directory) checkAssignment(a Assignment) error {
+	role, ok := d.roles.rows[a.Role]
+	if !ok {
+		return notFound("role", a.Role)
+	}
+	if _, ok := d.users.rows[a.User]; a.User != "" && !ok {
+		return notFound("user", a.User)
+	}
+	if _, ok := d.groups.rows[a.Group]; a.Group != "" && !ok {
+		return notFound("group", a.Group)
+	}
+	target, ok := d.projects.rows[a.Project]
+	if a.Project != "" && !ok {
+		return notFound("project", a.Project)
+	}
+	if role.DomainID != "" && role.DomainID != cmp.Or(target.DomainID, target.ID) {
+		return forbidden("Role %s belongs to another domain.", role.ID)
+	}
+	return nil
+}
+
+// Assignments lists the assignments that pass.
+func (d *Directory) Assignments(pass func(Assignment) bool) []Assignment {
+	return list(d, &d.assignments, pass, Assignment.key)
+}
+
+// Effective lists what assignments come to: for each user, project and role one,
+// groups, inheritance and implied roles resolved. What is for the system stays
+// apart, its Project empty.
+func (d *Directory) Effective() []Assignment {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	all := map[string]Assignment{}
+	for _, a := range d.assignments.rows {
+		users := []string{a.User}
+		if a.Group != "" {
+			users = d.groups.rows[a.Group].Members
+		}
+		targets := []string{a.Project}
+		if a.Inherited {
+			targets = nil
+			for id := range d.projects.rows {
+				if slices.Contains(d.above(id), a.Project) {
+					targets = append(targets, id)
+				}
+			}
+		}
+		for _, role := range d.withImplied([]string{a.Role}) {
+			for _, user := range users {
+				for _, target := range targets {
+					e := Assignment{Role: role.ID, User: user, Project: target}
+					all[e.key()] = e
+				}
+			}
+		}
+	}
+	return sorted(all, nil, Assignment.key)
+}
+
+// rolesOn returns the roles that a user has on a project or domain, or where it is
+// empty on the system, with all they imply.
+func (d *Directory) rolesOn(user, project string) []Role {
+	above := d.above(project)
+	var ids []string
+	for _, a := range d.assignments.rows {
+		mine := a.User == user || a.Group != "" && slices.Contains(d.groups.rows[a.Group].Members, user)
+		here := !a.Inherited && a.Project == project || a.Inherited && slices.Contains(above, a.Project)
+		if mine && here {
+			ids = append(ids, a.Role)
+		}
+	}
+	return d.withImplied(ids)
+}
+
+// ProjectsOf lists the projects, or the domains, on which a user has a role.
+func (d *Directory) ProjectsOf(user string, domains bool) []Project {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return sorted(d.projects.rows, func(p Project) bool {
+		return p.IsDomain == domains && len(d.rolesOn(user, p.ID)) > 0
+	}, projectName)
+}

@@ -1,0 +1,141 @@
+package identity
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"time"
+)
+
+// Token is what a valid token stands for, with the records as they are now.
+type Token struct {
+	User       User
+	UserDomain Project
+	Methods    []string // how its owner logged in
+	Audit      []string // the token's own audit id, then that of the first of its chain
+	Issued     time.Time
+	Expires    time.Time
+
+	// The scope: a project, or a domain, or the system, or none of them.
+	Project       Project // its ID is empty where the scope is no project
+	ProjectDomain Project
+	Domain        Project
+	System        bool
+	Roles         []Role // in this scope, by name
+	// Credential is set where the token was got by an application credential.
+	Credential *ApplicationCredential
+}
+
+// claims is what a token's text carries.
+type claims struct {
+	User       string   `json:"u"`
+	Methods    []string `json:"m"`
+	Audit      []string `json:"a"`
+	Issued     int64    `json:"i"` // nanoseconds
+	Expires    int64    `json:"e"` // nanoseconds
+	Project    string   `json:"p,omitempty"`
+	Domain     string   `json:"d,omitempty"`
+	System     bool     `json:"s,omitempty"`
+	Credential string   `json:"c,omitempty"`
+}
+
+// Validate returns what a token stands for. An error that matches ErrUnauthorized
+// says that it is not valid (any more).
+func (d *Directory) Validate(_ context.Context, text string) (*Token, error) {
+	c, err := d.unseal(text)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if _, revoked := d.revocations.rows[c.Audit[0]]; revoked {
+		return nil, ErrUnauthorized
+	}
+	return d.resolve(c)
+}
+
+func (d *Directory) unseal(text string) (claims, error) {
+	var c claims
+	plain, err := d.cfg.Keys.open(text)
+	if err != nil {
+		return c, err
+	}
+	if err := json.Unmarshal(plain, &c); err != nil || len(c.Audit) == 0 {
+		return c, ErrUnauthorized
+	}
+	return c, nil
+}
+
+// resolve looks up what a token's claims come to.
+func (d *Directory) resolve(c claims) (*Token, error) {
+	t := &Token{
+		Methods: c.Methods, Audit: c.Audit, System: c.System,
+		Issued: time.Unix(0, c.Issued).UTC(), Expires: time.Unix(0, c.Expires).UTC(),
+	}
+	now := d.cfg.Now()
+	if !now.Before(t.Expires) {
+		return nil, ErrUnauthorized
+	}
+	user, ok := d.users.rows[c.User]
+	if !ok || !user.Enabled || !t.Issued.After(user.ShutBefore) || !d.open(user.DomainID, t.Issued) {
+		return nil, ErrUnauthorized
+	}
+	t.User, t.UserDomain = user, d.projects.rows[user.DomainID]
+	scope := c.Project
+	if scope == "" {
+		scope = c.Domain
+	}
+	if scope != "" && !d.open(scope, t.Issued) {
+		return nil, ErrUnauthorized
+	}
+	if p := d.projects.rows[scope]; p.IsDomain {
+		t.Domain = p
+	} else {
+		t.Project, t.ProjectDomain = p, d.projects.rows[p.DomainID]
+	}
+	if scope != "" || c.System {
+		t.Roles = d.rolesOn(user.ID, scope)
+	}
+	if c.Credential != "" {
+		credential, ok := d.credentials.rows[c.Credential]
+		if !ok || !credential.Expires.IsZero() && !now.Before(credential.Expires) {
+			return nil, ErrUnauthorized
+		}
+		t.Credential = &credential
+		allowed := d.withImplied(credential.Roles)
+		t.Roles = slices.DeleteFunc(t.Roles, func(r Role) bool {
+			return !slices.ContainsFunc(allowed, func(a Role) bool { return a.ID == r.ID })
+		})
+	}
+	if (scope != "" || c.System) && len(t.Roles) == 0 {
+		return nil, ErrUnauthorized
+	}
+	return t, nil
+}
+
+// open reports whether a project or domain, and what it is in, is enabled and has
+// been since a token was issued.
+func (d *Directory) open(id string, issued time.Time) bool {
+	for _, one := range append([]string{id}, d.above(id)...) {
+		if p, ok := d.projects.rows[one]; !ok || !p.Enabled || !issued.After(p.ShutBefore) {
+			return false
+		}
+	}
+	return true
+}
+
+// Discard makes one token invalid.
+func (d *Directory) Discard(ctx context.Context, text string) error {
+	if _, err := d.Validate(ctx, text); err != nil {
+		return err
+	}
+	c, err := d.unseal(text)
+	if err != nil {
+		return err
+	}
+	return d.change(ctx, func(tx *transaction) error {
+		now := d.cfg.Now()
+		dropAll(tx, &d.revocations, func(r revocation) bool { return now.After(r.Expires) })
+		return put(tx, &d.revocations, c.Audit[0], revocation{c.Audit[0], time.Unix(0, c.Expires)})
+	})
+}
