@@ -34,9 +34,9 @@ func (d *Directory) SaveService(ctx context.Context, s Service) (Service, error)
 	return s, d.change(ctx, func(tx *transaction) error { return put(tx, &d.services, s.ID, s) })
 }
 
-// SaveEndpoint adds an endpoint, which gets an id, or changes one. Known tells
-// whether a service or region is there that the directory does not hold.
-func (d *Directory) SaveEndpoint(ctx context.Context, e Endpoint, known func(id string) bool) (Endpoint, error) {
+// SaveEndpoint adds an endpoint, which gets an id, or changes one. Known are the ids
+// of services and regions that are not the directory's.
+func (d *Directory) SaveEndpoint(ctx context.Context, e Endpoint, known []string) (Endpoint, error) {
 	if !slices.Contains([]string{"public", "internal", "admin"}, e.Interface) {
 		return e, invalid("Invalid input for field 'interface': %q is not one of public, internal and admin.", e.Interface)
 	}
@@ -47,10 +47,10 @@ func (d *Directory) SaveEndpoint(ctx context.Context, e Endpoint, known func(id 
 		e.ID = newID()
 	}
 	return e, d.change(ctx, func(tx *transaction) error {
-		if _, ok := d.services.rows[e.Service]; !ok && !known(e.Service) {
+		if _, ok := d.services.rows[e.Service]; !ok && !slices.Contains(known, e.Service) {
 			return invalid("Could not find service: %s.", e.Service)
 		}
-		if _, ok := d.regions.rows[e.Region]; e.Region != "" && !ok && !known(e.Region) {
+		if _, ok := d.regions.rows[e.Region]; e.Region != "" && !ok && !slices.Contains(known, e.Region) {
 			return invalid("Could not find region: %s.", e.Region)
 		}
 		return put(tx, &d.endpoints, e.ID, e)

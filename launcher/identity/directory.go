@@ -37,7 +37,8 @@ type Config struct {
 	Now func() time.Time
 }
 
-// Directory holds who there is and what they may do.
+// Directory holds who there is and what they may do. The functions that its methods
+// are given must not call it.
 type Directory struct {
 	cfg    Config
 	hashes hasher
