@@ -86,6 +86,30 @@ func (m *Manager) Pull(ctx context.Context, ref, policy string, auth *Credential
 	return img, err
 }
 
+// ResolveImage looks an image up without fetching its layers, in a registry where
+// it is not here already.
+func (m *Manager) ResolveImage(ctx context.Context, ref string) (Image, error) {
+	img, err := m.cfg.Images.Resolve(ctx, ref, images.ResolveOptions{})
+	if err != nil {
+		return Image{}, imageError(err)
+	}
+	defer func() { _ = img.Close() }()
+	rec := images.Record{Reference: img.Reference, Digest: img.Digest}
+	manifest, err := img.Manifest()
+	if err != nil {
+		return Image{}, imageError(err)
+	}
+	for _, l := range manifest.Layers {
+		rec.Size += l.Size
+	}
+	rec.ID = manifest.Config.Digest.Hex
+	if rec.Config, err = img.ConfigFile(); err != nil {
+		return Image{}, imageError(err)
+	}
+	rec.Created = rec.Config.Created.Time
+	return Image{Record: rec}, nil
+}
+
 func (m *Manager) pullHeld(ctx context.Context, ref string, policy string, progress func(PullProgress)) (Image, error) {
 	fetched := false
 	before, berr := m.cfg.Images.Lookup(ctx, ref)

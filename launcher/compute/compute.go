@@ -17,6 +17,8 @@ type Config struct {
 	DefaultFlavor string
 	// Servers returns all servers there are, for quotas and the members of groups.
 	Servers func() []launcher.Server
+	// Images are the launcher's; nil: none.
+	Images ImageStore
 	// Host is this machine's name.
 	Host string
 	Log  *slog.Logger // nil discards
@@ -31,6 +33,7 @@ type Compute struct {
 	Quotas     *Quotas
 	Aggregates *Aggregates
 	Service    *Service
+	Images     *Images
 }
 
 // Open reads what the store holds.
@@ -44,7 +47,7 @@ func Open(ctx context.Context, cfg Config) (*Compute, error) {
 	if cfg.Servers == nil {
 		cfg.Servers = func() []launcher.Server { return nil }
 	}
-	c := &Compute{}
+	c := &Compute{Images: &Images{store: cfg.Images, now: cfg.Now, log: cfg.Log}}
 	var err error
 	if c.Flavors, err = openFlavors(ctx, cfg); err != nil {
 		return nil, err

@@ -1,0 +1,69 @@
+package glance
+
+import (
+	"net/http"
+
+	"github.com/slipway-vm/slipway/launcher/api/openstack"
+)
+
+func showSchema(schema map[string]any) openstack.Func {
+	return func(w http.ResponseWriter, _ *http.Request) error {
+		return openstack.WriteJSON(w, http.StatusOK, schema)
+	}
+}
+
+func property(kind any, description string) map[string]any {
+	return map[string]any{"type": kind, "description": description}
+}
+
+func oneOf(description string, values ...any) map[string]any {
+	return map[string]any{"type": []string{"null", "string"}, "enum": values, "description": description}
+}
+
+var nullable = []string{"null", "string"}
+
+var imageSchema = map[string]any{
+	"name": "image",
+	"properties": map[string]any{
+		"id":               map[string]any{"type": "string", "description": "An identifier for the image", "pattern": "^([0-9a-fA-F]){8}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){12}$"},
+		"name":             property(nullable, "The reference that the image was pulled by"),
+		"status":           oneOf("Status of the image", "queued", "saving", "active", "killed", "deleted", "uploading", "importing", "pending_delete", "deactivated"),
+		"visibility":       oneOf("Who can see the image", "community", "public", "private", "shared"),
+		"protected":        property("boolean", "Whether the image cannot be deleted"),
+		"os_hidden":        property("boolean", "Whether the image is left out of lists"),
+		"checksum":         property(nullable, "MD5 of the image's data"),
+		"os_hash_algo":     property(nullable, "Algorithm of os_hash_value"),
+		"os_hash_value":    property(nullable, "Digest of the image's manifest"),
+		"owner":            property(nullable, "Project that owns the image"),
+		"size":             property([]string{"null", "integer"}, "Size of the image's layers in bytes"),
+		"virtual_size":     property([]string{"null", "integer"}, "Virtual size of the image in bytes"),
+		"container_format": oneOf("Format of the container", nil, "docker"),
+		"disk_format":      oneOf("Format of the disk", nil, "raw"),
+		"created_at":       property("string", "When the image was pulled"),
+		"updated_at":       property("string", "When the image last changed"),
+		"tags":             map[string]any{"type": "array", "items": map[string]any{"type": "string", "maxLength": 255}, "description": "Words that describe the image"},
+		"min_ram":          property("integer", "Memory that a server needs, in MiB"),
+		"min_disk":         property("integer", "Disk that a server needs, in GiB"),
+		"self":             property("string", "Path of the image"),
+		"file":             property("string", "Path of the image's data"),
+		"schema":           property("string", "Path of this schema"),
+		"architecture":     property("string", "Processor that the image is for"),
+	},
+	"additionalProperties": map[string]any{"type": "string"},
+	"links": []map[string]string{
+		{"rel": "self", "href": "{self}"}, {"rel": "enclosure", "href": "{file}"}, {"rel": "describedby", "href": "{schema}"},
+	},
+}
+
+var imagesSchema = map[string]any{
+	"name": "images",
+	"properties": map[string]any{
+		"images": map[string]any{"type": "array", "items": imageSchema},
+		"first":  property("string", "Path of the first page"),
+		"next":   property("string", "Path of the next page"),
+		"schema": property("string", "Path of this schema"),
+	},
+	"links": []map[string]string{
+		{"rel": "first", "href": "{first}"}, {"rel": "next", "href": "{next}"}, {"rel": "describedby", "href": "{schema}"},
+	},
+}
