@@ -252,8 +252,9 @@ func (c *Client) Output(ctx context.Context, from Offsets, sink func(stream Stre
 
 // messages hands a call's messages to take until its reply, which ends it.
 func (c *Client) messages(ctx context.Context, stream io.Reader, take func(messageType, []byte) error) error {
+	in := messageReader{r: stream}
 	for {
-		t, payload, err := readMessage(stream)
+		t, payload, err := in.next()
 		switch {
 		case err != nil:
 			return c.explain(ctx, err)

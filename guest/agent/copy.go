@@ -138,7 +138,7 @@ func (s *Server) copyIn(ctx context.Context, stream *yamux.Stream, p pathParams)
 		return err
 	}
 	defer root.Close()
-	in := &chunkReader{r: stream}
+	in := &chunkReader{r: messageReader{r: stream}}
 	err = archive.Extract(ctx, root, p.Path, in, archive.Options{Owner: true, Devices: true})
 	if err != nil {
 		return fileError(err)
@@ -172,11 +172,14 @@ type chunkWriter struct {
 }
 
 func (w *chunkWriter) Write(b []byte) (int, error) {
+	if w.buf == nil {
+		w.buf = make([]byte, roomForData, roomForData+maxData)
+	}
 	for rest := b; len(rest) > 0; {
-		n := min(len(rest), maxData-len(w.buf))
+		n := min(len(rest), cap(w.buf)-len(w.buf))
 		w.buf = append(w.buf, rest[:n]...)
 		rest = rest[n:]
-		if len(w.buf) == maxData {
+		if len(w.buf) == cap(w.buf) {
 			if err := w.flush(); err != nil {
 				return len(b) - len(rest), err
 			}
@@ -186,18 +189,18 @@ func (w *chunkWriter) Write(b []byte) (int, error) {
 }
 
 func (w *chunkWriter) flush() error {
-	if len(w.buf) == 0 {
+	if len(w.buf) <= roomForData {
 		return nil
 	}
-	c := chunk{stream: w.stream, offset: w.offset, data: w.buf}
-	w.offset += int64(len(w.buf))
-	w.buf = w.buf[:0]
-	return w.send.message(msgData, c.encode())
+	message := putData(w.buf, w.stream, w.offset)
+	w.offset += int64(len(w.buf) - roomForData)
+	w.buf = w.buf[:roomForData]
+	return w.send.raw(message)
 }
 
 // chunkReader reads data messages up to the end message.
 type chunkReader struct {
-	r    io.Reader
+	r    messageReader
 	rest []byte
 	done bool
 }
@@ -207,7 +210,7 @@ func (r *chunkReader) Read(b []byte) (int, error) {
 		if r.done {
 			return 0, io.EOF
 		}
-		t, payload, err := readMessage(r.r)
+		t, payload, err := r.r.next()
 		if err != nil {
 			return 0, unexpectedEOF(err) // the host has gone in the middle
 		}

@@ -111,8 +111,9 @@ func (c *Client) Exec(ctx context.Context, req ExecRequest, streams ExecIO) (Exi
 // receiveProcess takes a process's output until its exit.
 func receiveProcess(stream io.Reader, stdout, stderr io.Writer) (Exit, error) {
 	sinks := map[Stream]io.Writer{Stdout: stdout, Stderr: stderr}
+	messages := messageReader{r: stream}
 	for {
-		t, payload, err := readMessage(stream)
+		t, payload, err := messages.next()
 		if err != nil {
 			return Exit{}, err
 		}
@@ -149,6 +150,14 @@ func (s *sender) message(t messageType, payload []byte) error {
 	return writeMessage(s.w, t, payload)
 }
 
+// raw sends a message that is complete with its header.
+func (s *sender) raw(message []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, err := s.w.Write(message)
+	return err
+}
+
 func (s *sender) json(t messageType, v any) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -171,12 +180,11 @@ func (s *sender) copy(st Stream, r io.Reader) error {
 // data sends what r gives until that fails, with io.EOF too, or sending does. The
 // chunk that follows is the one that could mark the end.
 func (s *sender) data(st Stream, r io.Reader) (next chunk, readErr, sendErr error) {
-	buf := make([]byte, maxData)
+	buf := make([]byte, roomForData+maxData)
 	for next.stream = st; ; {
-		n, err := r.Read(buf)
+		n, err := r.Read(buf[roomForData:])
 		if n > 0 {
-			piece := chunk{stream: st, offset: next.offset, data: buf[:n]}
-			if sendErr := s.message(msgData, piece.encode()); sendErr != nil {
+			if sendErr := s.raw(putData(buf[:roomForData+n], st, next.offset)); sendErr != nil {
 				return next, nil, sendErr
 			}
 			next.offset += int64(n)
@@ -291,8 +299,9 @@ func outlive(p Process, outputs [2]io.Reader) {
 // the process is to run on by itself.
 func feedProcess(stream io.Reader, p Process) (detached bool) {
 	stdin := p.Stdin()
+	messages := messageReader{r: stream}
 	for {
-		t, payload, err := readMessage(stream)
+		t, payload, err := messages.next()
 		if err != nil {
 			return false
 		}

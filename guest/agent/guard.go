@@ -34,6 +34,11 @@ const (
 	maxMuxData = 2 * maxMessage
 )
 
+// announcesData reports whether p is the header of a stream's frame with data.
+func announcesData(p []byte) bool {
+	return len(p) == muxHeader && p[0] == 0 && p[1] == muxData && binary.BigEndian.Uint32(p[8:]) > 0
+}
+
 // Read implements io.Reader.
 func (g *guard) Read(p []byte) (int, error) {
 	if len(g.ready) == 0 {

@@ -31,7 +31,9 @@ type session struct {
 	in   *io.PipeReader
 	feed *io.PipeWriter
 
+	fast    bool // the other end knows flagFast; set before there is anything to write
 	writeMu sync.Mutex
+	held    []byte // the header of a stream's frame, to be sent with what follows
 	sendSeq uint32
 	recvSeq uint32 // used by the link's reader only
 
@@ -47,10 +49,10 @@ type frameWriter struct {
 	buf []byte
 }
 
-func (fw *frameWriter) write(lead []byte, f frame) error {
+func (fw *frameWriter) write(lead []byte, f frame, more ...byte) error {
 	fw.mu.Lock()
 	defer fw.mu.Unlock()
-	fw.buf = appendFrame(append(fw.buf[:0], lead...), f)
+	fw.buf = appendFrame(append(fw.buf[:0], lead...), f, more...)
 	_, err := fw.w.Write(fw.buf)
 	return err
 }
@@ -64,10 +66,15 @@ func newSession(id uint64, link *frameWriter, onClose func()) *session {
 // Read implements io.Reader for yamux.
 func (s *session) Read(p []byte) (int, error) { return s.in.Read(p) }
 
-// Write implements io.Writer for yamux.
+// Write implements io.Writer for yamux, which writes a header and its data one
+// after the other: they go into one frame.
 func (s *session) Write(p []byte) (int, error) {
 	s.writeMu.Lock()
 	defer s.writeMu.Unlock()
+	if len(s.held) == 0 && announcesData(p) {
+		s.held = append(s.held, p...)
+		return len(p), nil
+	}
 	written := 0
 	for len(p) > 0 {
 		select {
@@ -75,11 +82,13 @@ func (s *session) Write(p []byte) (int, error) {
 			return written, ErrDisconnected
 		default:
 		}
-		n := min(len(p), maxPayload)
-		if err := s.link.write(nil, frame{typ: frameData, session: s.id, seq: s.sendSeq, payload: p[:n]}); err != nil {
+		n := min(len(p), maxPayload-len(s.held))
+		f := frame{typ: frameData, session: s.id, seq: s.sendSeq, fast: s.fast, payload: s.held}
+		if err := s.link.write(nil, f, p[:n]...); err != nil {
 			s.end(err)
 			return written, fmt.Errorf("%w: %w", ErrDisconnected, err)
 		}
+		s.held = s.held[:0]
 		s.sendSeq++
 		written += n
 		p = p[n:]
@@ -176,6 +185,7 @@ func (l *guestLink) run(ctx context.Context) error {
 		case f.typ == frameOpen:
 			drop(errors.New("another session has started"))
 			current = newSession(f.session, l.writer, nil)
+			current.fast = f.fast
 			offer(l.answers, f.session)
 			select {
 			case l.accepts <- current:
@@ -205,7 +215,7 @@ func (l *guestLink) reply(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case id := <-l.answers:
-			f = frame{typ: frameAccept, session: id}
+			f = frame{typ: frameAccept, session: id, fast: true}
 		case id := <-l.resets:
 			f = frame{typ: frameReset, session: id}
 		}
@@ -250,7 +260,7 @@ func openSession(ctx context.Context, conn net.Conn) (*session, error) {
 	defer stop()
 	lead := preamble
 	for {
-		if err := s.link.write(lead, frame{typ: frameOpen, session: s.id}); err != nil {
+		if err := s.link.write(lead, frame{typ: frameOpen, session: s.id, fast: true}); err != nil {
 			s.end(err)
 			return nil, firstError(ctx, err)
 		}
@@ -285,7 +295,7 @@ func (s *session) readHost(conn net.Conn, accepted chan struct{}) {
 		switch f.typ {
 		case frameAccept:
 			if !started {
-				started = true
+				started, s.fast = true, f.fast
 				close(accepted)
 			}
 		case frameData:

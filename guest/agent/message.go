@@ -29,8 +29,9 @@ const (
 const (
 	messageHeader = 5
 	maxMessage    = 64 << 10
-	maxData       = 32 << 10
 	dataHeader    = 9
+	// maxData is what, with all its headers, fills two frames of the link.
+	maxData = 2*maxPayload - muxHeader - messageHeader - dataHeader
 )
 
 // errProtocol is matched by every error about bytes that make no sense.
@@ -57,19 +58,45 @@ func writeJSON(w io.Writer, t messageType, v any) error {
 
 // readMessage returns io.EOF where the stream ends between messages.
 func readMessage(r io.Reader) (messageType, []byte, error) {
-	var header [messageHeader]byte
-	if _, err := io.ReadFull(r, header[:]); err != nil {
+	return (&messageReader{r: r}).next()
+}
+
+// messageReader reads messages into one buffer.
+type messageReader struct {
+	r      io.Reader
+	header [messageHeader]byte
+	buf    []byte
+}
+
+// next is readMessage; the payload is valid until the next call.
+func (m *messageReader) next() (messageType, []byte, error) {
+	if _, err := io.ReadFull(m.r, m.header[:]); err != nil {
 		return 0, nil, err
 	}
-	n := binary.BigEndian.Uint32(header[1:])
+	n := binary.BigEndian.Uint32(m.header[1:])
 	if n > maxMessage {
 		return 0, nil, fmt.Errorf("%w: message of %d bytes", errProtocol, n)
 	}
-	payload := make([]byte, n)
-	if _, err := io.ReadFull(r, payload); err != nil {
+	if int(n) > cap(m.buf) {
+		m.buf = make([]byte, n)
+	}
+	payload := m.buf[:n]
+	if _, err := io.ReadFull(m.r, payload); err != nil {
 		return 0, nil, fmt.Errorf("read message: %w", unexpectedEOF(err))
 	}
-	return messageType(header[0]), payload, nil
+	return messageType(m.header[0]), payload, nil
+}
+
+// roomForData is before the data of a message in a buffer that putData completes.
+const roomForData = messageHeader + dataHeader
+
+// putData makes a data message of a buffer whose data stands after roomForData.
+func putData(buf []byte, s Stream, offset int64) []byte {
+	buf[0] = byte(msgData)
+	binary.BigEndian.PutUint32(buf[1:], uint32(len(buf)-messageHeader))
+	buf[messageHeader] = byte(s)
+	binary.BigEndian.PutUint64(buf[messageHeader+1:], uint64(offset))
+	return buf
 }
 
 func unexpectedEOF(err error) error {

@@ -203,7 +203,7 @@ func (x *extractor) file(parent int, base string, h *tar.Header, data io.Reader)
 	}
 	f := os.NewFile(uintptr(fd), base)
 	defer func() { err = errors.Join(err, f.Close()) }()
-	if _, err := io.CopyBuffer(onlyWriter{f}, data, x.buffer()); err != nil {
+	if err := x.fill(f, data); err != nil {
 		return err
 	}
 	if x.options.Owner {
@@ -221,12 +221,35 @@ func (x *extractor) file(parent int, base string, h *tar.Header, data io.Reader)
 	return unix.UtimesNanoAt(fd, "", times, unix.AT_EMPTY_PATH)
 }
 
-// buffer is for copying; without it each file would cost one.
-func (x *extractor) buffer() []byte {
+// fill writes a file's data in large pieces, in whatever pieces they arrive: each
+// costs a round trip where the file system is another's.
+func (x *extractor) fill(f *os.File, data io.Reader) error {
 	if x.buf == nil {
 		x.buf = make([]byte, copySize)
 	}
-	return x.buf
+	for {
+		n, err := io.ReadFull(data, x.buf)
+		if n > 0 {
+			if _, err := f.Write(x.buf[:n]); err != nil {
+				return err
+			}
+		}
+		switch {
+		case errors.Is(err, io.ErrUnexpectedEOF) && n > 0, errors.Is(err, io.EOF):
+			return x.whole(data)
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// whole tells the end of a file's data from that of an archive that was cut short.
+func (x *extractor) whole(data io.Reader) error {
+	_, err := data.Read(x.buf[:1])
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
 }
 
 // copySize is how much is read and written at once, in bytes.
