@@ -2,10 +2,12 @@ package guest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -24,7 +26,7 @@ type source struct {
 // Import adds the kernel in file to the store and returns it. The file is a
 // Debian linux-image package (the stock kernel), a bzImage or an ELF vmlinux,
 // told apart by content. Importing the same kernel again returns the one that
-// is there.
+// is there; a file that was imported before is read only to recognize it.
 func (s *KernelStore) Import(ctx context.Context, file string) (Kernel, error) {
 	k, err := s.importFile(ctx, file)
 	if err != nil {
@@ -34,6 +36,52 @@ func (s *KernelStore) Import(ctx context.Context, file string) (Kernel, error) {
 }
 
 func (s *KernelStore) importFile(ctx context.Context, file string) (Kernel, error) {
+	key, err := sourceKey(ctx, file)
+	if err != nil {
+		return Kernel{}, err
+	}
+	memo := filepath.Join(s.dir, sourcesDir, key)
+	if digest, err := os.ReadFile(memo); err == nil {
+		if k, err := s.load(strings.TrimSpace(string(digest))); err == nil && k.Name == kernelName(file, k) {
+			return k, nil
+		}
+	}
+	k, err := s.importSource(ctx, file)
+	if err != nil {
+		return Kernel{}, err
+	}
+	return k, writeFileDurably(memo, []byte(strings.TrimPrefix(k.Digest, "sha256:")+"\n"))
+}
+
+// sourceKey stands for a file's content and for what is taken out of it.
+func sourceKey(ctx context.Context, file string) (string, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	sum := sha256.New()
+	fmt.Fprintln(sum, wantedModules(), unrecordedDependencies, baseMemory)
+	stop := context.AfterFunc(ctx, func() { f.Close() })
+	defer stop()
+	if _, err := io.Copy(sum, f); err != nil {
+		return "", cmp.Or(context.Cause(ctx), err)
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// kernelName is what the kernel of a file is called: a package's is stock, another
+// is called like its file.
+func kernelName(file string, k Kernel) string {
+	if k.Name == StockName {
+		return StockName
+	}
+	return fileName(file)
+}
+
+func fileName(file string) string { return strings.TrimSuffix(filepath.Base(file), ".elf") }
+
+func (s *KernelStore) importSource(ctx context.Context, file string) (Kernel, error) {
 	src, err := readSource(ctx, file)
 	if err != nil {
 		return Kernel{}, err
@@ -149,8 +197,7 @@ func readSource(ctx context.Context, file string) (source, error) {
 			return source{}, err
 		}
 	}
-	name := strings.TrimSuffix(filepath.Base(file), ".elf")
-	return source{name: name, image: data}, nil
+	return source{name: fileName(file), image: data}, nil
 }
 
 func writeFileSynced(name string, data []byte) error {
@@ -171,18 +218,25 @@ func writeFileSynced(name string, data []byte) error {
 
 // writeFileDurably replaces name with data as one step.
 func writeFileDurably(name string, data []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(name), ".tmp-")
+	return replaceFile(name, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
+// replaceFile replaces name with what write writes, as one step.
+func replaceFile(name string, write func(io.Writer) error) error {
+	f, err := os.CreateTemp(filepath.Dir(name), ".tmp-")
 	if err != nil {
 		return err
 	}
-	tmp.Close()
-	os.Remove(tmp.Name())
-	if err := writeFileSynced(tmp.Name(), data); err != nil {
-		os.Remove(tmp.Name())
+	defer os.Remove(f.Name())
+	err = write(f)
+	err = errors.Join(err, f.Chmod(0o644), f.Sync())
+	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(tmp.Name(), name); err != nil {
-		os.Remove(tmp.Name())
+	if err := os.Rename(f.Name(), name); err != nil {
 		return err
 	}
 	return syncDir(filepath.Dir(name))

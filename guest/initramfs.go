@@ -1,74 +1,90 @@
 package guest
 
 import (
-	"bytes"
+	"bufio"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"os"
 	"path"
 	"path/filepath"
 	"strings"
 )
 
+// initramfsLayout changes when the archive of the same inputs does.
+const initramfsLayout = 1
+
 // Initramfs returns the path of the initramfs for a kernel and a slipway-init
 // binary. It is made once for each pair of contents and is not compressed:
 // decompressing costs an emulated guest more than reading costs the host.
 func (s *KernelStore) Initramfs(ctx context.Context, k Kernel, initBinary string) (string, error) {
-	archive, err := s.buildInitramfs(ctx, k, initBinary)
+	name, err := s.initramfs(ctx, k, initBinary)
 	if err != nil {
-		return "", fmt.Errorf("initramfs for kernel %s: %w", k.Name, err)
-	}
-	sum := sha256.Sum256(archive)
-	name := filepath.Join(s.dir, initramfsDir, hex.EncodeToString(sum[:])+".cpio")
-	info, err := os.Stat(name)
-	if err == nil && info.Size() == int64(len(archive)) {
-		return name, nil
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("initramfs for kernel %s: %w", k.Name, err)
-	}
-	if err := writeFileDurably(name, archive); err != nil {
 		return "", fmt.Errorf("initramfs for kernel %s: %w", k.Name, err)
 	}
 	return name, nil
 }
 
-func (s *KernelStore) buildInitramfs(ctx context.Context, k Kernel, initBinary string) ([]byte, error) {
-	init, err := os.ReadFile(initBinary)
+func (s *KernelStore) initramfs(ctx context.Context, k Kernel, initBinary string) (string, error) {
+	init, err := os.Open(initBinary)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	var out bytes.Buffer
-	w := newCPIOWriter(&out)
+	defer init.Close()
+	index, err := json.Marshal(k.Modules) // with their digests
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.New()
+	fmt.Fprintf(sum, "%d %s\n", initramfsLayout, index)
+	if _, err := io.Copy(sum, init); err != nil {
+		return "", err
+	}
+	name := filepath.Join(s.dir, initramfsDir, hex.EncodeToString(sum.Sum(nil))+".cpio")
+	// It was renamed into place, so it is whole.
+	if _, err := os.Stat(name); err == nil {
+		return name, nil
+	}
+	if _, err := init.Seek(0, io.SeekStart); err != nil {
+		return "", err
+	}
+	return name, replaceFile(name, func(to io.Writer) error {
+		return writeInitramfs(ctx, to, k, index, init)
+	})
+}
+
+func writeInitramfs(ctx context.Context, to io.Writer, k Kernel, index []byte, init *os.File) error {
+	out := bufio.NewWriterSize(to, 256<<10)
+	w := newCPIOWriter(out)
 	for _, dir := range []string{"dev", "proc", "sys", "run", "lib", "lib/modules"} {
 		w.directory(dir)
 	}
 	// The kernel opens this node as init's standard streams before init can
 	// mount devtmpfs.
 	w.charDevice("dev/console", 5, 1)
-	w.file("init", 0o755, init)
+	if err := w.copyFile("init", 0o755, init); err != nil {
+		return err
+	}
 	if len(k.Modules) > 0 {
-		index, err := json.Marshal(k.Modules)
-		if err != nil {
-			return nil, err
-		}
 		w.file(strings.TrimPrefix(ModuleIndex, "/"), 0o644, index)
 	}
 	for _, m := range k.Modules {
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return err
 		}
-		data, err := os.ReadFile(filepath.Join(filepath.Dir(k.Path), modulesDir, filepath.Base(m.File)))
+		f, err := os.Open(filepath.Join(filepath.Dir(k.Path), modulesDir, filepath.Base(m.File)))
 		if err != nil {
-			return nil, err
+			return err
 		}
-		w.file(path.Join(strings.TrimPrefix(ModuleRoot, "/"), m.File), 0o644, data)
+		err = w.copyFile(path.Join(strings.TrimPrefix(ModuleRoot, "/"), m.File), 0o644, f)
+		f.Close()
+		if err != nil {
+			return err
+		}
 	}
 	w.close()
-	return out.Bytes(), nil
+	return out.Flush()
 }

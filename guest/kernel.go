@@ -29,6 +29,7 @@ const (
 	modulesDir   = "modules"
 	defaultFile  = "default"
 	initramfsDir = "initramfs"
+	sourcesDir   = "sources"
 )
 
 // Kernel is one guest kernel.
@@ -45,16 +46,19 @@ type Kernel struct {
 }
 
 // KernelStore keeps guest kernels and the initramfs made from them below one
-// directory: a directory per kernel named by its digest, initramfs/ and a file
-// that names the default. Several processes may read and import at once.
+// directory: a directory per kernel named by its digest, initramfs/, sources/,
+// which tells what files have been imported as, and a file that names the default.
+// Several processes may read and import at once.
 type KernelStore struct {
 	dir string
 }
 
 // OpenKernels opens the store in dir, which is made where it is missing.
 func OpenKernels(dir string) (*KernelStore, error) {
-	if err := os.MkdirAll(filepath.Join(dir, initramfsDir), 0o755); err != nil {
-		return nil, fmt.Errorf("open kernel store: %w", err)
+	for _, sub := range []string{initramfsDir, sourcesDir} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			return nil, fmt.Errorf("open kernel store: %w", err)
+		}
 	}
 	return &KernelStore{dir: dir}, nil
 }

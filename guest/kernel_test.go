@@ -206,7 +206,11 @@ func TestInitramfs(t *testing.T) {
 	if err != nil || second != first {
 		t.Errorf("made again: %s, err %v", second, err)
 	}
-	if other, err := openStore(t).buildInitramfs(t.Context(), k, init); err != nil || !bytes.Equal(other, data) {
+	other, err := openStore(t).Initramfs(t.Context(), k, init)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := os.ReadFile(other); err != nil || !bytes.Equal(again, data) {
 		t.Errorf("built twice, the bytes differ, err %v", err)
 	}
 	if err := os.WriteFile(init, []byte("other"), 0o755); err != nil {
