@@ -14,9 +14,16 @@ type (
 	Module   = share.Module
 	RootMode = share.RootMode
 
-	Disks     = share.Disks
-	Directory = share.Directory
-	Capable   = share.Capable
+	Disks         = share.Disks
+	Directory     = share.Directory
+	Capable       = share.Capable
+	Options       = share.Options
+	Restart       = share.Restart
+	RestartPolicy = share.RestartPolicy
+	Backoff       = share.Backoff
+	Healthcheck   = share.Healthcheck
+	Tmpfs         = share.Tmpfs
+	Ulimit        = share.Ulimit
 )
 
 // See package share.
@@ -50,7 +57,11 @@ const (
 	ModuleRoot  = share.ModuleRoot
 	ModuleIndex = share.ModuleIndex
 
-	CapabilityAttr = share.CapabilityAttr
+	CapabilityAttr       = share.CapabilityAttr
+	RestartNo            = share.RestartNo
+	RestartOnFailure     = share.RestartOnFailure
+	RestartAlways        = share.RestartAlways
+	RestartUnlessStopped = share.RestartUnlessStopped
 
 	SpecVersion  = share.SpecVersion
 	DefaultGrace = share.DefaultGrace

@@ -2,6 +2,7 @@ package launcher
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -200,6 +201,13 @@ func (r *run) root(ctx context.Context, srv *Server) (*guest.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
+	raw, err := img.RawConfigFile()
+	if err != nil {
+		return nil, err
+	}
+	if process.Healthcheck, err = srv.Spec.healthcheck(raw); err != nil {
+		return nil, err
+	}
 	id, err := img.ConfigName()
 	if err != nil {
 		return nil, err
@@ -284,13 +292,20 @@ func preflight(dir string, spec *guest.Spec) error {
 		return err
 	}
 	defer func() { _ = root.Close() }()
-	if _, err := process.Resolve(root, process.Request{Args: spec.Args, Env: spec.Env, User: spec.User, Dir: spec.Dir}); err != nil {
+	if _, err := process.Resolve(root, process.Request{Args: spec.Args, Env: spec.Env, User: spec.User, Groups: spec.GroupAdd, Dir: spec.Dir}); err != nil {
 		return codedError{err, process.ExitCode(err)}
 	}
 	return nil
 }
 
+// entropySize is how much the guest's random numbers begin with, in bytes: what
+// the kernel's generator holds.
+const entropySize = 32
+
 func (r *run) writeSeed(srv *Server, spec *guest.Spec, share string) error {
+	spec.Restart.Count = srv.RestartCount
+	spec.Entropy = make([]byte, entropySize)
+	_, _ = rand.Read(spec.Entropy)
 	process, err := spec.Marshal()
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/slipway-vm/slipway/guest"
 	"github.com/slipway-vm/slipway/guest/agent"
 	"github.com/slipway-vm/slipway/launcher/output"
 )
@@ -34,10 +35,11 @@ type instance struct {
 	failure string
 
 	// The run: set while a goroutine takes the server through its life.
-	ended chan struct{} // closed when that goroutine is done
-	stop  chan stopRequest
-	agent *agent.Client // of the run, while it answers
-	run   *run
+	ended   chan struct{} // closed when that goroutine is done
+	stop    chan stopRequest
+	agent   *agent.Client // of the run, while it answers
+	run     *run
+	backoff guest.Backoff // of restarts; the run's
 }
 
 // stopRequest asks a run to end its entrypoint.

@@ -20,7 +20,8 @@ func (m *Manager) startChanged(ctx context.Context, i *instance, task TaskState,
 	f(&next)
 	next.TaskState = task
 	next.Run++
-	next.Fault, next.FaultCode, next.Exit = "", 0, nil
+	next.Fault, next.FaultCode, next.Exit, next.Health = "", 0, nil, nil
+	next.Restarting, next.HostBoot = false, hostBoot()
 	next.Timeline = Timeline{}
 	next.Launched = time.Time{}
 	next.Power = PowerNone
@@ -104,7 +105,7 @@ func (m *Manager) Start(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
-	if err := i.act(ctx, m.cfg.Store, ActionStart, nil); err != nil {
+	if err := i.act(ctx, m.cfg.Store, ActionStart, startedByUser); err != nil {
 		return err
 	}
 	return m.start(ctx, i, TaskPoweringOn, nil)

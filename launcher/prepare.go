@@ -61,7 +61,7 @@ func (s *Spec) validate() error {
 			return err
 		}
 	}
-	return nil
+	return s.validateOptions()
 }
 
 func (v Volume) validate() error {
@@ -163,6 +163,9 @@ func (s *Spec) process(cfg *v1.Config, hostname string) (*guest.Spec, error) {
 		StopSignal: cfg.StopSignal,
 		Stdin:      s.Stdin,
 		TTY:        s.TTY,
+
+		Nameservers: s.Nameservers, Search: s.DNSSearch, DNSOptions: s.DNSOptions, Hosts: s.Hosts,
+		Options: s.Options,
 	}
 	if s.StopGrace != nil {
 		g.Grace = *s.StopGrace

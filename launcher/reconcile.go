@@ -76,7 +76,11 @@ func (m *Manager) resume(ctx context.Context, i *instance, runs bool, power Powe
 		return m.resumeRework(ctx, i)
 	case srv.settled():
 		i.log.End()
-		return m.unmountServer(ctx, i)
+		if err := m.unmountServer(ctx, i); err != nil || !srv.startsWithHost() {
+			return err
+		}
+		log.Info("server started with the host")
+		return m.start(ctx, i, TaskPoweringOn, nil)
 	}
 	// It was on its way up, or up, and its domain is gone.
 	r := &run{m: m, i: i, domain: m.cfg.DomainPrefix + i.id}
@@ -92,11 +96,18 @@ func (m *Manager) resume(ctx context.Context, i *instance, runs bool, power Powe
 		return nil
 	}
 	log.Warn("server found ended")
-	exit := srv.Exit
-	if exit == nil && !srv.Launched.IsZero() {
-		exit = &Exit{Code: codeSlipway, At: time.Now().UTC(), Reason: "the guest ended while no engine ran"}
+	ended := errors.New("the engine ended during the boot")
+	if !srv.Launched.IsZero() {
+		ended = errors.New("the guest ended while no engine ran")
 	}
-	r.conclude(ctx, exit, errors.New("the engine ended during the boot"))
+	if srv.Restarting || srv.restartsAfter(srv.Exit) {
+		return m.startChanged(ctx, i, TaskPoweringOn, nil, func(s *Server) {
+			if !s.Restarting { // else it is counted already
+				s.RestartCount++
+			}
+		})
+	}
+	r.conclude(ctx, srv.Exit, ended)
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -30,6 +31,7 @@ type run struct {
 	timer   *time.Timer
 	// yield gives back the run's turn to boot.
 	yield func()
+	told  int // number of the guest's latest event, from 1
 }
 
 // cleanupTime bounds what a run may take to take back what it made.
@@ -69,7 +71,9 @@ func (r *run) live(ctx context.Context, running bool) {
 	if srv, _ := r.i.snapshot(); errors.Is(cause, errDetached) && srv.finishable() {
 		return // the next engine boots it
 	}
-	r.conclude(clean, exit, err)
+	if r.conclude(clean, exit, err) {
+		r.restart(ctx)
+	}
 }
 
 // half reports whether the server never got to run its entrypoint in this run.
@@ -95,18 +99,25 @@ func (s *Server) finishable() bool {
 	return s.TaskState.boots() && (s.Run > 1 || !s.Spec.RemoveFailed)
 }
 
-// conclude records how the run ended.
-func (r *run) conclude(ctx context.Context, exit *Exit, err error) {
+// conclude records how the run ended, and reports whether another is to follow.
+// A nil exit is that of a guest that died without a word.
+func (r *run) conclude(ctx context.Context, exit *Exit, err error) (again bool) {
 	srv, _ := r.i.snapshot()
 	log := r.m.log.With("server", srv.ID)
 	failed := err != nil && srv.Launched.IsZero()
 	stopped := srv.TaskState == TaskPoweringOff
+	told := exit
 	if exit == nil && !failed {
 		exit = &Exit{Code: codeSlipway, Reason: message(err), At: time.Now().UTC()}
 	}
 	remove := false
 	r.i.insist(ctx, r.m.cfg.Store, r.m.log, func(s *Server) {
 		s.Step, s.Power = "", PowerShutdown
+		if again = !failed && s.restartsAfter(told); again {
+			s.Restarting = true
+			s.RestartCount++
+			return
+		}
 		if s.TaskState.rework() && !failed {
 			s.Exit = exit // the server goes on
 			return
@@ -126,6 +137,11 @@ func (r *run) conclude(ctx context.Context, exit *Exit, err error) {
 		}
 		s.Exit = exit
 	})
+	if again {
+		log.Warn("guest died", "err", err)
+		r.m.happened(r.i, events.Die, attributes{"exitCode": strconv.Itoa(exit.Code), "error": exit.Reason})
+		return true
+	}
 	r.i.log.End()
 	srv, _ = r.i.snapshot()
 	r.m.died(r.i, &srv, stopped)
@@ -141,6 +157,7 @@ func (r *run) conclude(ctx context.Context, exit *Exit, err error) {
 			r.i.insist(ctx, r.m.cfg.Store, r.m.log, func(s *Server) { s.TaskState = TaskNone })
 		}
 	}
+	return false
 }
 
 // codeSlipway is the exit status for failures that are ours, as docker has it.
@@ -280,6 +297,7 @@ func (r *run) session(ctx context.Context) (*Exit, error) {
 		case <-ctx.Done():
 		}
 	}()
+	go r.keepClock(ctx, c)
 	r.i.setAgent(c)
 	defer r.i.setAgent(nil)
 	var exit *Exit
@@ -341,6 +359,8 @@ func (r *run) events(ctx context.Context, c *agent.Client, started chan<- struct
 				close(started)
 				started = nil // a guest may say it twice
 			}
+		case agent.EventRestarting, agent.EventHealth:
+			r.note(ctx, e)
 		case agent.EventFailed:
 			return codedError{errors.New(printable(first(e.Exit.Err, "the entrypoint could not be started"))), e.Exit.Code & 0xff}
 		case agent.EventExited:

@@ -74,6 +74,16 @@ type Spec struct {
 	TTY     bool     `json:"tty,omitempty"`
 	Volumes []Volume `json:"volumes,omitempty"`
 
+	// Nameservers, DNSSearch and DNSOptions become the server's resolv.conf, Hosts
+	// lines of its hosts.
+	Nameservers []string     `json:"nameservers,omitempty"`
+	DNSSearch   []string     `json:"dns_search,omitempty"`
+	DNSOptions  []string     `json:"dns_options,omitempty"`
+	Hosts       []guest.Host `json:"hosts,omitempty"`
+	// Options are docker's; the guest sees to them.
+	guest.Options
+	Labels map[string]string `json:"labels,omitempty"`
+
 	RootMode string `json:"root_mode,omitempty"`
 	Kernel   string `json:"kernel,omitempty"`
 	Pull     string `json:"pull,omitempty"` // missing, always or never
@@ -140,8 +150,17 @@ type Server struct {
 	Updated       time.Time `json:"updated"`
 	Terminated    time.Time `json:"terminated,omitzero"`
 	// Run counts the server's starts, from 1.
-	Run      int      `json:"run"`
-	Exit     *Exit    `json:"exit,omitempty"` // of the latest run
+	Run  int   `json:"run"`
+	Exit *Exit `json:"exit,omitempty"` // of the latest run
+	// RestartCount is how often the restart policy has started the server again
+	// since a user did.
+	RestartCount int `json:"restart_count,omitempty"`
+	// Restarting says that the guest of an active server has died and that the
+	// restart policy will boot it again.
+	Restarting bool `json:"restarting,omitempty"`
+	// HostBoot identifies the host's boot in which the server was last started.
+	HostBoot string   `json:"host_boot,omitempty"`
+	Health   *Health  `json:"health,omitempty"` // nil without a health check
 	Timeline Timeline `json:"timeline,omitzero"`
 }
 

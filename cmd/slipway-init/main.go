@@ -13,8 +13,13 @@ import (
 func init() { runtime.LockOSThread() }
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == boot.StageArg {
-		boot.Stage()
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case boot.StageArg:
+			boot.Stage()
+		case boot.ReaperArg:
+			boot.Reap(os.Args[2:])
+		}
 	}
 	boot.Main()
 }

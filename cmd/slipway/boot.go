@@ -29,6 +29,7 @@ type bootFlags struct {
 	env        []string
 	envFiles   []string
 	volumes    []string
+	options    optionFlags
 	entrypoint string
 	logOpts    []string
 	detachKeys string
@@ -92,6 +93,7 @@ period; a second one ends it at once.`,
 	f.StringArrayVar(&b.logOpts, "log-opt", nil, "`max-size=SIZE` of a file of the output log, -1 for any, or max-file=N of them; can be repeated")
 	addDetachKeys(f, &b.detachKeys)
 	f.BoolVar(&b.timeline, "timeline", false, "say at the end how the time of the boot was spent")
+	b.options.add(f)
 	f.StringVar(&b.progress, "progress", "auto", "show progress: plain, none, or auto: on a terminal")
 	return cmd
 }
@@ -105,6 +107,9 @@ func (b *bootFlags) fill(cmd *cobra.Command, args []string) error {
 	}
 	s.Command = args[1:]
 	s.Memory, s.Disk = int64(b.memory), int64(b.disk)
+	if err := b.options.fill(s); err != nil {
+		return err
+	}
 	s.RemoveFailed = true
 	if s.Env, err = environment(b.envFiles, b.env); err != nil {
 		return err

@@ -34,16 +34,24 @@ func (c *cli) serverList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			columns := []string{"ID", "Name", "Status", "Exit Code", "Image", "Flavor", "Created"}
+			columns := []string{"ID", "Name", "Status", "Health", "Exit Code", "Image", "Flavor", "Created"}
 			rows := [][]any{}
 			for _, s := range servers {
-				rows = append(rows, []any{s.ID, s.Name, s.Status(), exitCode(s), s.Spec.Image, s.Flavor.Name, stamp(s.Created)})
+				rows = append(rows, []any{s.ID, s.Name, s.Status(), health(s), exitCode(s), s.Spec.Image, s.Flavor.Name, stamp(s.Created)})
 			}
 			return format.List(cmd.OutOrStdout(), o, columns, rows)
 		}),
 	}
 	o.AddListFlags(cmd.Flags())
 	return cmd
+}
+
+// health is nil for a server without a health check, or that does not run.
+func health(s launcher.Server) any {
+	if s.Health == nil || s.VMState != launcher.VMActive {
+		return nil
+	}
+	return string(s.Health.Status)
 }
 
 // exitCode is nil, which shows as None, while there is none.
@@ -116,6 +124,7 @@ func serverFields(s launcher.Server) (fields []string, values []any) {
 		volumes = append(volumes, v.Host+":"+v.Guest+":"+mode)
 	}
 	add("volumes", optional(strings.Join(volumes, ", ")))
+	addOptions(s, add)
 	add("created", stamp(s.Created))
 	add("OS-SRV-USG:launched_at", stamp(s.Launched))
 	add("exit_code", exitCode(s))

@@ -76,7 +76,7 @@ func newClient(ctx context.Context, conn net.Conn) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{mux: mux, sess: sess}
-	if err := c.call(ctx, methodHello, helloParams{Version: Version}, &c.hello); err != nil {
+	if err := c.call(ctx, methodHello, helloParams{Version: Version, Time: time.Now().UnixNano()}, &c.hello); err != nil {
 		c.Close()
 		return nil, fmt.Errorf("hello: %w", err)
 	}
@@ -285,7 +285,7 @@ func (c *Client) Events(ctx context.Context, handle func(Event) error) error {
 		if err != nil {
 			return err
 		}
-		if event.final() && event.Exit == nil {
+		if (event.final() || event.Type == EventRestarting) && event.Exit == nil {
 			return fmt.Errorf("%w: %s event without an exit", errProtocol, event.Type)
 		}
 		return handle(event)

@@ -25,6 +25,8 @@ type fakeControl struct {
 	err     error
 	down    chan struct{}
 	root    string
+	told    time.Time
+	ahead   time.Duration // of the host's clock
 }
 
 func (c *fakeControl) Hello() Hello {
@@ -53,6 +55,19 @@ func (c *fakeControl) Root() (*process.Root, error) { return process.OpenRoot(c.
 func (c *fakeControl) Stats() (Stats, error)        { return Stats{CPUs: 2}, c.err }
 func (c *fakeControl) Freeze() error                { return c.err }
 func (c *fakeControl) Thaw() error                  { return c.err }
+
+func (c *fakeControl) SetClock(t time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.told = t
+}
+
+func (c *fakeControl) Clock(step time.Duration) (time.Time, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ahead += step
+	return time.Now().Add(c.ahead), c.err
+}
 
 func (c *fakeControl) Top() ([]ProcessInfo, error) {
 	return []ProcessInfo{{PID: 1, Command: strings.Repeat("x", 10000)}, {PID: 2}}, c.err

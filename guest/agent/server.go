@@ -32,6 +32,10 @@ type Control interface {
 	Top() ([]ProcessInfo, error)
 	Freeze() error
 	Thaw() error
+	// Clock moves the guest's clock by step and returns its time.
+	Clock(step time.Duration) (time.Time, error)
+	// SetClock tells the host's time when a host introduces itself.
+	SetClock(t time.Time)
 	// Shutdown returns what powers the guest off, to be called when the host
 	// has been answered: ErrRunning while the entrypoint does.
 	Shutdown() (powerOff func(), err error)
@@ -99,7 +103,12 @@ func (s *Server) serveStream(ctx context.Context, stream *yamux.Stream) {
 func (s *Server) call(ctx context.Context, stream *yamux.Stream, req request) error {
 	switch req.Method {
 	case methodHello:
-		return writeJSON(stream, msgReply, s.Control.Hello())
+		return withParams(req, func(p helloParams) error {
+			if p.Time != 0 {
+				s.Control.SetClock(time.Unix(0, p.Time))
+			}
+			return writeJSON(stream, msgReply, s.Control.Hello())
+		})
 	case methodOutput:
 		return withParams(req, func(p outputParams) error { return s.output(ctx, stream, p) })
 	case methodEvents:
@@ -130,6 +139,14 @@ func (s *Server) call(ctx context.Context, stream *yamux.Stream, req request) er
 		return reply(stream, s.Control.Freeze())
 	case methodThaw:
 		return reply(stream, s.Control.Thaw())
+	case methodClock:
+		return withParams(req, func(p clockParams) error {
+			now, err := s.Control.Clock(p.Step)
+			if err != nil {
+				return err
+			}
+			return writeJSON(stream, msgReply, clockReply{Time: now.UnixNano()})
+		})
 	case methodShutdown:
 		return s.shutdown(stream)
 	}
@@ -278,7 +295,9 @@ func (s *Server) events(ctx context.Context, stream *yamux.Stream) error {
 				return reply(stream, nil)
 			}
 		}
-		n += len(events)
+		if len(events) > 0 {
+			n = events[len(events)-1].Seq + 1
+		}
 		select {
 		case <-changed:
 		case <-gone:

@@ -35,6 +35,7 @@ const (
 	methodTop      = "top"
 	methodFreeze   = "freeze"
 	methodThaw     = "thaw"
+	methodClock    = "clock"
 )
 
 type request struct {
@@ -44,6 +45,17 @@ type request struct {
 
 type helloParams struct {
 	Version int `json:"version"`
+	// Time is the host's, in nanoseconds since 1970; 0 from a host that does not
+	// say.
+	Time int64 `json:"time,omitempty"`
+}
+
+type clockParams struct {
+	Step time.Duration `json:"step"` // to move the clock by; 0 only reads it
+}
+
+type clockReply struct {
+	Time int64 `json:"time"` // the guest's, after the step
 }
 
 type outputParams struct {
@@ -104,11 +116,14 @@ func (t Timeline) At(step string) (time.Duration, bool) {
 type EventType string
 
 // The events of an entrypoint. Each life of a guest has a started event and
-// then an exited one, or else a failed one.
+// then an exited one, or else a failed one. Between them the entrypoint may be
+// restarted, which is a restarting event and another started one, or the last.
 const (
-	EventStarted EventType = "started"
-	EventFailed  EventType = "failed" // it could not be started
-	EventExited  EventType = "exited"
+	EventStarted    EventType = "started"
+	EventFailed     EventType = "failed"     // it could not be started
+	EventRestarting EventType = "restarting" // it ended and will be started again
+	EventHealth     EventType = "health"     // a health check has ended
+	EventExited     EventType = "exited"
 )
 
 // Event is something that happened to the entrypoint.
@@ -117,9 +132,43 @@ type Event struct {
 	Type     EventType     `json:"type"`
 	At       time.Duration `json:"at"` // since the kernel's start
 	PID      int           `json:"pid,omitempty"`
-	Exit     *Exit         `json:"exit,omitempty"` // of failed and exited
+	Exit     *Exit         `json:"exit,omitempty"` // of failed, restarting and exited
 	Timeline Timeline      `json:"timeline,omitempty"`
+	Restarts int           `json:"restarts,omitempty"` // of the server so far
+	Wait     time.Duration `json:"wait,omitempty"`     // before a restart
+	Health   *Health       `json:"health,omitempty"`
 }
+
+// HealthStatus is docker's word for what health checks have shown.
+type HealthStatus string
+
+// The states of health. Empty is that of an entrypoint without a health check.
+const (
+	HealthStarting HealthStatus = "starting"
+	HealthHealthy  HealthStatus = "healthy"
+	HealthFailing  HealthStatus = "unhealthy"
+)
+
+// Health is what a health check has shown, and how that stands with those
+// before it.
+type Health struct {
+	Status HealthStatus `json:"status"`
+	// Streak is how many checks in a row have failed.
+	Streak int          `json:"streak,omitempty"`
+	Check  *HealthCheck `json:"check,omitempty"`
+}
+
+// HealthCheck is the result of one check.
+type HealthCheck struct {
+	Start time.Time `json:"start"`
+	End   time.Time `json:"end"`
+	// Code is the exit status; 0 is health, and -1 a check that took too long.
+	Code   int    `json:"code"`
+	Output string `json:"output"` // the beginning, MaxHealthOutput at most
+}
+
+// MaxHealthOutput bounds what is kept of a check's output, in bytes.
+const MaxHealthOutput = 4096
 
 // Exit is how a process ended.
 type Exit struct {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -37,10 +38,19 @@ type guestState struct {
 	mu         sync.Mutex
 	instanceID string
 	timeline   agent.Timeline
-	entry      *entrypoint // nil until started
-	ended      bool        // the entrypoint has ended or will never start
-	powerOff   chan struct{}
-	once       sync.Once
+	entry      *entrypoint // the latest; nil until started
+	restarts   int
+	final      bool           // the entrypoint will not be restarted
+	stopped    chan struct{}  // closed with final
+	stop       *time.Duration // the grace of a stop that was asked for
+	ended      bool           // the entrypoint has ended or will never start
+
+	pumps *sync.WaitGroup // of the latest life; supervise's
+	wrote sync.Once       // the first output
+	clock clock
+
+	powerOff chan struct{}
+	once     sync.Once
 }
 
 // Main is PID 1. It does not return. A panic in it is one of the kernel's too,
@@ -55,18 +65,32 @@ func Main() {
 		reaper:   newReaper(),
 		output:   agent.NewOutputLog(0),
 		events:   agent.NewEventLog(),
+		stopped:  make(chan struct{}),
+		clock:    newClock(),
 		powerOff: make(chan struct{}),
 	}
 	g.timeline = agent.Timeline{{Step: agent.StepInit, At: start}}
 	// The main thread stays out of everything: threads that join other
 	// namespaces end with what they did, and this one cannot end.
 	go func() {
-		if err := g.run(); err != nil {
+		if err := guarded(g.run); err != nil {
 			g.fail(err)
 		}
 	}()
 	<-g.powerOff
 	powerOff()
+}
+
+// guarded makes an error of a panic of ours, which is to be told like any other
+// failure.
+func guarded(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			logf("panic: %v\n%s", v, debug.Stack())
+			err = fmt.Errorf("panic in slipway-init: %v", v)
+		}
+	}()
+	return f()
 }
 
 // run makes the boot's steps in order.
@@ -114,8 +138,7 @@ func (g *guestState) run() error {
 func (g *guestState) fail(err error) {
 	logf("%v", err)
 	g.finish(agent.Event{Type: agent.EventFailed, Exit: &agent.Exit{Code: exitCode(err), Err: err.Error()}})
-	g.output.End(agent.Stdout)
-	g.output.End(agent.Stderr)
+	g.endOutput()
 	var start *agent.StartError
 	if !errors.As(err, &start) {
 		time.AfterFunc(failureWait, g.requestPowerOff)
@@ -149,6 +172,7 @@ func (g *guestState) readSeed() error {
 	if g.spec, err = share.ParseSpec(data); err != nil {
 		return err
 	}
+	g.restarts = g.spec.Restart.Count
 	data, err = os.ReadFile(filepath.Join(shareDir, share.SeedDir, metaDataFile))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -171,6 +195,7 @@ func (g *guestState) serveAgent() error {
 		return err
 	}
 	server := &agent.Server{Control: (*control)(g), Output: g.output, Events: g.events}
+	g.clock.hosted = port.hosted
 	go func() {
 		err := server.Serve(context.Background(), port)
 		// Without its agent nobody could ever end this guest in order.

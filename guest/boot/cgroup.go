@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -42,8 +43,20 @@ func makeCgroup(dir string) (*os.File, error) {
 	return os.Open(dir)
 }
 
-// oomKilled reports whether the kernel has killed a process of the cgroup for
+// oomKills counts the processes of the cgroup that the kernel has killed for
 // want of memory.
-func oomKilled(dir string) bool {
-	return keyedCounts(filepath.Join(dir, "memory.events"), " ")["oom_kill"] > 0
+func oomKills(dir string) uint64 {
+	return keyedCounts(filepath.Join(dir, "memory.events"), " ")["oom_kill"]
+}
+
+// limitProcesses bounds the processes of a cgroup; 0 and -1 are for no bound.
+func limitProcesses(dir string, limit int64) error {
+	if limit <= 0 {
+		return nil
+	}
+	err := os.WriteFile(filepath.Join(dir, "pids.max"), strconv.AppendInt(nil, limit, 10), 0)
+	if err != nil {
+		return fmt.Errorf("limit the processes to %d: %w", limit, err)
+	}
+	return nil
 }

@@ -14,15 +14,26 @@ import (
 
 // containerMounts is what a container finds mounted, in the order of mounting.
 // Unlike docker's, /proc and /sys hide nothing and /proc/sys can be written:
-// the kernel belongs to this server alone.
-var containerMounts = []mount{
-	{"proc", "/proc", "proc", noAll, ""},
-	{"tmpfs", "/dev", "tmpfs", unix.MS_NOSUID | unix.MS_STRICTATIME, "mode=755,size=65536k"},
-	{"devpts", "/dev/pts", "devpts", unix.MS_NOSUID | unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"},
-	{"shm", "/dev/shm", "tmpfs", noAll, "mode=1777,size=65536k"},
-	{"mqueue", "/dev/mqueue", "mqueue", noAll, ""},
-	{"sysfs", "/sys", "sysfs", noAll | unix.MS_RDONLY, ""},
-	{"cgroup2", "/sys/fs/cgroup", "cgroup2", noAll, ""},
+// the kernel belongs to this server alone. But a cgroup that the entrypoint
+// could write would be no limit to it.
+func containerMounts(o *share.Options) []mount {
+	system := uintptr(noAll | unix.MS_RDONLY)
+	if o.Privileged {
+		system = noAll
+	}
+	shm := o.ShmSize
+	if shm == 0 {
+		shm = share.DefaultShmSize
+	}
+	return []mount{
+		{"proc", "/proc", "proc", noAll, ""},
+		{"tmpfs", "/dev", "tmpfs", unix.MS_NOSUID | unix.MS_STRICTATIME, "mode=755,size=65536k"},
+		{"devpts", "/dev/pts", "devpts", unix.MS_NOSUID | unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"},
+		{"shm", "/dev/shm", "tmpfs", noAll, fmt.Sprintf("mode=1777,size=%d", shm)},
+		{"mqueue", "/dev/mqueue", "mqueue", noAll, ""},
+		{"sysfs", "/sys", "sysfs", system, ""},
+		{"cgroup2", "/sys/fs/cgroup", "cgroup2", system, ""},
+	}
 }
 
 // deviceNodes are a container's devices.
@@ -43,8 +54,8 @@ var deviceLinks = [][2]string{
 }
 
 // mountContainer makes the mounts at their places inside the root.
-func mountContainer(root *process.Root) error {
-	for _, m := range containerMounts {
+func mountContainer(root *process.Root, o *share.Options) error {
+	for _, m := range containerMounts(o) {
 		dir, err := root.MkdirAll(m.target, 0o755, 0, 0)
 		if err != nil {
 			return fmt.Errorf("%s: %w", m, err)
@@ -58,7 +69,7 @@ func mountContainer(root *process.Root) error {
 			return err
 		}
 		if m.target == "/dev" {
-			if err := fillDev(root); err != nil {
+			if err := fillDev(root, o.Privileged); err != nil {
 				return err
 			}
 		}
@@ -79,7 +90,7 @@ func (m mount) at(dir *os.File) error {
 
 func fdPath(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
 
-func fillDev(root *process.Root) error {
+func fillDev(root *process.Root, all bool) error {
 	dev, err := root.Open("/dev")
 	if err != nil {
 		return err
@@ -98,12 +109,18 @@ func fillDev(root *process.Root) error {
 			return fmt.Errorf("make /dev/%s: %w", l[1], err)
 		}
 	}
+	if !all {
+		return nil
+	}
+	if err := copyDevices(dev); err != nil {
+		return fmt.Errorf("give the guest's devices: %w", err)
+	}
 	return nil
 }
 
 // layFiles binds each file of dir over the one of its name in the root's /etc,
 // as docker does: they are this server's, not the image's.
-func layFiles(root *process.Root, dir string) error {
+func layFiles(root *process.Root, dir string, readOnly bool) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
@@ -113,7 +130,7 @@ func layFiles(root *process.Root, dir string) error {
 		if err != nil {
 			return fmt.Errorf("lay out /etc/%s: %w", e.Name(), err)
 		}
-		err = bind(filepath.Join(dir, e.Name()), target, false)
+		err = bind(filepath.Join(dir, e.Name()), target, readOnly)
 		target.Close()
 		if err != nil {
 			return fmt.Errorf("lay out /etc/%s: %w", e.Name(), err)

@@ -46,14 +46,23 @@ func (c *control) running() (*entrypoint, error) {
 	if g.entry == nil || g.ended {
 		return nil, agent.ErrNotRunning
 	}
+	select {
+	case <-g.entry.ended:
+		return nil, fmt.Errorf("%w: it has ended and may be restarted", agent.ErrNotRunning)
+	default:
+	}
 	return g.entry, nil
 }
 
-// Signal implements agent.Control.
+// Signal implements agent.Control. As with docker, whoever kills the entrypoint,
+// or sends it its stop signal, does not want it restarted.
 func (c *control) Signal(sig int) error {
 	e, err := c.running()
 	if err != nil {
 		return err
+	}
+	if s := syscall.Signal(sig); s == unix.SIGKILL || s == e.signal {
+		(*guestState)(c).forbidRestart()
 	}
 	if err := unix.Kill(e.pid, syscall.Signal(sig)); err != nil {
 		return fmt.Errorf("kill: %w", err)
@@ -63,10 +72,23 @@ func (c *control) Signal(sig int) error {
 
 // Stop implements agent.Control.
 func (c *control) Stop(grace time.Duration) error {
+	g := (*guestState)(c)
+	g.forbidRestart()
+	g.mu.Lock()
+	g.stop = &grace
+	between := g.entry != nil && !g.ended
+	g.mu.Unlock()
 	e, err := c.running()
 	if err != nil {
+		if between {
+			return nil // the one that may be on its way will be stopped
+		}
 		return err
 	}
+	return g.stopEntrypoint(e, grace)
+}
+
+func (g *guestState) stopEntrypoint(e *entrypoint, grace time.Duration) error {
 	if grace < 0 {
 		grace = e.grace
 	}
@@ -78,8 +100,10 @@ func (c *control) Stop(grace time.Duration) error {
 		return fmt.Errorf("kill: %w", err)
 	}
 	time.AfterFunc(grace, func() {
-		// Asked again, so that a pid in use by another is not killed.
-		if _, err := c.running(); err == nil {
+		// Looked at again, so that a pid in use by another is not killed.
+		select {
+		case <-e.ended:
+		default:
 			_ = unix.Kill(e.pid, unix.SIGKILL)
 		}
 	})

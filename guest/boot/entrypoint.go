@@ -25,6 +25,8 @@ type entrypoint struct {
 	grace  time.Duration
 	stdin  *os.File // nil without input; the terminal's master with one
 	tty    bool
+	began  time.Time
+	kills  uint64 // by the kernel for want of memory, before it
 	ended  chan struct{}
 	exit   agent.Exit // valid when ended is closed
 }
@@ -64,9 +66,24 @@ const (
 )
 
 func (g *guestState) startEntrypoint() error {
-	sig, err := share.ParseSignal(g.spec.StopSignal)
+	g.awaitClock()
+	st, err := g.launch()
 	if err != nil {
 		return err
+	}
+	go func() {
+		if err := g.supervise(st); err != nil {
+			g.fail(err)
+		}
+	}()
+	return nil
+}
+
+// launch starts the entrypoint, for the first time or again.
+func (g *guestState) launch() (*stage, error) {
+	sig, err := share.ParseSignal(g.spec.StopSignal)
+	if err != nil {
+		return nil, err
 	}
 	grace := g.spec.Grace
 	if grace == 0 {
@@ -74,34 +91,52 @@ func (g *guestState) startEntrypoint() error {
 	}
 	cgroup, err := makeCgroup(entryCgroup)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer cgroup.Close()
+	if err := limitProcesses(entryCgroup, g.spec.PidsLimit); err != nil {
+		return nil, err
+	}
 	st, err := g.forkStage(cgroup)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	failure, err := st.wait(stageConfig{Share: shareDir, Etc: etcDir, Spec: g.spec})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if failure != nil {
 		<-st.ended
 		st.discard()
-		return &agent.StartError{Code: failure.Code, Message: failure.Message}
+		return nil, &agent.StartError{Code: failure.Code, Message: failure.Message}
 	}
 	if err := st.takeTerminal(); err != nil {
-		return err
+		return nil, err
 	}
-	g.mark(agent.StepStarted)
+	g.started(&entrypoint{pid: st.pid, signal: sig, grace: grace, stdin: st.stdin, tty: g.spec.TTY,
+		began: time.Now(), kills: oomKills(entryCgroup), ended: make(chan struct{})})
+	return st, nil
+}
+
+// started makes e the entrypoint, and tells the host.
+func (g *guestState) started(e *entrypoint) {
 	g.mu.Lock()
-	g.entry = &entrypoint{pid: st.pid, signal: sig, grace: grace, stdin: st.stdin, tty: g.spec.TTY, ended: make(chan struct{})}
-	event := agent.Event{Type: agent.EventStarted, At: sinceBoot(), PID: st.pid,
-		Timeline: append(agent.Timeline(nil), g.timeline...)}
+	again := g.entry != nil
+	g.entry = e
+	stop := g.stop
+	event := agent.Event{Type: agent.EventStarted, At: sinceBoot(), PID: e.pid, Restarts: g.restarts}
+	if !again {
+		g.timeline = append(g.timeline, agent.Timing{Step: agent.StepStarted, At: event.At})
+		event.Timeline = append(agent.Timeline(nil), g.timeline...)
+	}
 	g.mu.Unlock()
 	g.events.Append(event)
-	go g.watch(st)
-	return nil
+	if stop != nil { // asked for while it was on its way
+		_ = g.stopEntrypoint(e, *stop)
+	}
+	if h := g.spec.Healthcheck.Defaults(); h.Enabled() {
+		go g.watchHealth(e, h)
+	}
 }
 
 // stage is the child on its way to the entrypoint.
@@ -113,6 +148,7 @@ type stage struct {
 	stdin  *os.File
 	out    [2]*os.File
 	socket *os.File // that the terminal comes by
+	pumps  sync.WaitGroup
 }
 
 func (s *stage) discard() { closeAll(append(s.out[:], s.stdin, s.socket)) }
@@ -222,32 +258,105 @@ func (s *stage) wait(config stageConfig) (*stageFailure, error) {
 	return &failure, nil
 }
 
-// watch keeps the entrypoint's output and records its end.
-func (g *guestState) watch(st *stage) {
-	var first sync.Once
-	for i, f := range st.out {
-		if f == nil {
-			g.output.End(agent.Stdout + agent.Stream(i))
-			continue
+// supervise stays with the entrypoint, and restarts it, until it has ended for
+// good.
+func (g *guestState) supervise(st *stage) error {
+	var backoff share.Backoff
+	for {
+		exit := g.live(st)
+		ran := time.Since(g.entry.began)
+		count, again := g.wantsRestart(exit)
+		if !again {
+			g.finish(agent.Event{Type: agent.EventExited, PID: st.pid, Exit: &exit})
+			g.endOutput()
+			return nil
 		}
-		go g.pump(agent.Stdout+agent.Stream(i), f, &first)
+		wait := backoff.Next(ran)
+		g.events.Append(agent.Event{Type: agent.EventRestarting, At: sinceBoot(), PID: st.pid, Exit: &exit, Restarts: count, Wait: wait})
+		// Nothing of one life's output may come after the next one's.
+		st.pumps.Wait()
+		select {
+		case <-time.After(wait):
+		case <-g.stopped:
+		}
+		if !g.restartable() {
+			g.finish(agent.Event{Type: agent.EventExited, PID: st.pid, Exit: &exit})
+			g.endOutput()
+			return nil
+		}
+		var err error
+		if st, err = g.launch(); err != nil {
+			return fmt.Errorf("restart the entrypoint: %w", err)
+		}
 	}
+}
+
+// wantsRestart counts the restart that an entrypoint's end calls for, if it
+// does.
+func (g *guestState) wantsRestart(exit agent.Exit) (count int, again bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.final || !g.spec.Restart.Wanted(exit.Code, g.restarts) {
+		return g.restarts, false
+	}
+	g.restarts++
+	return g.restarts, true
+}
+
+func (g *guestState) restartable() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return !g.final
+}
+
+// forbidRestart makes the entrypoint's next end the last.
+func (g *guestState) forbidRestart() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.final {
+		g.final = true
+		close(g.stopped)
+	}
+}
+
+// live keeps what the entrypoint writes and waits for its end.
+func (g *guestState) live(st *stage) agent.Exit {
+	for i, f := range st.out {
+		if f != nil {
+			st.pumps.Go(func() { g.pump(agent.Stdout+agent.Stream(i), f) })
+		}
+	}
+	// All that can still write to a stream ends with the pid namespace, and the
+	// pumps soon after.
+	g.pumps = &st.pumps
 	exit := exitOf(<-st.ended)
-	exit.OOMKilled = oomKilled(entryCgroup)
-	g.entry.exit = exit
-	close(g.entry.ended)
-	g.finish(agent.Event{Type: agent.EventExited, PID: st.pid, Exit: &exit})
+	e := g.entry
+	exit.OOMKilled = oomKills(entryCgroup) > e.kills
+	e.exit = exit
+	close(e.ended)
+	if st.stdin != nil && st.stdin != st.out[0] {
+		st.stdin.Close()
+	}
+	return exit
+}
+
+// endOutput ends both streams when all of the last life's output is in the log.
+func (g *guestState) endOutput() {
+	if g.pumps != nil {
+		g.pumps.Wait()
+	}
+	g.output.End(agent.Stdout)
+	g.output.End(agent.Stderr)
 }
 
 // pump moves one stream of output into the log.
-func (g *guestState) pump(s agent.Stream, f *os.File, first *sync.Once) {
+func (g *guestState) pump(s agent.Stream, f *os.File) {
 	defer f.Close()
-	defer g.output.End(s)
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := f.Read(buf)
 		if n > 0 {
-			first.Do(func() { g.mark(agent.StepOutput) })
+			g.wrote.Do(func() { g.mark(agent.StepOutput) })
 			if g.output.Append(context.Background(), s, buf[:n]) != nil {
 				return
 			}

@@ -38,8 +38,8 @@ func (c *control) Exec(req agent.ExecRequest) (agent.Process, error) {
 	}
 	spec := g.spec
 	want := process.Request{
-		Args: req.Args, Env: append(slices.Clone(spec.Env), req.Env...), User: req.User, Dir: req.Dir,
-		Hostname: spec.Hostname, TTY: req.TTY,
+		Args: req.Args, Env: append(slices.Clone(spec.Env), req.Env...), User: req.User, Groups: spec.GroupAdd,
+		Dir: req.Dir, Hostname: spec.Hostname, TTY: req.TTY,
 	}
 	if want.User == "" {
 		want.User = spec.User
@@ -109,18 +109,41 @@ func (g *guestState) execInside(pid int, want process.Request, req agent.ExecReq
 	for _, f := range theirs {
 		attr.Files = append(attr.Files, f.Fd())
 	}
+	if err := confine(&g.spec.Options); err != nil {
+		s.release()
+		return nil, err
+	}
+	// One that is to be limited stops before its first instruction.
+	attr.Sys.Ptrace = limited(&g.spec.Options)
 	child, ended, err := g.reaper.start(func() (int, error) { return syscall.ForkExec(p.Path, p.Args, attr) })
 	if err != nil {
 		s.release()
 		return nil, startFailure(process.StartError(p, err))
 	}
 	s.pid = child
+	if attr.Sys.Ptrace {
+		if err := g.limitStopped(child); err != nil {
+			_ = unix.Kill(child, unix.SIGKILL)
+			s.release()
+			return nil, err
+		}
+	}
 	go func() {
 		status := <-ended
 		s.exit = exitOf(status)
 		close(s.ended)
 	}()
 	return s, nil
+}
+
+// limitStopped sets the limits of a child that the calling thread traces, and
+// lets it go.
+func (g *guestState) limitStopped(child int) error {
+	g.reaper.awaitStop(child)
+	set := make(chan error)
+	// This thread sees the entrypoint's /proc; others see init's.
+	go func() { set <- limit(child, fmt.Sprintf("/proc/%d", child), &g.spec.Options) }()
+	return errors.Join(<-set, unix.PtraceDetach(child))
 }
 
 func startFailure(err error) error {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -50,8 +51,8 @@ func findPort(name string) string {
 type port struct {
 	f       *os.File
 	raw     syscall.RawConn
-	hungUp  bool // the end of the last host's data has been told
-	started bool // a host has been seen
+	hungUp  bool        // the end of the last host's data has been told
+	started atomic.Bool // a host has been seen
 }
 
 func newPort(f *os.File) (*port, error) {
@@ -61,6 +62,9 @@ func newPort(f *os.File) (*port, error) {
 	}
 	return &port{f: f, raw: raw}, nil
 }
+
+// hosted reports whether a host has said something.
+func (p *port) hosted() bool { return p.started.Load() }
 
 // Read implements agent.Port. The driver answers reads with 0 bytes for as
 // long as no host is connected, and its poll says hang-up: so after having
@@ -80,9 +84,10 @@ func (p *port) Read(b []byte) (n int, err error) {
 		case err != nil:
 			return true
 		case n > 0:
-			p.hungUp, p.started = false, true
+			p.hungUp = false
+			p.started.Store(true)
 			return true
-		case p.hungUp || !p.started:
+		case p.hungUp || !p.started.Load():
 			return false
 		}
 		p.hungUp = true

@@ -13,11 +13,15 @@ import (
 type reaper struct {
 	mu      sync.Mutex
 	waiting map[int]chan unix.WaitStatus
+	stopped map[int]bool  // children that are traced and have stopped
+	changed *sync.Cond    // of stopped
 	born    chan struct{} // wakes run when there is a child again
 }
 
 func newReaper() *reaper {
-	return &reaper{waiting: map[int]chan unix.WaitStatus{}, born: make(chan struct{}, 1)}
+	r := &reaper{waiting: map[int]chan unix.WaitStatus{}, stopped: map[int]bool{}, born: make(chan struct{}, 1)}
+	r.changed = sync.NewCond(&r.mu)
+	return r
 }
 
 // start runs fork, which returns a child's pid, and returns the channel on
@@ -63,8 +67,23 @@ func (r *reaper) run() {
 func (r *reaper) dispatch(pid int, status unix.WaitStatus) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	defer r.changed.Broadcast()
+	if status.Stopped() {
+		r.stopped[pid] = true
+		return
+	}
 	if c, ok := r.waiting[pid]; ok {
 		delete(r.waiting, pid)
 		c <- status
 	}
+}
+
+// awaitStop waits until a child that is traced has stopped, or ended.
+func (r *reaper) awaitStop(pid int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for !r.stopped[pid] && r.waiting[pid] != nil {
+		r.changed.Wait()
+	}
+	delete(r.stopped, pid)
 }

@@ -37,6 +37,12 @@ func (g *guestState) setUp() error {
 	if err := raiseLoopback(); err != nil {
 		return err
 	}
+	if err := setEntropy(g.spec.Entropy); err != nil {
+		return err
+	}
+	if err := setSysctls(g.spec.Sysctls); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(etcDir, 0o755); err != nil {
 		return err
 	}
@@ -75,6 +81,9 @@ func etcFiles(spec *share.Spec) map[string][]byte {
 		}
 		if len(spec.Search) > 0 {
 			fmt.Fprintf(&resolv, "search %s\n", strings.Join(spec.Search, " "))
+		}
+		if len(spec.DNSOptions) > 0 {
+			fmt.Fprintf(&resolv, "options %s\n", strings.Join(spec.DNSOptions, " "))
 		}
 		files["resolv.conf"] = resolv.Bytes()
 	}

@@ -43,6 +43,12 @@ func runStage() error {
 	if err := json.Unmarshal(data, &c); err != nil {
 		return fmt.Errorf("read the stage's configuration: %w", err)
 	}
+	// In the entrypoint's root there is no path to it.
+	self, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	defer self.Close()
 	if err := enterRoot(c); err != nil {
 		return err
 	}
@@ -51,7 +57,7 @@ func runStage() error {
 			return err
 		}
 	}
-	return execute(c.Spec)
+	return execute(c.Spec, self)
 }
 
 // enterRoot turns the share's root into /.
@@ -71,19 +77,17 @@ func enterRoot(c stageConfig) error {
 		return err
 	}
 	defer root.Close()
-	if err := mountContainer(root); err != nil {
+	if err := mountContainer(root, &c.Spec.Options); err != nil {
 		return err
 	}
 	if err := layCapable(root, c.Share); err != nil {
 		return fmt.Errorf("give files their capabilities: %w", err)
 	}
-	if err := layFiles(root, c.Etc); err != nil {
+	if err := layFiles(root, c.Etc, c.Spec.ReadOnly); err != nil {
 		return err
 	}
-	for _, m := range c.Spec.Mounts {
-		if err := bindVolume(root, c.Share, m); err != nil {
-			return fmt.Errorf("mount volume on %s: %w", m.Target, err)
-		}
+	if err := mountPlacements(root, c.Share, c.Spec); err != nil {
+		return err
 	}
 	if err := unix.Chdir(dir); err != nil {
 		return err
@@ -99,14 +103,14 @@ func enterRoot(c stageConfig) error {
 	return unix.Chdir("/")
 }
 
-func execute(spec *share.Spec) error {
+func execute(spec *share.Spec, self *os.File) error {
 	root, err := process.OpenRoot("/")
 	if err != nil {
 		return err
 	}
 	defer root.Close()
 	p, err := process.Resolve(root, process.Request{
-		Args: spec.Args, Env: spec.Env, User: spec.User, Dir: spec.Dir,
+		Args: spec.Args, Env: spec.Env, User: spec.User, Groups: spec.GroupAdd, Dir: spec.Dir,
 		Hostname: spec.Hostname, TTY: spec.TTY,
 	})
 	if err != nil {
@@ -120,9 +124,24 @@ func execute(spec *share.Spec) error {
 	if err := unix.Fchdir(int(dir.Fd())); err != nil {
 		return fmt.Errorf("enter the working directory %s: %w", p.Dir, err)
 	}
+	if spec.ReadOnly {
+		attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+		if err := unix.MountSetattr(unix.AT_FDCWD, "/", 0, &attr); err != nil {
+			return fmt.Errorf("make the root read-only: %w", err)
+		}
+	}
 	unix.Umask(0o022)
+	if err := limit(0, "/proc/self", &spec.Options); err != nil {
+		return err
+	}
+	if err := confine(&spec.Options); err != nil {
+		return err
+	}
 	if err := become(p.Identity); err != nil {
 		return err
+	}
+	if spec.Init {
+		return executeReaper(self, p, spec.TTY)
 	}
 	return process.StartError(p, syscall.Exec(p.Path, p.Args, p.Env))
 }

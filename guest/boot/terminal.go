@@ -93,12 +93,28 @@ func takeTerminal() error {
 		return fmt.Errorf("hand over the terminal: %w", err)
 	}
 	unix.Close(stageTerminalFD)
+	if err := nameConsole(slave.Name()); err != nil {
+		return err
+	}
 	for fd := range 3 {
 		if err := unix.Dup3(int(slave.Fd()), fd, 0); err != nil {
 			return err
 		}
 	}
 	return unix.IoctlSetInt(0, unix.TIOCSCTTY, 0)
+}
+
+// nameConsole makes the entrypoint's terminal its /dev/console, as docker does.
+func nameConsole(slave string) error {
+	fd, err := unix.Open("/dev/console", unix.O_CREAT|unix.O_RDONLY|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o620)
+	if err != nil {
+		return fmt.Errorf("make /dev/console: %w", err)
+	}
+	unix.Close(fd)
+	if err := unix.Mount(slave, "/dev/console", "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("make /dev/console: %w", err)
+	}
+	return nil
 }
 
 // receiveTerminal returns the master that the stage has sent.

@@ -32,9 +32,10 @@ type Request struct {
 	Args     []string
 	Env      []string
 	User     string
-	Dir      string // absolute; empty means /
-	Hostname string // becomes HOSTNAME
-	TTY      bool   // gives TERM a default
+	Groups   []string // besides the user's, names or gids
+	Dir      string   // absolute; empty means /
+	Hostname string   // becomes HOSTNAME
+	TTY      bool     // gives TERM a default
 }
 
 // Process is a process that can be executed inside the root.
@@ -54,6 +55,9 @@ func Resolve(root *Root, req Request) (*Process, error) {
 	}
 	id, err := root.LookupUser(req.User)
 	if err != nil {
+		return nil, err
+	}
+	if err := root.addGroups(&id, req.Groups); err != nil {
 		return nil, err
 	}
 	p := &Process{Identity: id, Args: slices.Clone(req.Args), Dir: path.Clean("/" + req.Dir)}

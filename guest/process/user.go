@@ -53,6 +53,20 @@ func (r *Root) LookupUser(user string) (Identity, error) {
 	return id, err
 }
 
+// addGroups adds groups by name or number.
+func (r *Root) addGroups(id *Identity, groups []string) error {
+	for _, group := range groups {
+		gid, err := r.lookupGroup(group)
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(id.Groups, gid) {
+			id.Groups = append(id.Groups, gid)
+		}
+	}
+	return nil
+}
+
 // lookupName also returns the name under which the user is listed, empty for a
 // number that is not.
 func (r *Root) lookupName(name string) (Identity, string, error) {

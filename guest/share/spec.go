@@ -11,7 +11,7 @@ import (
 
 // SpecVersion is the version of Spec that Marshal writes. slipway-init
 // refuses a newer one by name instead of guessing.
-const SpecVersion = 1
+const SpecVersion = 2
 
 // DefaultGrace is how long a process may take to end after its stop signal.
 const DefaultGrace = 10 * time.Second
@@ -40,11 +40,15 @@ type Spec struct {
 	Stdin  bool    `json:"stdin,omitempty"`
 	TTY    bool    `json:"tty,omitempty"`
 	Mounts []Mount `json:"mounts,omitempty"`
-	// Nameservers and Search become /etc/resolv.conf, Hosts the lines added
-	// to /etc/hosts.
+	// Nameservers, Search and DNSOptions become /etc/resolv.conf, Hosts the
+	// lines added to /etc/hosts.
 	Nameservers []string `json:"nameservers,omitempty"`
 	Search      []string `json:"search,omitempty"`
+	DNSOptions  []string `json:"dnsOptions,omitempty"`
 	Hosts       []Host   `json:"hosts,omitempty"`
+	// Entropy, fresh for each boot, is what the guest's random numbers begin with.
+	Entropy []byte `json:"entropy,omitempty"`
+	Options
 }
 
 // Mount binds a directory or file of the share into the root.
@@ -104,6 +108,9 @@ func (s *Spec) Validate() error {
 	}
 	if _, err := ParseSignal(s.StopSignal); err != nil {
 		return fmt.Errorf("%w: stop signal: %w", ErrInvalidSpec, err)
+	}
+	if err := s.Options.Validate(); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalidSpec, err)
 	}
 	for _, m := range s.Mounts {
 		if err := m.validate(); err != nil {

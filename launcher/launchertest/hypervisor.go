@@ -246,6 +246,10 @@ func (c *control) end() {
 
 func (c *control) Hello() agent.Hello { return agent.Hello{Version: agent.Version, Kernel: "fake"} }
 
+func (c *control) SetClock(time.Time) {}
+
+func (c *control) Clock(time.Duration) (time.Time, error) { return time.Now(), nil }
+
 func (c *control) Signal(sig int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

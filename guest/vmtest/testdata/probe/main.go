@@ -45,6 +45,10 @@ func main() {
 		"tty":    tty,
 		"both":   func(a []string) { fmt.Print(a[0]); fmt.Fprint(os.Stderr, a[1]); os.Exit(number(a[2])) },
 		"orphan": orphan,
+		"lives":  lives,
+		"forget": forget,
+		"remove": func(a []string) { check(os.Remove(a[0])) },
+		"time":   func([]string) { fmt.Println(time.Now().UnixNano()) },
 	}
 	run, ok := commands[os.Args[1]]
 	if !ok {
@@ -198,4 +202,33 @@ func orphan([]string) {
 		Files: []*os.File{os.Stdin, os.Stdout, os.Stderr},
 	})
 	check(err)
+}
+
+// lives ends with a code, in its first lives, which it counts in a file; then
+// it stays.
+func lives(a []string) {
+	file, last, code := a[0], number(a[1]), number(a[2])
+	data, _ := os.ReadFile(file)
+	life := len(data) + 1
+	check(os.WriteFile(file, append(data, '.'), 0o644))
+	fmt.Println("life", life)
+	if life < last {
+		os.Exit(code)
+	}
+	trap([]string{"terminated", "0"})
+}
+
+// forget takes memory, in mebibytes, writes to it, says so, and gives it back.
+func forget(a []string) {
+	size := number(a[0]) << 20
+	b, err := syscall.Mmap(-1, 0, size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+	check(err)
+	for i := 0; i < size; i += 4096 {
+		b[i] = 1
+	}
+	fmt.Println("taken")
+	bufio.NewReader(os.Stdin).ReadString('\n')
+	check(syscall.Munmap(b))
+	fmt.Println("given back")
+	trap([]string{"terminated", "0"})
 }
