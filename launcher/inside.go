@@ -115,13 +115,47 @@ func (m *Manager) CopyTo(ctx context.Context, ref, dir string, r io.Reader) erro
 	return c.CopyTo(ctx, dir, r)
 }
 
-// Stats returns what a running server's guest counts of itself.
-func (m *Manager) Stats(ctx context.Context, ref string) (agent.Stats, error) {
-	_, c, err := m.inside(ref, "measure")
+// Stats are what a running server's guest counts of itself, and what it uses of
+// the host where the hypervisor can tell.
+type Stats struct {
+	agent.Stats
+	Host *HostUsage `json:"host,omitempty"`
+}
+
+// HostUsage is what a server's hypervisor process uses of the host. Times and bytes
+// read and written add up from its start.
+type HostUsage struct {
+	At      time.Time     `json:"at"`
+	CPU     time.Duration `json:"cpu"`
+	Memory  uint64        `json:"memory"` // resident bytes
+	Read    uint64        `json:"read"`   // bytes from disks
+	Written uint64        `json:"written"`
+}
+
+// hostMeter is a Hypervisor that can measure.
+type hostMeter interface {
+	Usage(ctx context.Context, domain string) (HostUsage, error)
+}
+
+// Stats returns what a running server uses.
+func (m *Manager) Stats(ctx context.Context, ref string) (Stats, error) {
+	i, c, err := m.inside(ref, "measure")
 	if err != nil {
-		return agent.Stats{}, err
+		return Stats{}, err
 	}
-	return c.Stats(ctx)
+	inner, err := c.Stats(ctx)
+	if err != nil {
+		return Stats{}, err
+	}
+	s := Stats{Stats: inner}
+	if h, ok := m.cfg.Hypervisor.(hostMeter); ok {
+		usage, err := h.Usage(ctx, m.cfg.DomainPrefix+i.id)
+		if err != nil {
+			return Stats{}, err
+		}
+		s.Host = &usage
+	}
+	return s, nil
 }
 
 // Top returns the processes of a running server.

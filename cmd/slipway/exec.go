@@ -136,29 +136,6 @@ func (c *cli) serverWait() *cobra.Command {
 	}
 }
 
-func (c *cli) serverStats() *cobra.Command {
-	var o format.Options
-	cmd := &cobra.Command{
-		Use: "stats SERVER [SERVER...]", Short: "Show what servers use", Args: cobra.MinimumNArgs(1),
-		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
-			columns := []string{"Server", "CPU Seconds", "Memory", "Memory Peak", "Memory Total", "Processes", "Disk Used", "Disk Total", "OOM Kills"}
-			rows := [][]any{}
-			err := each(args, func(ref string) error {
-				s, err := engine.Stats(cmd.Context(), ref)
-				if err != nil {
-					return err
-				}
-				rows = append(rows, []any{ref, s.CPU.Seconds(), s.Memory, s.MemoryPeak, s.MemoryTotal, s.Processes,
-					s.DiskTotal - s.DiskFree, s.DiskTotal, s.OOMKills})
-				return nil
-			})
-			return errors.Join(format.List(cmd.OutOrStdout(), o, columns, rows), err)
-		}),
-	}
-	o.AddListFlags(cmd.Flags())
-	return cmd
-}
-
 func (c *cli) serverTop() *cobra.Command {
 	var o format.Options
 	cmd := &cobra.Command{

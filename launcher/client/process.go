@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"github.com/slipway-vm/slipway/guest/agent"
+	"github.com/slipway-vm/slipway/launcher"
 	"github.com/slipway-vm/slipway/launcher/api"
 )
 
@@ -71,9 +72,9 @@ func (f failing) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Stats returns what a server's guest counts of itself.
-func (c *Client) Stats(ctx context.Context, ref string) (agent.Stats, error) {
-	var stats agent.Stats
+// Stats returns what a server uses.
+func (c *Client) Stats(ctx context.Context, ref string) (launcher.Stats, error) {
+	var stats launcher.Stats
 	return stats, c.call(ctx, http.MethodGet, server(ref)+"/stats", nil, nil, &stats)
 }
 
