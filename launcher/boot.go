@@ -197,7 +197,7 @@ func (r *run) root(ctx context.Context, srv *Server) (*guest.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	process, err := srv.Spec.process(&cfg.Config, first(srv.Spec.Hostname, hostname(srv.Name)))
+	process, err := srv.Spec.process(&cfg.Config, first(srv.Spec.Hostname, Hostname(srv.Name)))
 	if err != nil {
 		return nil, err
 	}

@@ -218,8 +218,8 @@ func validHostname(s string) bool {
 		!strings.ContainsFunc(s, func(r rune) bool { return !ok(r) })
 }
 
-// hostname makes a host name of a server's name, as Nova does.
-func hostname(name string) string {
+// Hostname makes a host name of a server's name, as Nova does.
+func Hostname(name string) string {
 	var b strings.Builder
 	for _, r := range strings.ToLower(name) {
 		if r == ' ' || r == '_' || r == '.' {
@@ -242,7 +242,7 @@ func defaultName(image string) string {
 	}
 	base = path.Base(strings.TrimSuffix(base, "/"))
 	base, _, _ = strings.Cut(base, ":")
-	base = hostname(strings.TrimSuffix(base, ".tar"))
+	base = Hostname(strings.TrimSuffix(base, ".tar"))
 	var b [3]byte
 	_, _ = rand.Read(b[:])
 	return fmt.Sprintf("%s-%x", base[:min(len(base), 40)], b)

@@ -98,7 +98,7 @@ func TestNamesMadeUp(t *testing.T) {
 		"web": "web", "My Web_1.example": "my-web-1-example", "---": "server", "日本": "server",
 		strings.Repeat("a", 100): strings.Repeat("a", 63),
 	} {
-		if got := hostname(in); got != want || !validHostname(got) {
+		if got := Hostname(in); got != want || !validHostname(got) {
 			t.Errorf("host name of %q is %q", in, got)
 		}
 	}

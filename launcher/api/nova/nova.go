@@ -20,7 +20,6 @@ var versions = openstack.Microversions{Min: 1, Max: MaxVersion}
 // Config is what the API stands on.
 type Config struct {
 	Manager *launcher.Manager
-	Flavors Flavors
 	Images  Images
 	// Compute holds flavors, key pairs and what else surrounds servers.
 	Compute *compute.Compute
@@ -34,13 +33,6 @@ type Config struct {
 	// Host is this machine's name.
 	Host string
 	Log  *slog.Logger
-}
-
-// Flavors are the sizes that servers may have.
-type Flavors interface {
-	// Flavor returns the flavor with an ID, for a project. The error matches
-	// launcher.ErrNotFound where there is none that the project may use.
-	Flavor(ctx context.Context, project, id string) (launcher.Flavor, error)
 }
 
 // Image is an image as a server's request needs it.
@@ -83,6 +75,7 @@ func (a *API) routes() []route {
 		a.flavorRoutes(), a.keypairRoutes(), a.serverGroupRoutes(), a.quotaRoutes(),
 		a.serviceRoutes(), a.hypervisorRoutes(), a.aggregateRoutes(), a.usageRoutes(),
 		a.extensionRoutes(), a.remnantRoutes(),
+		a.serverRoutes(), a.serverPartRoutes(), a.instanceActionRoutes(),
 	} {
 		all = append(all, routes...)
 	}

@@ -69,7 +69,7 @@ func cloud(t *testing.T) http.Handler {
 		t.Fatal(err)
 	}
 	return New(Config{
-		Manager: m, Flavors: c.Flavors, Compute: c, Host: "host",
+		Manager: m, Compute: c, Host: "host",
 		Figures: func(context.Context) (Figures, error) {
 			return Figures{Address: "192.0.2.1", Version: 7002000, Figures: host.Figures{
 				CPUs: 8, Memory: 16 << 30, MemoryFree: 8 << 30, Disk: 100 << 30, DiskFree: 50 << 30, Uptime: " 03:04:05 up  1:00,  0 users,  load average: 0.00, 0.00, 0.00",
