@@ -226,6 +226,12 @@ func (h *Hypervisor) Version() (lib, hypervisor string, err error) {
 	return dotted(uint64(l)), dotted(uint64(v)), nil
 }
 
+// HypervisorVersion is QEMU's version as libvirt counts: 7002000 is 7.2.0.
+func (h *Hypervisor) HypervisorVersion() (int, error) {
+	v, err := h.conn.GetVersion()
+	return int(v), explain(err)
+}
+
 func dotted(v uint64) string {
 	return fmt.Sprintf("%d.%d.%d", v/1_000_000, v/1000%1000, v%1000)
 }

@@ -81,7 +81,7 @@ func cloud(t *testing.T) http.Handler {
 }
 
 // volatile is what differs from run to run.
-var volatile = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}|"(updated_at|start|stop)": "20[^"]*"|"hours": [0-9.e+]+|"total_[a-z_]+": [0-9.e+]+|"uptime": [0-9]+|-----BEGIN[^"]*|ssh-rsa [^"]*Nova|([0-9a-f]{2}:){15}[0-9a-f]{2}`)
+var volatile = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[45][0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}|"(updated_at|start|stop)": "20[^"]*"|"hours": [0-9.e+]+|"total_[a-z_]+": [0-9.e+]+|"uptime": [0-9]+|-----BEGIN[^"]*|ssh-rsa [^"]*Nova|([0-9a-f]{2}:){15}[0-9a-f]{2}`)
 
 // transcript makes requests, and writes them with their answers. A line of the
 // script is a caller, a microversion, a method, a path and perhaps a body. $1 is the

@@ -1,6 +1,7 @@
 package nova
 
 import (
+	"fmt"
 	"net/http"
 	"strconv"
 	"time"
@@ -23,8 +24,15 @@ func (a *API) serviceRoutes() []route {
 	}
 }
 
-// binary is the one service that there is; the engine is all of it.
-const binary = "nova-compute"
+// binaries are the services that clients look for, in the order of their numbers.
+// The engine is all of them; only the first can be disabled.
+var binaries = []string{binary, "nova-scheduler", "nova-conductor"}
+
+const (
+	binary = "nova-compute"
+	// internalZone is where Nova shows services that run no servers.
+	internalZone = "internal"
+)
 
 // serviceView is a service as it is listed. ID is a number before 2.53.
 type serviceView struct {
@@ -39,19 +47,29 @@ type serviceView struct {
 	ForcedDown *bool   `json:"forced_down,omitempty"`
 }
 
-func (a *API) viewService(r *http.Request) serviceView {
+// viewServices shows all services, the compute service first.
+func (a *API) viewServices(r *http.Request) []serviceView {
 	version, s := openstack.MicroversionOf(r.Context()), a.cfg.Compute.Service.State()
-	v := serviceView{
-		ID: 1, Binary: binary, Host: a.cfg.Compute.Service.Host, Zone: a.cfg.Compute.Zone(),
-		Status: enabled(s), State: upOrDown(s), Updated: stamp(time.Now()), Reason: s.DisabledReason,
+	var list []serviceView
+	for i, name := range binaries {
+		v := serviceView{
+			ID: i + 1, Binary: name, Host: a.cfg.Compute.Service.Host, Zone: internalZone,
+			Status: "enabled", State: "up", Updated: stamp(time.Now()),
+		}
+		id, forced := uuid.NewSHA1(uuid.MustParse(s.ID), []byte(name)).String(), false
+		if name == binary {
+			id, forced, v.Zone = s.ID, s.ForcedDown, a.cfg.Compute.Zone()
+			v.Status, v.State, v.Reason = enabled(s), upOrDown(s), s.DisabledReason
+		}
+		if version >= 53 {
+			v.ID = id
+		}
+		if version >= 11 {
+			v.ForcedDown = &forced
+		}
+		list = append(list, v)
 	}
-	if version >= 53 {
-		v.ID = s.ID
-	}
-	if version >= 11 {
-		v.ForcedDown = &s.ForcedDown
-	}
-	return v
+	return list
 }
 
 func enabled(s compute.ServiceState) string {
@@ -75,9 +93,10 @@ func (a *API) listServices(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	list := []serviceView{}
-	v := a.viewService(r)
-	if (q.Get("host") == "" || q.Get("host") == v.Host) && (q.Get("binary") == "" || q.Get("binary") == v.Binary) {
-		list = append(list, v)
+	for _, v := range a.viewServices(r) {
+		if (q.Get("host") == "" || q.Get("host") == v.Host) && (q.Get("binary") == "" || q.Get("binary") == v.Binary) {
+			list = append(list, v)
+		}
 	}
 	return writeOne(w, http.StatusOK, "services", list)
 }
@@ -169,25 +188,29 @@ func (a *API) updateService(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return writeOne(w, http.StatusOK, "service", a.viewService(r))
+	return writeOne(w, http.StatusOK, "service", a.viewServices(r)[0])
 }
 
-// checkService refuses an id that is not the service's.
+// checkService refuses an id that is not the compute service's.
 func (a *API) checkService(r *http.Request) error {
 	id := r.PathValue("id")
-	known := a.cfg.Compute.Service.State().ID
 	if openstack.MicroversionOf(r.Context()) < 53 {
 		if _, err := strconv.Atoi(id); err != nil {
 			return openstack.BadRequest("id must be an integer, not %s.", id)
 		}
-		known = "1"
 	} else if uuid.Validate(id) != nil {
 		return openstack.BadRequest("Invalid uuid %s", id)
 	}
-	if id != known {
-		return openstack.NotFound("Service %s not found.", id)
+	for _, v := range a.viewServices(r) {
+		if fmt.Sprint(v.ID) != id {
+			continue
+		}
+		if v.Binary != binary {
+			return openstack.BadRequest("Updating a %s service is not supported. Only nova-compute services can be updated.", v.Binary)
+		}
+		return nil
 	}
-	return nil
+	return openstack.NotFound("Service %s not found.", id)
 }
 
 // deleteService is for hosts that have gone, which this one has not.
@@ -211,21 +234,31 @@ type zoneServiceView struct {
 	Updated   stamp `json:"updated_at"`
 }
 
-// zone is available while its one service is.
-func (a *API) zone() zoneView {
+// zoneOfServers is available while the compute service is.
+func (a *API) zoneOfServers() zoneView {
 	available := a.cfg.Compute.Service.State().Takes()
 	return zoneView{Name: a.cfg.Compute.Zone(), State: map[string]bool{"available": available}}
 }
 
 func (a *API) listZones(w http.ResponseWriter, _ *http.Request) error {
-	return writeOne(w, http.StatusOK, "availabilityZoneInfo", []zoneView{a.zone()})
+	return writeOne(w, http.StatusOK, "availabilityZoneInfo", []zoneView{a.zoneOfServers()})
 }
 
 func (a *API) listZonesInDetail(w http.ResponseWriter, r *http.Request) error {
-	zone, s := a.zone(), a.viewService(r)
-	if zone.State["available"] {
-		service := zoneServiceView{Available: s.State == "up", Active: s.Status == "enabled", Updated: s.Updated}
-		zone.Hosts = map[string]map[string]zoneServiceView{s.Host: {binary: service}}
+	servers := a.zoneOfServers()
+	internal := zoneView{Name: internalZone, State: map[string]bool{"available": true}}
+	for _, s := range a.viewServices(r) {
+		zone := &internal
+		if s.Binary == binary {
+			zone = &servers
+		}
+		if !zone.State["available"] {
+			continue
+		}
+		if zone.Hosts == nil {
+			zone.Hosts = map[string]map[string]zoneServiceView{s.Host: {}}
+		}
+		zone.Hosts[s.Host][s.Binary] = zoneServiceView{Available: s.State == "up", Active: s.Status == "enabled", Updated: s.Updated}
 	}
-	return writeOne(w, http.StatusOK, "availabilityZoneInfo", []zoneView{zone})
+	return writeOne(w, http.StatusOK, "availabilityZoneInfo", []zoneView{internal, servers})
 }
