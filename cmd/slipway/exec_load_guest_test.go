@@ -121,3 +121,14 @@ func TestStats(t *testing.T) {
 	s.run("server", "thaw", "busy").ok()
 	s.run("server", "stats", "--no-stream", "nosuch").exits(1).complains("nosuch")
 }
+
+// A privileged command has what its entrypoint was denied.
+func TestExecPrivileged(t *testing.T) {
+	s := newState(t)
+	s.run("boot", "-d", "--name", "bare", "--cap-drop", "ALL", "--stop-timeout", "1s", busybox, "sleep", "100000").ok()
+	bounding := []string{"bare", "grep", "CapBnd", "/proc/self/status"}
+	s.run(append([]string{"server", "exec"}, bounding...)...).ok().says("CapBnd:\t0000000000000000\n")
+	if got := s.run(append([]string{"server", "exec", "--privileged"}, bounding...)...).ok().stdout; !strings.HasSuffix(got, "ffffffff\n") {
+		t.Errorf("privileged: %q", got)
+	}
+}
