@@ -216,6 +216,7 @@ func qemuArgs(t *testing.T, v vm, r *running) []string {
 		"-device", "virtio-serial-" + bus,
 		"-device", "virtserialport,chardev=agent,name=" + guest.AgentPort,
 		"-device", "virtio-rng-" + bus,
+		"-device", "virtio-balloon-" + bus + ",free-page-reporting=on",
 	}
 	switch v.root {
 	case guest.RootVirtioFS:

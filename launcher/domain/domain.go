@@ -167,7 +167,8 @@ func (s Spec) devices() *libvirtxml.DomainDeviceList {
 				VirtIO: &libvirtxml.DomainChannelTargetVirtIO{Name: guest.AgentPort},
 			},
 		}},
-		MemBalloon: &libvirtxml.DomainMemBalloon{Model: "none"},
+		// What the guest frees goes back to the host.
+		MemBalloon: &libvirtxml.DomainMemBalloon{Model: "virtio", FreePageReporting: "on", Address: s.address()},
 	}
 }
 

@@ -218,7 +218,8 @@ func lives(a []string) {
 	trap([]string{"terminated", "0"})
 }
 
-// forget takes memory, in mebibytes, writes to it, says so, and gives it back.
+// forget takes memory, in mebibytes, writes to it, says so, and after some
+// milliseconds gives it back.
 func forget(a []string) {
 	size := number(a[0]) << 20
 	b, err := syscall.Mmap(-1, 0, size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
@@ -227,7 +228,7 @@ func forget(a []string) {
 		b[i] = 1
 	}
 	fmt.Println("taken")
-	bufio.NewReader(os.Stdin).ReadString('\n')
+	time.Sleep(time.Duration(number(a[1])) * time.Millisecond)
 	check(syscall.Munmap(b))
 	fmt.Println("given back")
 	trap([]string{"terminated", "0"})
