@@ -183,7 +183,7 @@ func TestRestartPolicy(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.awaitFact("phoenix", "restart_count", "4")
-	s.awaitFact("phoenix", "status", "ACTIVE")
+	s.awaitFact("phoenix", "OS-EXT-STS:task_state", "None")
 	s.run("server", "stop", "-t", "0s", "phoenix").ok()
 	if err := endEngine(s.dir, syscall.SIGTERM); err != nil {
 		t.Fatal(err)
