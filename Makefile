@@ -63,6 +63,11 @@ build: ## Build slipway, slipwayd and slipway-init into bin/.
 	@go build -tags '$(TAGS)' -ldflags '$(STAMP)' -o bin/ ./cmd/slipway ./cmd/slipwayd
 	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w $(STAMP)' -o bin/ ./cmd/slipway-init
 
+.PHONY: serve
+serve: deps build kernel ## Serve OpenStack's APIs, until Ctrl-C: make serve [SERVEFLAGS='--listen :8774'].
+	@echo "kernel: imported $$(bin/slipway kernel import $(KERNEL_DEB))"
+	@exec bin/slipwayd $(SERVEFLAGS)
+
 .PHONY: kernel
 kernel: $(KERNEL_DEB) ## Download Debian's kernel package, for guests; it is not installed.
 	@echo "kernel: $$(dpkg-deb -f $(KERNEL_DEB) Package Version | sed 's/^.*: //' | paste -sd ' ')"

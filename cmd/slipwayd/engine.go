@@ -11,10 +11,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 
 	"github.com/slipway-vm/slipway/cmd/internal/config"
@@ -43,7 +46,10 @@ type engine struct {
 	manager *launcher.Manager
 	server  *http.Server
 	socket  net.Listener
-	closers []func() error // in the order of opening
+	service *service // nil where no network service is wanted
+	// onDemand: the engine may be ended by one that serves the network too.
+	onDemand bool
+	closers  []func() error // in the order of opening
 
 	ctx    context.Context // of all requests
 	cancel context.CancelFunc
@@ -52,9 +58,15 @@ type engine struct {
 	used   time.Time // when the last request ended
 }
 
+// start is how an engine is started.
+type start struct {
+	onDemand      bool // by a command, which wants no network service
+	resetPassword bool // of the user admin
+}
+
 // open brings an engine up as far as its socket. After an error nothing is left.
-func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *engine, err error) {
-	e := &engine{cfg: cfg, log: log, used: time.Now()}
+func open(ctx context.Context, cfg *config.Config, log *slog.Logger, how start) (_ *engine, err error) {
+	e := &engine{cfg: cfg, log: log, onDemand: how.onDemand, used: time.Now()}
 	e.ctx, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
@@ -73,6 +85,11 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *engine,
 	if err := e.openManager(ctx); err != nil {
 		return nil, err
 	}
+	if cfg.API.Listen != "" && !how.onDemand {
+		if e.service, err = openService(ctx, e, how.resetPassword); err != nil {
+			return nil, err
+		}
+	}
 	return e, e.listen()
 }
 
@@ -86,14 +103,60 @@ func (e *engine) claim() error {
 		return fmt.Errorf("open the state directory: %w", err)
 	}
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) && !e.onDemand {
+		err = takeOver(f)
+	}
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return errors.Join(errRunning, f.Close())
+	}
+	if err == nil {
+		err = sign(f, e.onDemand)
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("lock the state directory: %w", err), f.Close())
 	}
 	e.onClose(f.Close)
 	return nil
+}
+
+// onDemandMark stands in the lock file, after the process id, of an engine that a
+// command has started.
+const onDemandMark = " on demand"
+
+// sign says in the lock file who has it.
+func sign(f *os.File, onDemand bool) error {
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	text := strconv.Itoa(os.Getpid())
+	if onDemand {
+		text += onDemandMark
+	}
+	_, err := f.WriteAt([]byte(text), 0)
+	return err
+}
+
+// takeOver ends the engine that has the lock file f, where a command has started
+// it, and gets the lock. Its servers run on. The error is EWOULDBLOCK where another
+// engine stays.
+func takeOver(f *os.File) error {
+	text, err := os.ReadFile(f.Name())
+	if err != nil {
+		return err
+	}
+	pid, err := strconv.Atoi(strings.TrimSuffix(string(text), onDemandMark))
+	if err != nil || !strings.HasSuffix(string(text), onDemandMark) {
+		return unix.EWOULDBLOCK
+	}
+	if err := unix.Kill(pid, unix.SIGTERM); err != nil && !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	for limit := time.Now().Add(2 * shutdownTime); ; time.Sleep(50 * time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(limit) {
+			return err
+		}
+	}
 }
 
 func (e *engine) path(name string) string { return filepath.Join(e.cfg.StateDir, name) }
@@ -277,8 +340,15 @@ func (e *engine) serve(ctx context.Context, idle time.Duration) error {
 	}()
 	// The QEMU that is asked would outlive us.
 	defer func() { <-warmed }()
-	failed := make(chan error, 2)
+	failed := make(chan error, 3)
 	go func() { failed <- e.server.Serve(e.socket) }()
+	if e.service != nil {
+		idle = 0
+		go func() { failed <- e.service.serve() }()
+		go e.service.metrics.watch(e.ctx)
+	}
+	tellSystemd(e.log, daemon.SdNotifyReady)
+	go feedWatchdog(e.ctx, e.log, e.healthy)
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -323,6 +393,10 @@ func (e *engine) idleFor(idle time.Duration) bool {
 // that comes now starts an engine of its own, which waits for our lock.
 func (e *engine) close() error {
 	var errs []error
+	tellSystemd(e.log, daemon.SdNotifyStopping)
+	if e.service != nil {
+		errs = append(errs, e.service.close())
+	}
 	if e.socket != nil {
 		_ = os.Remove(e.path(client.SocketFile))
 		e.cancel() // who follows something is let go

@@ -1,5 +1,7 @@
 // Command slipwayd is the engine: the one process that keeps the servers of a
-// state directory. The CLI starts one where none runs and is always its client.
+// state directory. The CLI starts one where none runs and is always its client. One
+// that is started by hand or by systemd also serves OpenStack's APIs on the network,
+// and does not end by itself then.
 package main
 
 import (
@@ -40,6 +42,9 @@ func run(ctx context.Context, args []string) error {
 	flags.Duration("idle-timeout", 0, "end after this long with no server running and no request; 0: never")
 	settings.Bind("engine.idle_timeout", flags.Lookup("idle-timeout"))
 	readyFD := flags.Int("ready-fd", -1, "file descriptor to write a byte to when ready")
+	flags.String("listen", "", "serve OpenStack's APIs at this `address` (host:port)")
+	settings.Bind("api.listen", flags.Lookup("listen"))
+	reset := flags.Bool("reset-admin-password", false, "give the user admin a new password, and write it down as at the first start")
 	showVersion := flags.Bool("version", false, "print the version and end")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -58,10 +63,13 @@ func run(ctx context.Context, args []string) error {
 	if err := completePath(); err != nil {
 		return err
 	}
-	e, err := open(ctx, cfg, newLog(cfg.Log))
+	onDemand := *readyFD >= 0
+	e, err := open(ctx, cfg, newLog(cfg.Log), start{onDemand: onDemand, resetPassword: *reset})
 	if errors.Is(err, errRunning) {
-		// Whoever started us wants an engine, and there is one.
-		return nil
+		if onDemand {
+			return nil // and there is one
+		}
+		return fmt.Errorf("%w for %s: %s", err, cfg.StateDir, howToEnd(cfg.StateDir))
 	}
 	if err != nil {
 		return errors.Join(err, announce(*readyFD, err.Error()))
@@ -70,6 +78,15 @@ func run(ctx context.Context, args []string) error {
 		return errors.Join(err, e.close())
 	}
 	return errors.Join(e.serve(ctx, cfg.Engine.IdleTimeout), e.close())
+}
+
+// howToEnd says what to do about the engine that is in the way.
+func howToEnd(stateDir string) string {
+	pid, err := os.ReadFile(filepath.Join(stateDir, client.LockFile))
+	if text := strings.TrimSpace(string(pid)); err == nil && text != "" {
+		return "end it first (kill " + strings.TrimSuffix(text, onDemandMark) + "); its servers run on"
+	}
+	return "end it first; its servers run on"
 }
 
 // completePath adds the usual places of programs to PATH: an engine that a user's

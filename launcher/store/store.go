@@ -98,6 +98,12 @@ func (s *Store) migrate(ctx context.Context) error {
 // Close closes the file.
 func (s *Store) Close() error { return s.db.Close() }
 
+// Ping reports whether the file answers.
+func (s *Store) Ping(ctx context.Context) error {
+	var version int
+	return s.db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version)
+}
+
 // Save implements launcher.Store.
 func (s *Store) Save(ctx context.Context, srv *launcher.Server, actions ...launcher.ActionRecord) error {
 	record, err := json.Marshal(srv)

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"path/filepath"
 	"regexp"
@@ -34,6 +35,12 @@ var checks = map[string]func(*Config) error{
 	"log.level":           func(c *Config) error { return oneOf(c.Log.Level, "debug", "info", "warn", "error") },
 	"log.format":          func(c *Config) error { return oneOf(c.Log.Format, "text", "json") },
 	"engine.idle_timeout": func(c *Config) error { return atLeast(c.Engine.IdleTimeout, 0) },
+	"api.listen":          func(c *Config) error { return address(c.API.Listen) },
+	"api.public_url":      func(c *Config) error { return publicURL(c.API.PublicURL) },
+	"api.tls_cert":        func(c *Config) error { return absoluteOrEmpty(c.API.TLSCert) },
+	"api.tls_key":         func(c *Config) error { return absoluteOrEmpty(c.API.TLSKey) },
+	"api.token_life":      func(c *Config) error { return atLeast(c.API.TokenLife, time.Minute) },
+	"api.rate_limit":      func(c *Config) error { return atLeast(c.API.RateLimit, 0) },
 	"libvirt.uri":         func(c *Config) error { return libvirtURI(c.Libvirt.URI) },
 	"libvirt.accel":       func(c *Config) error { return oneOf(c.Libvirt.Accel, "auto", "kvm", "tcg") },
 	"boot.root":           func(c *Config) error { return oneOf(c.Boot.Root, "virtiofs", "9p", "block") },
@@ -74,6 +81,11 @@ var checks = map[string]func(*Config) error{
 
 // checkTogether tests what one setting asks of another.
 func (c *Config) checkTogether(origins map[string]string) error {
+	for key, other := range map[string]string{"api.tls_cert": c.API.TLSKey, "api.tls_key": c.API.TLSCert} {
+		if origin, ok := origins[key]; ok && other == "" && c.API.TLSCert+c.API.TLSKey != "" {
+			return fmt.Errorf("%s: api.tls_cert and api.tls_key are needed together", origin)
+		}
+	}
 	var names []string
 	for _, f := range c.Flavors {
 		names = append(names, f.Name)
@@ -157,6 +169,34 @@ func zeroOr(v, least Size) error {
 func host(s string) error {
 	if !hostPort.MatchString(s) {
 		return fmt.Errorf("%q is not a host or host:port", s)
+	}
+	return nil
+}
+
+func address(s string) error {
+	if s == "" {
+		return nil
+	}
+	if _, port, err := net.SplitHostPort(s); err != nil || port == "" {
+		return fmt.Errorf("%q is not an address such as 127.0.0.1:8774 or :8774", s)
+	}
+	return nil
+}
+
+func publicURL(s string) error {
+	if s == "" {
+		return nil
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.User != nil {
+		return fmt.Errorf("%q is not a URL such as https://cloud.example.org", s)
+	}
+	return nil
+}
+
+func absoluteOrEmpty(path string) error {
+	if path != "" && !filepath.IsAbs(path) {
+		return fmt.Errorf("%q is not an absolute path", path)
 	}
 	return nil
 }

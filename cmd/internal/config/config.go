@@ -32,6 +32,7 @@ type Config struct {
 	StateDir string   `key:"state_dir"`
 	Log      Log      `key:"log"`
 	Engine   Engine   `key:"engine"`
+	API      API      `key:"api"`
 	Libvirt  Libvirt  `key:"libvirt"`
 	Boot     Boot     `key:"boot"`
 	Logs     Logs     `key:"logs"`
@@ -48,6 +49,16 @@ type Log struct {
 // Engine is about the life of slipwayd.
 type Engine struct {
 	IdleTimeout time.Duration `key:"idle_timeout"` // 0: it does not end by itself
+}
+
+// API is about the network service.
+type API struct {
+	Listen    string        `key:"listen"`     // host:port, empty: none
+	PublicURL string        `key:"public_url"` // empty: as each client reaches it
+	TLSCert   string        `key:"tls_cert"`   // path
+	TLSKey    string        `key:"tls_key"`    // path
+	TokenLife time.Duration `key:"token_life"`
+	RateLimit int64         `key:"rate_limit"` // requests a second of a project, 0: any
 }
 
 // Libvirt says where and how domains run.
@@ -96,6 +107,7 @@ func Default() *Config {
 		StateDir: "/var/lib/slipway",
 		Log:      Log{Level: "info", Format: "text"},
 		Engine:   Engine{IdleTimeout: time.Minute},
+		API:      API{Listen: "127.0.0.1:8774", TokenLife: time.Hour},
 		Libvirt:  Libvirt{URI: "qemu:///embed", Accel: "auto"},
 		Boot: Boot{
 			Root:      "virtiofs",

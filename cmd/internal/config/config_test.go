@@ -203,7 +203,7 @@ func TestErrors(t *testing.T) {
 		env, args  []string
 		want       []string // parts of the error
 	}{
-		{"unknown section", "log: {}\nbot: {}", nil, nil, []string{"slipway.yaml:2: unknown key bot (known here: boot, engine, "}},
+		{"unknown section", "log: {}\nbot: {}", nil, nil, []string{"slipway.yaml:2: unknown key bot (known here: api, boot, engine, "}},
 		{"unknown key", "boot:\n  rot: 9p", nil, nil, []string{"slipway.yaml:2: unknown key boot.rot (known here: flavor, kernel, root, "}},
 		{"wrong case", "Boot: {root: 9p}", nil, nil, []string{"slipway.yaml:1: unknown key Boot"}},
 		{"section without keys", "boot: 9p", nil, nil, []string{"slipway.yaml:1: boot: not a mapping"}},
@@ -224,6 +224,10 @@ func TestErrors(t *testing.T) {
 		{"bad registry", "images: {insecure_registries: ['http://a']}", nil, nil, []string{`"http://a" is not a host`}},
 		{"bad mirrors", "images: {mirrors: {docker.io: []}}", nil, nil, []string{"images.mirrors: docker.io has no mirrors"}},
 		{"bad uri", "libvirt: {uri: embed}", nil, nil, []string{`libvirt.uri: "embed" is not a libvirt URI`}},
+		{"bad address", "api: {listen: '8774'}", nil, nil, []string{`slipway.yaml:1: api.listen: "8774" is not an address`}},
+		{"bad public URL", "api: {public_url: cloud.example.org}", nil, nil, []string{`api.public_url: "cloud.example.org" is not a URL`}},
+		{"certificate without key", "api: {tls_cert: /c.pem}", nil, nil, []string{"slipway.yaml:1: api.tls_cert and api.tls_key are needed together"}},
+		{"short tokens", "api: {token_life: 1s}", nil, nil, []string{"api.token_life: 1s is less than 1m0s"}},
 		{"no flavors", "flavors: []", nil, nil, []string{"slipway.yaml:1: flavors: there must be one"}},
 		{"unknown key of a flavor", "flavors: [{name: m1.tiny, cpus: 1}]", nil, nil, []string{"slipway.yaml:1: flavors: field cpus not found in a flavor"}},
 		{"bad flavor", "flavors: [{name: m1.tiny, vcpus: 0, memory: 1G, disk: 1G}]", nil, nil, []string{"flavors: m1.tiny: vcpus 0"}},
