@@ -20,6 +20,8 @@ LINT := go tool -modfile=.tools/go.mod golangci-lint
 PACKAGES := gcc libc6-dev pkg-config libisal-dev libvirt-dev libvirt-daemon-driver-qemu \
 	qemu-system-x86 qemu-utils e2fsprogs erofs-utils kmod \
 	mmdebstrap busybox-static jq tar xz-utils zstd attr libcap2-bin ca-certificates
+# Clients that tests use.
+TEST_PACKAGES := python3-openstackclient
 DEV_PACKAGES := shellcheck
 # What images are pulled from, and by whom besides Slipway.
 BENCH_PACKAGES := docker-registry skopeo umoci podman containerd
@@ -49,6 +51,11 @@ deps: ## Install the Debian packages that are missing.
 .PHONY: deps-dev
 deps-dev: ## Install what `make check` needs besides.
 	@etc/debian/install $(PACKAGES) $(DEV_PACKAGES)
+	@etc/debian/libvirt-user
+
+.PHONY: deps-test
+deps-test: ## Install what `make test` needs besides.
+	@etc/debian/install $(PACKAGES) $(TEST_PACKAGES)
 	@etc/debian/libvirt-user
 
 .PHONY: deps-bench
@@ -93,7 +100,7 @@ $(IMAGES)/large/index.json: etc/images/build etc/images/lib.sh etc/images/bench.
 	@etc/images/build $(IMAGES) bench
 
 .PHONY: test
-test: deps build kernel image test-image ## Run every test, those that boot guests included.
+test: deps-test build kernel image test-image ## Run every test, those that boot guests included.
 	@echo "test: packages without guests"
 	@$(TEST_ENV) go test -tags $(TAGS) $(TESTFLAGS) $$(go list ./... | grep -vxF "$$(go list -tags guest,$(TAGS) $(or $(GUEST_PACKAGES),./cmd/internal/archtest))")
 	@echo "test: packages that boot guests"

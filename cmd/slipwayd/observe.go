@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -29,7 +30,7 @@ func (s *service) observed(next http.Handler) http.Handler {
 		a := &answer{ResponseWriter: w, control: http.NewResponseController(w)}
 		a.patience()
 		if r.Body != nil && r.ContentLength != 0 {
-			b := &timedBody{ReadCloser: r.Body, control: a.control, small: r.ContentLength > 0 && r.ContentLength <= openstack.MaxBody}
+			b := &timedBody{ReadCloser: r.Body, control: a.control}
 			b.patience()
 			r.Body = b
 		}
@@ -106,19 +107,19 @@ func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 type timedBody struct {
 	io.ReadCloser
 	control *http.ResponseController
-	small   bool // one deadline for all of it
+	long    bool // each piece has a deadline, instead of the whole
 }
 
 func (b *timedBody) patience() { _ = b.control.SetReadDeadline(time.Now().Add(bodyTime)) }
 
 func (b *timedBody) Read(p []byte) (int, error) {
-	if !b.small {
+	if b.long {
 		b.patience()
 	}
 	n, err := b.ReadCloser.Read(p)
-	if err != nil {
+	if errors.Is(err, io.EOF) {
 		// From here on the server waits for the client to go away, which must not be
-		// taken for slowness.
+		// taken for slowness. After another error the connection is to end.
 		_ = b.control.SetReadDeadline(time.Time{})
 	}
 	return n, err

@@ -177,7 +177,9 @@ func (s *service) mount(m mount) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := openstack.ExchangeOf(r.Context())
 		x.Base = s.root(r) + m.prefix
-		if !m.uploads {
+		if b, ok := r.Body.(*timedBody); ok && m.uploads {
+			b.long = true
+		} else if !m.uploads {
 			r.Body = http.MaxBytesReader(w, r.Body, openstack.MaxBody)
 		}
 		inner := r.Clone(r.Context())

@@ -194,8 +194,8 @@ func (d *Directory) checkAssignment(a Assignment) error {
 	if a.Project != "" && !ok {
 		return notFound("project", a.Project)
 	}
-	if role.DomainID != "" && role.DomainID != cmp.Or(target.DomainID, target.ID) {
-		return forbidden("Role %s belongs to another domain.", role.ID)
+	if role.DomainID != "" && target.DomainID != "" && role.DomainID != target.DomainID {
+		return forbidden("Role %s belongs to another domain than project %s.", role.ID, target.ID)
 	}
 	return nil
 }

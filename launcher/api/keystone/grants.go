@@ -93,10 +93,9 @@ func (a *API) assignmentMatches(g identity.Assignment, q url.Values) bool {
 		project = g.Project
 	}
 	if root := q.Get("scope.project.id"); asked(q, "include_subtree") && root != "" && project != "" {
-		for _, up := range a.dir.Above(project) {
-			if up.ID == root {
-				project = root
-			}
+		below := func(up identity.Project) bool { return up.ID == root }
+		if target.DomainID == root || slices.ContainsFunc(a.dir.Above(project), below) {
+			project = root
 		}
 	}
 	return is("user.id", g.User) && is("group.id", g.Group) && is("role.id", g.Role) &&
