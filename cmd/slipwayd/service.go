@@ -14,6 +14,7 @@ import (
 	"github.com/slipway-vm/slipway/cmd/internal/config"
 	"github.com/slipway-vm/slipway/launcher/api/keystone"
 	"github.com/slipway-vm/slipway/launcher/api/openstack"
+	"github.com/slipway-vm/slipway/launcher/compute"
 	"github.com/slipway-vm/slipway/launcher/identity"
 )
 
@@ -38,6 +39,8 @@ func (s *service) mounts(e *engine) []mount {
 			prefix: "/identity", version: "/v3", dialect: openstack.Identity,
 			handler: s.identity, authenticates: true,
 		},
+		s.computeMount(e),
+		s.imageMount(e),
 	}
 }
 
@@ -52,6 +55,8 @@ type service struct {
 	metrics  *metrics
 	listener net.Listener
 	server   *http.Server
+	compute  *compute.Compute
+	host     string // this machine's name
 	base     string // the public URL, or empty for what each client has used
 }
 
@@ -78,6 +83,9 @@ func openService(ctx context.Context, e *engine, reset bool) (_ *service, err er
 		if err := s.firstRun(ctx, e.cfg.StateDir); err != nil {
 			return nil, err
 		}
+	}
+	if err := s.openCompute(ctx, e); err != nil {
+		return nil, err
 	}
 	s.identity = keystone.New(keystone.Config{Directory: s.dir, Catalog: s.catalog, Log: e.log})
 	s.mounted = s.mounts(e)

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"github.com/slipway-vm/slipway/launcher"
+	"github.com/slipway-vm/slipway/launcher/api/glance"
+	"github.com/slipway-vm/slipway/launcher/api/nova"
+	"github.com/slipway-vm/slipway/launcher/api/openstack"
+	"github.com/slipway-vm/slipway/launcher/compute"
+	"github.com/slipway-vm/slipway/launcher/host"
+	"github.com/slipway-vm/slipway/launcher/identity"
+)
+
+// openCompute reads what stands around servers.
+func (s *service) openCompute(ctx context.Context, e *engine) (err error) {
+	if s.host, err = os.Hostname(); err != nil {
+		return fmt.Errorf("find this host's name: %w", err)
+	}
+	s.compute, err = compute.Open(ctx, compute.Config{
+		Store: e.store, Flavors: flavors(e.cfg), DefaultFlavor: e.cfg.Boot.Flavor,
+		Servers: e.manager.Servers, Images: e.manager, Host: s.host, Log: e.log,
+	})
+	return err
+}
+
+// computeMount is Nova.
+func (s *service) computeMount(e *engine) mount {
+	return mount{
+		typ: "compute", name: "nova", about: "Slipway's servers",
+		prefix: "/compute", version: "/v2.1", dialect: openstack.Compute, public: nova.Public,
+		handler: nova.New(nova.Config{
+			Manager: e.manager, Images: nova.ImagesOf(s.compute.Images), Compute: s.compute,
+			Figures: e.figures, ProjectExists: s.projectExists, LocalProject: s.adminProject(), Host: s.host, Log: e.log,
+		}),
+	}
+}
+
+// imageMount is Glance.
+func (s *service) imageMount(e *engine) mount {
+	return mount{
+		typ: "image", name: "glance", about: "Slipway's images",
+		prefix: "/image", dialect: openstack.Image, public: glance.Public,
+		handler: glance.New(glance.Config{Images: s.compute.Images, Log: e.log}),
+	}
+}
+
+func (s *service) projectExists(_ context.Context, id string) (bool, error) {
+	_, err := s.dir.Project(id)
+	if errors.Is(err, launcher.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// adminProject is the ID of the first project, which the servers of the local socket
+// are shown in; empty if it was deleted.
+func (s *service) adminProject() string {
+	for _, p := range s.dir.Projects(func(p identity.Project) bool { return p.Name == "admin" && !p.IsDomain }) {
+		return p.ID
+	}
+	return ""
+}
+
+// figures says how large this host is, and what runs servers on it.
+func (e *engine) figures(ctx context.Context) (nova.Figures, error) {
+	f, err := host.ReadFigures(ctx, e.cfg.StateDir)
+	if err != nil {
+		return nova.Figures{}, err
+	}
+	version, err := e.virt.HypervisorVersion()
+	return nova.Figures{Figures: f, Address: address(), Version: version}, err
+}
+
+// address is one that this host has on a network, or the loopback interface's.
+func address() string {
+	all, err := net.InterfaceAddrs()
+	if err == nil {
+		for _, a := range all {
+			if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() && n.IP.To4() != nil {
+				return n.IP.String()
+			}
+		}
+	}
+	return "127.0.0.1"
+}
