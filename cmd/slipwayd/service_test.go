@@ -16,7 +16,7 @@ func TestProjectLimits(t *testing.T) {
 	}))
 	ask := func(project string) *httptest.ResponseRecorder {
 		w := httptest.NewRecorder()
-		r := httptest.NewRequest("GET", "/", nil)
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		if project != "" {
 			r = r.WithContext(openstack.WithCaller(r.Context(), &openstack.Caller{ProjectID: project}))
 		}

@@ -54,16 +54,9 @@ func take[T any](a *attributes, name, kind string, to *T) bool {
 
 func (a *attributes) text(name string, to *string) bool { return take(a, name, "string", to) }
 
-func (a *attributes) flag(name string, to *bool) bool {
-	was := *to
-	found := take(a, name, "boolean", to)
-	if found && a.err != nil {
-		*to = was
-	}
-	return found
-}
+func (a *attributes) flag(name string, to *bool) { take(a, name, "boolean", to) }
 
-func (a *attributes) object(name string, to *map[string]any) bool { return take(a, name, "object", to) }
+func (a *attributes) object(name string, to *map[string]any) { take(a, name, "object", to) }
 
 func (a *attributes) words(name string, to *[]string) bool {
 	var values []any

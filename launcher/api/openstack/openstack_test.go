@@ -92,7 +92,7 @@ func TestDialects(t *testing.T) {
 		{openstack.Network, openstack.BadRequest("bad"), "", "application/json", `{"NeutronError":{"detail":"","message":"bad","type":"HTTPBadRequest"}}`, "", false},
 	}
 	for _, tt := range tests {
-		r := httptest.NewRequest("GET", "/", nil)
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		if tt.accept != "" {
 			r.Header.Set("Accept", tt.accept)
 		}
@@ -139,7 +139,7 @@ func TestReadJSON(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			r := httptest.NewRequest("POST", "/", strings.NewReader(tt.body))
+			r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(tt.body))
 			r.Header.Set("Content-Type", tt.contentType)
 			read := openstack.ReadJSON
 			if tt.strict {
@@ -228,7 +228,7 @@ func TestMicroversions(t *testing.T) {
 	}))
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			r := httptest.NewRequest("GET", "/", nil)
+			r := httptest.NewRequest(http.MethodGet, "/", nil)
 			for key, values := range tt.header {
 				r.Header[http.CanonicalHeaderKey(key)] = values
 			}
@@ -278,7 +278,7 @@ func TestPages(t *testing.T) {
 	}
 	for _, tt := range tests {
 		items := []item{{"b", 1}, {"c", 1}, {"a", 2}, {"d", 1}, {"e", 2}}
-		p, err := openstack.ReadPage(httptest.NewRequest("GET", "/x?"+tt.query, nil), 4)
+		p, err := openstack.ReadPage(httptest.NewRequest(http.MethodGet, "/x?"+tt.query, nil), 4)
 		var part []item
 		var more bool
 		if err == nil {
@@ -343,7 +343,7 @@ func TestAuthentication(t *testing.T) {
 		{"/servers", "broken", 503, `{"serviceUnavailable":{"code":503`},
 	}
 	for _, tt := range tests {
-		r := httptest.NewRequest("GET", tt.path, nil)
+		r := httptest.NewRequest(http.MethodGet, tt.path, nil)
 		if tt.token != "" {
 			r.Header.Set("X-Auth-Token", tt.token)
 		}
@@ -362,7 +362,7 @@ func TestAuthentication(t *testing.T) {
 func TestGlobalID(t *testing.T) {
 	good := "req-01234567-89ab-cdef-0123-456789abcdef"
 	for id, want := range map[string]string{good: good, "req-x": "", "x\nerror": "", "": ""} {
-		r := httptest.NewRequest("GET", "/", nil)
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header[openstack.RequestIDHeader] = []string{id}
 		if x, _ := openstack.Begin(httptest.NewRecorder(), r); x.GlobalID != want {
 			t.Errorf("%q is taken for %q", id, x.GlobalID)
