@@ -104,13 +104,34 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// count adds up the usage of projects; of all where project is empty.
-func (a *API) countUsage(p period, project string, detailed bool) []usageOfProject {
-	sums := map[string]*usageOfProject{}
+// usedServers are those that a period is about: of a project, or of all where that
+// is empty. From 2.40 on they come in pages, which end with the last server of the
+// one before; next are the links to the page that follows.
+func (a *API) usedServers(r *http.Request, p period, project string) (servers []launcher.Server, next []openstack.Link, err error) {
 	for _, s := range a.cfg.Manager.Servers() {
-		if s.Project == "" || project != "" && s.Project != project || s.Created.After(p.stop) {
-			continue
+		if s.Project != "" && (project == "" || s.Project == project) && !s.Created.After(p.stop) {
+			servers = append(servers, s)
 		}
+	}
+	if openstack.MicroversionOf(r.Context()) < 40 {
+		return servers, nil, nil
+	}
+	page, err := openstack.ReadPage(r, maxPage)
+	if err != nil {
+		return nil, nil, err
+	}
+	page.Sort = nil
+	servers, more, err := openstack.Cut(servers, page, func(s launcher.Server) string { return s.ID }, nil)
+	if more {
+		next = page.NextLinks(r, servers[len(servers)-1].ID)
+	}
+	return servers, next, err
+}
+
+// usageOf adds up what servers took, by project.
+func usageOf(p period, servers []launcher.Server, detailed bool) []usageOfProject {
+	sums := map[string]*usageOfProject{}
+	for _, s := range servers {
 		sum := sums[s.Project]
 		if sum == nil {
 			sum = &usageOfProject{Project: s.Project, Start: stamp(p.start), Stop: stamp(p.stop)}
@@ -145,7 +166,15 @@ func (a *API) listUsage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return writeOne(w, http.StatusOK, "tenant_usages", a.countUsage(p, "", q.Get("detailed") == "1"))
+	servers, next, err := a.usedServers(r, p, "")
+	if err != nil {
+		return err
+	}
+	answer := map[string]any{"tenant_usages": usageOf(p, servers, q.Get("detailed") == "1")}
+	if next != nil {
+		answer["tenant_usages_links"] = next
+	}
+	return openstack.WriteJSON(w, http.StatusOK, answer)
 }
 
 func (a *API) showUsage(w http.ResponseWriter, r *http.Request) error {
@@ -161,8 +190,16 @@ func (a *API) showUsage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if sums := a.countUsage(p, project, true); len(sums) > 0 {
-		return writeOne(w, http.StatusOK, "tenant_usage", sums[0])
+	servers, next, err := a.usedServers(r, p, project)
+	if err != nil {
+		return err
 	}
-	return writeOne(w, http.StatusOK, "tenant_usage", struct{}{})
+	answer := map[string]any{"tenant_usage": struct{}{}}
+	if sums := usageOf(p, servers, true); len(sums) > 0 {
+		answer["tenant_usage"] = sums[0]
+	}
+	if next != nil {
+		answer["tenant_usage_links"] = next
+	}
+	return openstack.WriteJSON(w, http.StatusOK, answer)
 }
