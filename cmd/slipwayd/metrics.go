@@ -139,7 +139,7 @@ func (*guests) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (g *guests) Collect(ch chan<- prometheus.Metric) {
 	count := map[string]int{"ACTIVE": 0, "SHUTOFF": 0, "ERROR": 0, "BUILD": 0}
-	processes := host.ProcessesOf(g.e.path("servers"))
+	processes := host.ProcessesOf(g.e.cfg.StateDir)
 	for _, s := range g.e.manager.Servers() {
 		count[s.Status()]++
 		if s.VMState != launcher.VMActive {

@@ -9,17 +9,17 @@ import (
 	"strings"
 )
 
+var uuidForm = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
+
 // ProcessesOf returns how much memory the processes of servers take, in bytes (PSS),
 // by server and name of program ("qemu", "virtiofsd"). They are known by their
-// arguments, which name the server's directory below dir.
+// arguments, which name a path below the state directory dir and the server's ID.
 func ProcessesOf(dir string) map[string]map[string]int64 {
-	of := regexp.MustCompile(regexp.QuoteMeta(dir) + "/([0-9a-f-]{36})/")
 	all := map[string]map[string]int64{}
 	paths, _ := filepath.Glob("/proc/[0-9]*/cmdline") // the pattern is good
 	for _, path := range paths {
 		args, err := os.ReadFile(path)
-		server := of.FindSubmatch(args)
-		if err != nil || server == nil {
+		if err != nil || !bytes.Contains(args, []byte(dir+"/")) {
 			continue // it has ended, or is somebody else's
 		}
 		program, _, _ := bytes.Cut(args, []byte{0})
@@ -27,15 +27,20 @@ func ProcessesOf(dir string) map[string]map[string]int64 {
 		if strings.HasPrefix(name, "qemu-system-") {
 			name = "qemu"
 		}
+		ids := map[string]bool{}
+		for _, id := range uuidForm.FindAll(args, -1) {
+			ids[string(id)] = true
+		}
 		n, err := pss(filepath.Dir(path))
 		if err != nil {
 			continue
 		}
-		id := string(server[1])
-		if all[id] == nil {
-			all[id] = map[string]int64{}
+		for id := range ids {
+			if all[id] == nil {
+				all[id] = map[string]int64{}
+			}
+			all[id][name] += n
 		}
-		all[id][name] += n
 	}
 	return all
 }
