@@ -24,10 +24,14 @@ var ErrInvalid = errors.New("invalid cloud-init data")
 // MetaData is the part of meta-data that Slipway writes and reads. Unknown
 // keys are allowed when reading.
 type MetaData struct {
-	InstanceID    string            `yaml:"instance-id"`
-	LocalHostname string            `yaml:"local-hostname,omitempty"`
-	PublicKeys    []string          `yaml:"public-keys,omitempty"`
-	Meta          map[string]string `yaml:"meta,omitempty"` // the server's metadata, as Nova's
+	InstanceID       string            `yaml:"instance-id"`
+	LocalHostname    string            `yaml:"local-hostname,omitempty"`
+	Name             string            `yaml:"name,omitempty"` // the server's, which need not be a host's
+	AvailabilityZone string            `yaml:"availability-zone,omitempty"`
+	ProjectID        string            `yaml:"project-id,omitempty"`
+	PublicKeys       []string          `yaml:"public-keys,omitempty"`
+	Meta             map[string]string `yaml:"meta,omitempty"` // the server's metadata, as Nova's
+	RandomSeed       []byte            `yaml:"-"`              // config drive only
 }
 
 // Seed is everything that a server is told about itself.
