@@ -31,7 +31,9 @@ const (
 	ShareTag = share.Tag
 	SeedDir  = share.SeedDir
 	SpecFile = share.SpecFile
-	RootDir  = share.RootDir
+
+	ConfigureFile = share.ConfigureFile
+	RootDir       = share.RootDir
 
 	CapableFile = share.CapableFile
 

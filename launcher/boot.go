@@ -318,7 +318,39 @@ func (r *run) writeSeed(srv *Server, spec *guest.Spec, share string) error {
 	if err := seed.Write(dir, data); err != nil {
 		return err
 	}
+	if err := r.writeConfigure(data, share); err != nil {
+		return err
+	}
 	return os.WriteFile(filepath.Join(share, guest.SpecFile), process, 0o600)
+}
+
+// writeConfigure gives the guest the program that does what the seed asks of the
+// root, where it asks for something, and tells what that program will leave out.
+func (r *run) writeConfigure(data *cloudinit.Seed, share string) error {
+	file := filepath.Join(share, guest.ConfigureFile)
+	if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if len(data.UserData)+len(data.VendorData)+len(data.MetaData.PublicKeys) == 0 {
+		return nil
+	}
+	program, err := os.ReadFile(r.m.cfg.Configure)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(file, program, 0o700); err != nil {
+		return err
+	}
+	for _, w := range cloudinit.ParseUserData(data.UserData, data.VendorData).Warnings {
+		r.warn(w)
+	}
+	return nil
+}
+
+// warn tells of something that a server was asked for and does not get.
+func (r *run) warn(message string) {
+	r.m.log.Warn("user data not honoured", "server", r.i.id, "detail", message)
+	r.m.happened(r.i, events.Warning, attributes{"message": message})
 }
 
 // seed is what a server is told about itself.

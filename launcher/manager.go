@@ -2,6 +2,7 @@ package launcher
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -33,8 +34,8 @@ type Config struct {
 	Store        Store
 	// Host says how guests run on this host.
 	Host Host
-	// Init is the path of slipway-init.
-	Init string
+	// Init is the path of slipway-init, Configure that of slipway-configure.
+	Init, Configure string
 	// Flavors are the sizes that servers may have; DefaultFlavor names one.
 	Flavors       []Flavor
 	DefaultFlavor string
@@ -369,6 +370,9 @@ func (m *Manager) create(ctx context.Context, srv Server, auth *Credentials) (Se
 		return Server{}, err
 	}
 	srv.ID, srv.Flavor = newID(), flavor
+	if data := srv.Spec.CloudInit; len(data) > 0 {
+		srv.UserData, srv.Spec.CloudInit = base64.StdEncoding.EncodeToString(data), nil
+	}
 	srv.Name = first(srv.Spec.Name, defaultName(srv.Spec.Image))
 	srv.RootMode = first(srv.Spec.RootMode, m.cfg.RootMode, string(guest.RootVirtioFS))
 	srv.Created = time.Now().UTC()

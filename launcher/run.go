@@ -359,6 +359,8 @@ func (r *run) events(ctx context.Context, c *agent.Client, started chan<- struct
 				close(started)
 				started = nil // a guest may say it twice
 			}
+		case agent.EventWarning:
+			r.warn(printable(e.Warning))
 		case agent.EventRestarting, agent.EventHealth:
 			r.note(ctx, e)
 		case agent.EventFailed:

@@ -99,6 +99,8 @@ type Spec struct {
 	Timeout time.Duration `json:"timeout,omitempty"`
 	// AutoRemove deletes the server once it has ended.
 	AutoRemove bool `json:"auto_remove,omitempty"`
+	// CloudInit is user-data for cloud-init; the server's Details keep it.
+	CloudInit []byte `json:"cloud_init,omitempty"`
 	// RemoveFailed deletes a server that did not get as far as its entrypoint when
 	// it was first booted.
 	RemoveFailed bool `json:"remove_failed,omitempty"`

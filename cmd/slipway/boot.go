@@ -29,6 +29,7 @@ type bootFlags struct {
 	env        []string
 	envFiles   []string
 	volumes    []string
+	userData   string
 	options    optionFlags
 	entrypoint string
 	logOpts    []string
@@ -81,6 +82,7 @@ period; a second one ends it at once.`,
 	f.StringVar(&b.spec.Hostname, "hostname", "", "host `name` of the server")
 	f.StringVar(&b.entrypoint, "entrypoint", "", "`program` instead of the image's entrypoint; empty for none")
 	f.StringArrayVarP(&b.volumes, "volume", "v", nil, "`HOST:GUEST[:ro]`: a host directory in the server; can be repeated")
+	f.StringVar(&b.userData, "user-data", "", "`file` of user data for cloud-init: a cloud-config, a script, a MIME message; - for the standard input")
 	f.StringVar(&b.spec.RootMode, "root", "", "how the root reaches the guest: virtiofs, 9p or block")
 	f.StringVar(&b.spec.Kernel, "kernel", "", "guest `kernel`: a name, a digest or a file")
 	f.StringVar(&b.spec.Pull, "pull", "missing", "when to ask the registry: missing, always or never")
@@ -98,6 +100,34 @@ period; a second one ends it at once.`,
 	return cmd
 }
 
+// maxUserData is what Nova takes of user data, base64 included, in bytes.
+const maxUserData = 65535 / 4 * 3
+
+func (b *bootFlags) readUserData() ([]byte, error) {
+	var in io.Reader = os.Stdin
+	switch {
+	case b.userData == "":
+		return nil, nil
+	case b.userData == "-" && b.spec.Stdin:
+		return nil, errors.New("--user-data -: the standard input is the entrypoint's, by --interactive")
+	case b.userData != "-":
+		f, err := os.Open(b.userData)
+		if err != nil {
+			return nil, fmt.Errorf("--user-data: %w", err)
+		}
+		defer func() { _ = f.Close() }()
+		in = f
+	}
+	data, err := io.ReadAll(io.LimitReader(in, maxUserData+1))
+	if err != nil {
+		return nil, fmt.Errorf("--user-data: %w", err)
+	}
+	if len(data) > maxUserData {
+		return nil, fmt.Errorf("--user-data: more than %d bytes; compress it with gzip", maxUserData)
+	}
+	return data, nil
+}
+
 // fill makes the server's specification of flags and arguments.
 func (b *bootFlags) fill(cmd *cobra.Command, args []string) error {
 	var err error
@@ -112,6 +142,9 @@ func (b *bootFlags) fill(cmd *cobra.Command, args []string) error {
 	}
 	s.RemoveFailed = true
 	if s.Env, err = environment(b.envFiles, b.env); err != nil {
+		return err
+	}
+	if s.CloudInit, err = b.readUserData(); err != nil {
 		return err
 	}
 	for _, v := range b.volumes {

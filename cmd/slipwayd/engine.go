@@ -184,7 +184,11 @@ func (e *engine) openManager(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	initPath, err := initProgram()
+	initPath, err := program("slipway-init")
+	if err != nil {
+		return err
+	}
+	configure, err := program("slipway-configure")
 	if err != nil {
 		return err
 	}
@@ -209,7 +213,7 @@ func (e *engine) openManager(ctx context.Context) error {
 	})
 	e.manager, err = launcher.New(ctx, launcher.Config{
 		Dir: e.path("servers"), Images: pulled, Roots: layers, Kernels: kernels,
-		Hypervisor: e.virt, DomainPrefix: prefix, Store: e.store, Host: here, Init: initPath,
+		Hypervisor: e.virt, DomainPrefix: prefix, Store: e.store, Host: here, Init: initPath, Configure: configure,
 		Flavors: flavors(cfg), DefaultFlavor: cfg.Boot.Flavor,
 		RootMode: cfg.Boot.Root, Kernel: cfg.Boot.Kernel, MaxImages: int64(cfg.Images.MaxStore),
 		Events:       happened,
@@ -230,15 +234,15 @@ func (e *engine) openManager(ctx context.Context) error {
 	return nil
 }
 
-// initProgram finds slipway-init beside this program.
-func initProgram() (string, error) {
+// program finds one of the guest's programs beside this one.
+func program(name string) (string, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return "", err
 	}
-	p := filepath.Join(filepath.Dir(self), "slipway-init")
+	p := filepath.Join(filepath.Dir(self), name)
 	if _, err := os.Stat(p); err != nil {
-		return "", fmt.Errorf("slipway-init is not beside slipwayd: %w", err)
+		return "", fmt.Errorf("%s is not beside slipwayd: %w", name, err)
 	}
 	return p, nil
 }

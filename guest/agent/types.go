@@ -123,6 +123,7 @@ const (
 	EventFailed     EventType = "failed"     // it could not be started
 	EventRestarting EventType = "restarting" // it ended and will be started again
 	EventHealth     EventType = "health"     // a health check has ended
+	EventWarning    EventType = "warning"    // user-data asked for what could not be done
 	EventExited     EventType = "exited"
 )
 
@@ -137,6 +138,7 @@ type Event struct {
 	Restarts int           `json:"restarts,omitempty"` // of the server so far
 	Wait     time.Duration `json:"wait,omitempty"`     // before a restart
 	Health   *Health       `json:"health,omitempty"`
+	Warning  string        `json:"warning,omitempty"`
 }
 
 // HealthStatus is docker's word for what health checks have shown.

@@ -109,7 +109,7 @@ func extractSeed(disk string, size int64) error {
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(dir, filepath.Base(h.Name)), data, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(h.Name)), data, 0o700); err != nil {
 			return err
 		}
 	}

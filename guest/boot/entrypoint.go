@@ -45,10 +45,17 @@ type stageConfig struct {
 	Share string      `json:"share"`
 	Etc   string      `json:"etc"` // directory of files to lay over /etc
 	Spec  *share.Spec `json:"spec"`
+	// Configure has the root configured as the seed says, first.
+	Configure bool `json:"configure,omitempty"`
 }
 
-// stageFailure is what the stage answers where it does not get to the
-// entrypoint's execve.
+// stageReport is what the stage says: warnings, and then, where it does not get to
+// the entrypoint's execve, why.
+type stageReport struct {
+	Warning string        `json:"warning,omitempty"`
+	Failure *stageFailure `json:"failure,omitempty"`
+}
+
 type stageFailure struct {
 	Code    int    `json:"code"`
 	Message string `json:"message"`
@@ -101,7 +108,7 @@ func (g *guestState) launch() (*stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	failure, err := st.wait(stageConfig{Share: shareDir, Etc: etcDir, Spec: g.spec})
+	failure, err := st.wait(stageConfig{Share: shareDir, Etc: etcDir, Spec: g.spec, Configure: g.entry == nil}, g.warn)
 	if err != nil {
 		return nil, err
 	}
@@ -126,6 +133,7 @@ func (g *guestState) started(e *entrypoint) {
 	stop := g.stop
 	event := agent.Event{Type: agent.EventStarted, At: sinceBoot(), PID: e.pid, Restarts: g.restarts}
 	if !again {
+		go g.greet()
 		g.timeline = append(g.timeline, agent.Timing{Step: agent.StepStarted, At: event.At})
 		event.Timeline = append(agent.Timeline(nil), g.timeline...)
 	}
@@ -233,7 +241,7 @@ func (g *guestState) forkStage(cgroup *os.File) (*stage, error) {
 
 // wait hands the stage its configuration and waits until it has executed the
 // entrypoint or says why not.
-func (s *stage) wait(config stageConfig) (*stageFailure, error) {
+func (s *stage) wait(config stageConfig, warn func(string)) (*stageFailure, error) {
 	data, err := json.Marshal(config)
 	if err != nil {
 		return nil, err
@@ -243,19 +251,20 @@ func (s *stage) wait(config stageConfig) (*stageFailure, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configure the stage: %w", err)
 	}
-	answer, err := io.ReadAll(s.report)
-	s.report.Close()
-	if err != nil {
-		return nil, fmt.Errorf("read the stage's report: %w", err)
+	defer s.report.Close()
+	for reports := json.NewDecoder(s.report); ; {
+		var r stageReport
+		err := reports.Decode(&r)
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil, nil // closed by a successful execve
+		case err != nil:
+			return nil, fmt.Errorf("read the stage's report: %w", err)
+		case r.Failure != nil:
+			return r.Failure, nil
+		}
+		warn(r.Warning)
 	}
-	if len(answer) == 0 {
-		return nil, nil // closed by a successful execve
-	}
-	var failure stageFailure
-	if err := json.Unmarshal(answer, &failure); err != nil {
-		return nil, fmt.Errorf("read the stage's report %q: %w", answer, err)
-	}
-	return &failure, nil
 }
 
 // supervise stays with the entrypoint, and restarts it, until it has ended for

@@ -24,15 +24,15 @@ func Stage() {
 	runtime.LockOSThread()
 	report := os.NewFile(stageReportFD, "report")
 	unix.CloseOnExec(stageReportFD)
-	err := runStage()
-	failure := stageFailure{Code: process.ExitCode(err), Message: err.Error()}
-	if json.NewEncoder(report).Encode(failure) != nil {
+	err := runStage(report)
+	failure := &stageFailure{Code: process.ExitCode(err), Message: err.Error()}
+	if json.NewEncoder(report).Encode(stageReport{Failure: failure}) != nil {
 		logf("%v", err)
 	}
 	os.Exit(failure.Code)
 }
 
-func runStage() error {
+func runStage(report *os.File) error {
 	config := os.NewFile(stageConfigFD, "config")
 	data, err := io.ReadAll(config)
 	config.Close()
@@ -49,8 +49,20 @@ func runStage() error {
 		return err
 	}
 	defer self.Close()
+	var program *configuration
+	if c.Configure {
+		if program, err = openConfiguration(c.Share); err != nil {
+			return err
+		}
+	}
 	if err := enterRoot(c); err != nil {
 		return err
+	}
+	if program != nil {
+		program.apply(report)
+		if name, err := os.Hostname(); err == nil { // user-data may have changed it
+			c.Spec.Hostname = name
+		}
 	}
 	if c.Spec.TTY {
 		if err := takeTerminal(); err != nil {

@@ -5,12 +5,19 @@ const (
 	Tag      = "slipway"           // virtiofs tag and 9p mount tag
 	SeedDir  = "seed"              // NoCloud files and the Spec
 	SpecFile = "seed/process.json" // the Spec
+	// ConfigureFile is the program that does what the seed asks of the root; it is
+	// there only where the seed asks for something.
+	ConfigureFile = "seed/slipway-configure"
 	// CapableFile lists files with capabilities where the root mode loses these.
 	CapableFile = "seed/capable.json"
 
 	RootDir   = "root"    // the server's root file system
 	VolumeDir = "volumes" // volumes/N is the Nth volume
 )
+
+// ExitPowerOff is the status by which the program of ConfigureFile asks for the
+// server's end.
+const ExitPowerOff = 10
 
 // AgentPort is the name of the virtio-serial port that carries the agent.
 const AgentPort = "org.slipway.agent.0"

@@ -34,6 +34,7 @@ const (
 	Pause        Action = "pause"
 	Unpause      Action = "unpause"
 	HealthStatus Action = "health_status" // attribute health
+	Warning      Action = "warning"       // attribute message: what user data asked for in vain
 	Destroy      Action = "destroy"
 	Attach       Action = "attach"
 	Detach       Action = "detach"

@@ -1,0 +1,124 @@
+// Command slipway-configure does what a server's user-data asks of its root; package
+// guest/configure tells what. slipway-init runs it, where there is user-data: once
+// in the root before the entrypoint starts (apply SEED), once beside it afterwards
+// (greet SEED ROOT). SEED is the directory of NoCloud's files.
+//
+// What could not be done it prints, a line each. What it runs writes to standard
+// error, which is the console.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"github.com/moby/sys/mount"
+	"golang.org/x/sys/unix"
+
+	"github.com/slipway-vm/slipway/cloudinit"
+	"github.com/slipway-vm/slipway/guest/configure"
+	"github.com/slipway-vm/slipway/guest/share"
+)
+
+func main() {
+	if len(os.Args) < 3 {
+		report("slipway-configure: this program is run by slipway-init")
+		os.Exit(2)
+	}
+	meta, data, err := readSeed(os.Args[2])
+	if err != nil {
+		report(err.Error())
+		os.Exit(1)
+	}
+	ctx := context.Background()
+	switch {
+	case os.Args[1] == "apply":
+		s := system("/", meta)
+		s.Apply(ctx, data)
+	case os.Args[1] == "greet" && len(os.Args) == 4:
+		os.Exit(greet(ctx, system(os.Args[3], meta), data))
+	}
+}
+
+// report prints a warning on one line.
+func report(message string) { fmt.Println(strings.ReplaceAll(message, "\n", " ")) }
+
+func readSeed(dir string) (meta cloudinit.MetaData, data *cloudinit.UserData, err error) {
+	read := func(name string) []byte {
+		b, readErr := os.ReadFile(filepath.Join(dir, name))
+		if readErr != nil && !errors.Is(readErr, fs.ErrNotExist) {
+			err = errors.Join(err, readErr)
+		}
+		return b
+	}
+	meta, parseErr := cloudinit.ParseMetaData(read(cloudinit.MetaDataFile))
+	err = errors.Join(err, parseErr)
+	// Its warnings are the host's to tell: it reads the same.
+	return meta, cloudinit.ParseUserData(read(cloudinit.UserDataFile), read(cloudinit.VendorDataFile)), err
+}
+
+func system(root string, meta cloudinit.MetaData) *configure.System {
+	s := &configure.System{
+		Root: root, Meta: meta, Report: report,
+		Mount:       mount.Mount,
+		SwapOn:      swapOn,
+		SetHostname: func(name string) error { return unix.Sethostname([]byte(name)) },
+	}
+	s.Run = func(ctx context.Context, args []string) error {
+		if root != "/" && !strings.ContainsRune(args[0], '/') {
+			// The name is to be looked up in there.
+			args = append([]string{"/bin/sh", "-c", `exec "$0" "$@"`}, args...)
+		}
+		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+		cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+		cmd.Dir = "/"
+		if root != "/" {
+			cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root}
+		}
+		return cmd.Run()
+	}
+	var info unix.Sysinfo_t
+	if unix.Sysinfo(&info) == nil {
+		s.Memory = int64(info.Totalram) * int64(info.Unit)
+	}
+	return s
+}
+
+func swapOn(path string) error {
+	p, err := unix.BytePtrFromString(path)
+	if err != nil {
+		return err
+	}
+	if _, _, errno := unix.Syscall(unix.SYS_SWAPON, uintptr(unsafe.Pointer(p)), 0, 0); errno != 0 && errno != unix.EBUSY {
+		return errno
+	}
+	return nil
+}
+
+// greet does what follows the entrypoint's start, and returns the exit status.
+func greet(ctx context.Context, s *configure.System, data *cloudinit.UserData) int {
+	host, err := os.Hostname()
+	if err != nil {
+		report(err.Error())
+	}
+	var up unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &up); err != nil {
+		report(err.Error())
+	}
+	message, off := s.Greet(ctx, &data.Config, host, time.Duration(up.Nano()))
+	if message != "" {
+		fmt.Fprintln(os.Stderr, message)
+	}
+	if off {
+		return share.ExitPowerOff
+	}
+	return 0
+}
