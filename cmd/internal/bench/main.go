@@ -50,7 +50,7 @@ type options struct {
 	bin       string // holds slipway, slipwayd and slipway-init
 	kernelDeb string
 	state     string
-	what      string // of boot, guest and images
+	what      string // of boot, filesystem, guest and images
 	parts     string // of images
 	json      string
 }
@@ -61,11 +61,11 @@ func parseOptions() (options, error) {
 	flag.StringVar(&o.image, "image", "", "image `reference` (default the busybox test image)")
 	flag.StringVar(&o.root, "root", "", "root `mode`: virtiofs, 9p or block (default Slipway's)")
 	flag.StringVar(&o.flavor, "flavor", "", "`flavor` of the servers (default Slipway's)")
-	flag.StringVar(&o.what, "run", "boot,guest,images", "`parts` of the benchmark")
+	flag.StringVar(&o.what, "run", "boot,filesystem,guest,images", "`parts` of the benchmark")
 	flag.StringVar(&o.parts, "images", "", "`parts` of the image benchmark: of small,medium,large,incremental,clones (default all)")
 	flag.StringVar(&o.json, "json", "", "`file` to write the image benchmark's results to")
 	flag.Parse()
-	if flag.NArg() > 0 || o.runs < 1 || !o.does("boot") && !o.does("guest") && !o.does("images") {
+	if flag.NArg() > 0 || o.runs < 1 || !o.does("boot") && !o.does("filesystem") && !o.does("guest") && !o.does("images") {
 		flag.Usage()
 		return o, errors.New("wrong arguments")
 	}
@@ -92,6 +92,11 @@ func run(ctx context.Context) error {
 	}
 	if o.does("boot") {
 		if err := runBoot(ctx, o); err != nil {
+			return err
+		}
+	}
+	if o.does("filesystem") {
+		if err := runFileSystems(ctx, o); err != nil {
 			return err
 		}
 	}
