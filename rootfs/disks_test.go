@@ -79,6 +79,37 @@ func TestDisksInUse(t *testing.T) {
 	mount(t, o)
 }
 
+// The base alone, of one layer or several, is read-only and knows nothing of what
+// was written over it.
+func TestMountBase(t *testing.T) {
+	for _, n := range []int{1, 3} {
+		dir := t.TempDir()
+		s := open(t, dir)
+		o := clone(t, s, unpack(t, s, Numbered(t, n)))
+		write(t, "mine", mount(t, o), "kept")
+		if _, err := o.Disks(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		target := filepath.Join(o.Dir, "base")
+		if err := o.MountBase(t.Context(), target); err != nil {
+			t.Fatal(err)
+		}
+		names, err := os.ReadDir(target)
+		if err != nil || len(names) != 2 {
+			t.Errorf("%d layers: %v, %v", n, names, err)
+		}
+		if err := os.WriteFile(filepath.Join(target, "n"), nil, 0o644); !errors.Is(err, unix.EROFS) {
+			t.Errorf("%d layers: written to: %v", n, err)
+		}
+		if err := o.Unmount(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if n := mounts(t, dir) + mounts(t, o.Dir); n != 0 {
+			t.Errorf("%d mounts left", n)
+		}
+	}
+}
+
 func TestModes(t *testing.T) {
 	for _, m := range rootfs.Modes {
 		for what, s := range map[string]string{

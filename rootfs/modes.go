@@ -41,8 +41,8 @@ var Modes = []Mode{
 		Volumes: "yes", Privileges: "root, virtiofsd", Snapshots: "no",
 	},
 	{
-		Name: Mode9P, How: "mounted by the host, shared by QEMU",
-		Capabilities: "of the image, its files then read-only", Attributes: "user.* and ACLs", Devices: "no", Times: "seconds",
+		Name: Mode9P, How: "layers shared by QEMU, laid below a virtio disk by the guest",
+		Capabilities: "yes", Attributes: "of the image user.* and ACLs", Devices: "yes", Times: "nanoseconds",
 		Volumes: "yes", Privileges: "root", Snapshots: "no",
 	},
 	{

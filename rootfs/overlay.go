@@ -150,7 +150,17 @@ func (s *Store) sourcePrefix() string { return "slipway-" + s.id + "-" }
 
 // Mount shows the merged tree at target, which is made if missing. Mounting
 // what is mounted there does nothing.
-func (o *Overlay) Mount(ctx context.Context, target string) (err error) {
+func (o *Overlay) Mount(ctx context.Context, target string) error {
+	return o.mountAt(ctx, target, (*Overlay).mountUpper)
+}
+
+// MountBase shows at target what the overlay is of, read-only, without what was
+// written to it: that is upper.img, which [Overlay.Disks] gives.
+func (o *Overlay) MountBase(ctx context.Context, target string) error {
+	return o.mountAt(ctx, target, nil)
+}
+
+func (o *Overlay) mountAt(ctx context.Context, target string, upper func(*Overlay, map[string]bool) error) (err error) {
 	s := o.store
 	release, err := s.locks.Acquire(ctx, lockMounts)
 	if err != nil {
@@ -177,7 +187,7 @@ func (o *Overlay) Mount(ctx context.Context, target string) (err error) {
 	if err != nil {
 		return fmt.Errorf("mount overlay %s: %w", o.Dir, err)
 	}
-	if err := o.mount(base, points, target); err != nil {
+	if err := o.mount(base, points, target, upper); err != nil {
 		err = fmt.Errorf("mount overlay %s: %w", o.Dir, err)
 		return errors.Join(err, unmount(o.upper()), s.releaseLayers())
 	}
@@ -188,13 +198,18 @@ func (o *Overlay) upper() string { return filepath.Join(o.Dir, "upper") }
 
 func (o *Overlay) lower() string { return filepath.Join(o.Dir, "l") }
 
-func (o *Overlay) mount(base *Base, points []mountPoint, target string) error {
+// empty is a directory below layers that overlayfs would not take alone.
+func (o *Overlay) empty() string { return filepath.Join(o.Dir, "e") }
+
+func (o *Overlay) mount(base *Base, points []mountPoint, target string, upper func(*Overlay, map[string]bool) error) error {
 	mounted := map[string]bool{}
 	for _, p := range points {
 		mounted[p.target] = true
 	}
-	if err := o.mountUpper(mounted); err != nil {
-		return err
+	if upper != nil {
+		if err := upper(o, mounted); err != nil {
+			return err
+		}
 	}
 	s := o.store
 	if err := s.mountStack(base, mounted); err != nil {
@@ -211,9 +226,18 @@ func (o *Overlay) mount(base *Base, points []mountPoint, target string) error {
 		// overlayfs wants the uppermost first.
 		names[i] = "l/" + strconv.Itoa(len(names)-1-i)
 	}
-	options := "lowerdir=" + strings.Join(names, ":") + ",upperdir=upper/fs,workdir=upper/work," + overlayOptions
 	if err := checkDepth(len(names)); err != nil {
 		return err
+	}
+	if upper == nil && len(names) == 1 {
+		if err := os.MkdirAll(o.empty(), 0o700); err != nil {
+			return err
+		}
+		names = append(names, filepath.Base(o.empty()))
+	}
+	options := "lowerdir=" + strings.Join(names, ":") + "," + overlayOptions
+	if upper != nil {
+		options += ",upperdir=upper/fs,workdir=upper/work"
 	}
 	if err := mountFrom(o.Dir, o.source(), target, options); err != nil {
 		return fmt.Errorf("overlayfs of %d layers: %w", len(names), err)

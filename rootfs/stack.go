@@ -120,7 +120,7 @@ func (o *Overlay) unmount() error {
 	if err := unmount(o.upper()); err != nil {
 		return err
 	}
-	for _, name := range []string{o.upper(), o.lower()} {
+	for _, name := range []string{o.upper(), o.lower(), o.empty()} {
 		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
