@@ -255,33 +255,44 @@ func (r *run) furnish(ctx context.Context, srv *Server, spec *guest.Spec) (*disk
 	if err := r.writeSeed(srv, spec, share); err != nil {
 		return nil, err
 	}
+	mode := guest.RootMode(srv.RootMode)
+	var upper *disks
+	if mode == guest.Root9P {
+		if upper, err = makeUpper(ctx, r.i.dir, overlay); err != nil {
+			return nil, err
+		}
+	}
 	// The share is read-only once it is mounted, and what this says is known then.
-	capable, err := createCapable(share, guest.RootMode(srv.RootMode))
+	capable, err := createCapable(share, mode)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = capable.Close() }()
-	block := guest.RootMode(srv.RootMode) == guest.RootBlock
-	if !block || len(srv.Spec.Volumes) > 0 {
+	if mode != guest.RootBlock || len(srv.Spec.Volumes) > 0 {
 		if err := mountShare(r.i.dir, srv.Spec.Volumes); err != nil {
 			return nil, err
 		}
 	}
-	if block {
+	if mode == guest.RootBlock {
 		return makeDisks(ctx, r.i.dir, overlay)
 	}
 	root := filepath.Join(share, guest.RootDir)
-	if err := overlay.Mount(ctx, root); err != nil {
+	mount := overlay.Mount
+	if upper != nil {
+		mount = overlay.MountBase
+	}
+	if err := mount(ctx, root); err != nil {
 		return nil, fmt.Errorf("mount the root: %w", err)
 	}
 	if err := writeCapable(capable, root, overlay.Base.Capable()); err != nil {
 		return nil, fmt.Errorf("look for files with capabilities: %w", err)
 	}
-	// A volume may bring the entrypoint or its users; then only the guest can say.
-	if len(srv.Spec.Volumes) > 0 {
-		return nil, nil
+	// A volume, or what the server wrote before, may bring the entrypoint or its
+	// users; then only the guest can say.
+	if len(srv.Spec.Volumes) > 0 || upper != nil && srv.Run > 1 {
+		return upper, nil
 	}
-	return nil, preflight(root, spec)
+	return upper, preflight(root, spec)
 }
 
 // preflight finds what the guest would fail on: a missing or unusable entrypoint,

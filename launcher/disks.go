@@ -20,7 +20,7 @@ import (
 // baseN.vmdk say what the base disks consist of.
 const seedFile = "seed.tar"
 
-// disks are what a guest gets whose root mode is block.
+// disks are what a guest gets whose root mode is 9p or block.
 type disks struct {
 	attached []domain.Disk
 	seed     int64 // bytes that come before the first layer
@@ -59,8 +59,29 @@ func makeDisks(ctx context.Context, dir string, overlay *rootfs.Overlay) (*disks
 		extents = nil
 		number++
 	}
-	d.attached = append(d.attached, domain.Disk{Path: root.Upper, Serial: guest.DiskUpper, Format: domain.FormatRaw})
+	d.attached = append(d.attached, upperDisk(&root))
 	return d, nil
+}
+
+// makeUpper makes a disk of what a server has written, and says so in its share.
+func makeUpper(ctx context.Context, dir string, overlay *rootfs.Overlay) (*disks, error) {
+	root, err := overlay.Disks(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("make a disk of the server's own: %w", err)
+	}
+	root.Layers = nil
+	list, err := json.Marshal(diskList(&root))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, shareDir, guest.DisksFile), list, 0o600)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make a disk of the server's own: %w", err)
+	}
+	return &disks{attached: []domain.Disk{upperDisk(&root)}}, nil
+}
+
+func upperDisk(root *rootfs.Disks) domain.Disk {
+	return domain.Disk{Path: root.Upper, Serial: guest.DiskUpper, Format: domain.FormatRaw}
 }
 
 // seedBlock is what the seed's size is a multiple of, so that the layer images
@@ -92,6 +113,9 @@ func packSeed(name, dir string, root *rootfs.Disks) (int64, error) {
 		return 0, err
 	}
 	for _, e := range entries {
+		if e.Name() == path.Base(guest.DisksFile) {
+			continue // another mode's
+		}
 		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
 		if err == nil {
 			err = add(e.Name(), data)

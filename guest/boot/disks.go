@@ -39,11 +39,7 @@ func mountDisks(seed int64) error {
 	if err := extractSeed(first, seed); err != nil {
 		return fmt.Errorf("read the seed from %s: %w", first, err)
 	}
-	data, err := os.ReadFile(filepath.Join(shareDir, share.DisksFile))
-	if err != nil {
-		return err
-	}
-	d, err := share.ParseDisks(data)
+	d, err := readDisks()
 	if err != nil {
 		return err
 	}
@@ -53,7 +49,49 @@ func mountDisks(seed int64) error {
 	if err := mountUpper(disks, d); err != nil {
 		return err
 	}
-	return mountOverlay(d)
+	if err := os.Chdir(layersDir); err != nil {
+		return err
+	}
+	names := make([]string, len(d.Layers))
+	for i := range names {
+		// overlayfs wants the uppermost first.
+		names[i] = strconv.Itoa(len(names) - 1 - i)
+	}
+	if err := mountOverlay(d, names); err != nil {
+		return err
+	}
+	return os.Chdir("/")
+}
+
+// mountOverShare lays upper.img over the root that the share brings, if it is a
+// disk of this guest; else the share's root is all there is.
+func mountOverShare() error {
+	d, err := readDisks()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	disks, err := disksBySerial()
+	if err != nil {
+		return err
+	}
+	if err := mountUpper(disks, d); err != nil {
+		return err
+	}
+	if err := mountOverlay(d, []string{filepath.Join(shareDir, share.RootDir)}); err != nil {
+		return err
+	}
+	return setCapable()
+}
+
+func readDisks() (*share.Disks, error) {
+	data, err := os.ReadFile(filepath.Join(shareDir, share.DisksFile))
+	if err != nil {
+		return nil, err
+	}
+	return share.ParseDisks(data)
 }
 
 // diskNames are block devices by serial.
@@ -216,19 +254,11 @@ func setAttributes(dir string, a *share.Directory) error {
 	return os.Chtimes(dir, time.Time{}, time.Unix(a.Sec, int64(a.Nsec)))
 }
 
-func mountOverlay(d *share.Disks) error {
-	if err := os.Chdir(layersDir); err != nil {
-		return err
-	}
-	names := make([]string, len(d.Layers))
-	for i := range names {
-		// overlayfs wants the uppermost first.
-		names[i] = strconv.Itoa(len(names) - 1 - i)
-	}
+func mountOverlay(d *share.Disks, layers []string) error {
 	err := unix.Mount("slipway", filepath.Join(shareDir, share.RootDir), "overlay", 0,
-		"lowerdir="+strings.Join(names, ":")+",upperdir="+upperDir+"/fs,workdir="+upperDir+"/work,"+d.Options)
+		"lowerdir="+strings.Join(layers, ":")+",upperdir="+upperDir+"/fs,workdir="+upperDir+"/work,"+d.Options)
 	if err != nil {
-		return fmt.Errorf("overlayfs of %d layers: %w", len(names), err)
+		return fmt.Errorf("overlayfs of %d layers: %w", len(layers), err)
 	}
-	return os.Chdir("/")
+	return nil
 }

@@ -22,7 +22,7 @@ func (c cmdline) fileSystems() []string {
 		mode, _, _ := strings.Cut(arg, ":")
 		switch share.RootMode(mode) {
 		case share.Root9P:
-			modules = append(modules, "9p")
+			modules = append(modules, "9p", "ext4", "overlay")
 		case share.RootBlock:
 			modules = append(modules, "ext4", "erofs", "overlay")
 		}
@@ -34,7 +34,13 @@ func (c cmdline) fileSystems() []string {
 func (g *guestState) mountShare() error {
 	mode, seed, _ := strings.Cut(g.cmdline.root, ":")
 	if share.RootMode(mode) != share.RootBlock {
-		return mountTag(share.ArgRoot, g.cmdline.root, shareDir)
+		if err := mountTag(share.ArgRoot, g.cmdline.root, shareDir); err != nil {
+			return err
+		}
+		if share.RootMode(mode) == share.Root9P {
+			return mountOverShare()
+		}
+		return nil
 	}
 	size, err := strconv.ParseInt(seed, 10, 64)
 	if err != nil || size <= 0 || size%share.SectorSize != 0 {

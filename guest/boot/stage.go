@@ -92,9 +92,6 @@ func enterRoot(c stageConfig) error {
 	if err := mountContainer(root, &c.Spec.Options); err != nil {
 		return err
 	}
-	if err := layCapable(root, c.Share); err != nil {
-		return fmt.Errorf("give files their capabilities: %w", err)
-	}
 	if err := layFiles(root, c.Etc, c.Spec.ReadOnly); err != nil {
 		return err
 	}

@@ -5,8 +5,9 @@ import (
 	"fmt"
 )
 
-// In the root mode block the guest has no share but disks, which it knows by
-// their serials. The base disks hold one thing after the other: first, on
+// In the root modes 9p and block the guest has disks, which it knows by their
+// serials. In the mode 9p there is but one, upper.img, and the share's RootDir is what
+// it is laid over. In the mode block there is no share. The base disks hold one thing after the other: first, on
 // base0, the seed, a tar archive of the directory SeedDir of as many bytes as the
 // kernel argument slipway.root=block:BYTES says; then the layer images, the
 // lowest first, LayersPerDisk of them on each disk. DiskUpper is upper.img.
@@ -25,7 +26,7 @@ const SectorSize = 512
 
 // Disks says what is on the disks: the content of DisksFile.
 type Disks struct {
-	// Layers are the layer images' sizes in bytes.
+	// Layers are the layer images' sizes in bytes; there are none in the mode 9p.
 	Layers []int64 `json:"layers"`
 	// Options are overlayfs' besides the directories, UpperOptions ext4's.
 	Options      string `json:"options"`
@@ -49,9 +50,6 @@ func ParseDisks(data []byte) (*Disks, error) {
 	var d Disks
 	if err := json.Unmarshal(data, &d); err != nil {
 		return nil, fmt.Errorf("list of disks: %w", err)
-	}
-	if len(d.Layers) == 0 {
-		return nil, fmt.Errorf("list of disks: no layers")
 	}
 	for i, n := range d.Layers {
 		if n <= 0 || n%SectorSize != 0 {
