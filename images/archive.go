@@ -43,11 +43,30 @@ func (s *Store) openArchive(ctx context.Context, name string) (*archive, error) 
 	if f, err = s.seekable(ctx, f); err != nil {
 		return nil, fmt.Errorf("archive %s: %w", name, err)
 	}
+	return newArchive(f, name)
+}
+
+// newArchive makes the index, and closes the file where it cannot.
+func newArchive(f *os.File, name string) (*archive, error) {
 	a := &archive{f: f, members: map[string]section{}}
 	if err := a.scan(); err != nil {
 		return nil, errors.Join(fmt.Errorf("archive %s: %w", name, err), f.Close())
 	}
 	return a, nil
+}
+
+// spoolArchive opens the archive that r reads.
+func (s *Store) spoolArchive(ctx context.Context, r io.Reader) (*archive, error) {
+	z, compressed, err := plain(bufio.NewReaderSize(r, 1<<20))
+	if err != nil {
+		return nil, fmt.Errorf("archive in standard input: %w", err)
+	}
+	defer z.Close()
+	f, err := s.spool(ctx, z, compressed)
+	if err != nil {
+		return nil, fmt.Errorf("archive in standard input: %w", err)
+	}
+	return newArchive(f, "in standard input")
 }
 
 // maxArchive bounds what is spooled of an archive that cannot be read in place.
@@ -73,6 +92,12 @@ func (s *Store) seekable(ctx context.Context, f *os.File) (_ *os.File, err error
 	defer f.Close()
 	defer z.Close()
 	defer context.AfterFunc(ctx, func() { f.SetReadDeadline(time.Now()) })() //nolint:errcheck // not every file can be interrupted
+	return s.spool(ctx, z, compressed)
+}
+
+// spool writes an archive out, to a file without a name, which goes with whoever
+// has it open.
+func (s *Store) spool(ctx context.Context, z io.Reader, compressed bool) (*os.File, error) {
 	spool, err := content.Temporary(filepath.Join(s.dir, "tmp"), "archive-*")
 	if err != nil {
 		return nil, err
@@ -179,12 +204,18 @@ func (a *archive) file(name string) (io.ReadCloser, int64, error) {
 
 func (a *archive) Close() error { return a.f.Close() }
 
-func (s *Store) openLayoutArchive(ctx context.Context, r Reference) (blobs, document, error) {
-	a, err := s.openArchive(ctx, r.Path)
-	if err != nil {
-		return nil, document{}, err
+// readArchive finds the image that a reference means in an archive, which it closes
+// where it cannot.
+func readArchive(ctx context.Context, a *archive, r Reference) (blobs, document, error) {
+	if r.Transport == LayoutArchive {
+		return layoutDocument(ctx, a, r)
 	}
-	return layoutDocument(ctx, a, r)
+	b := &dockerBlobs{archive: a, names: map[v1.Hash]string{}}
+	doc, err := b.manifest(r.Tag)
+	if err != nil {
+		return nil, document{}, errors.Join(fmt.Errorf("archive %s: %w", r.Path, err), a.Close())
+	}
+	return b, doc, nil
 }
 
 // dockerBlobs are the blobs of an archive that docker save wrote, under the
@@ -210,54 +241,48 @@ type dockerImage struct {
 	Layers   []string
 }
 
-func (s *Store) openDockerArchive(ctx context.Context, r Reference) (blobs, document, error) {
-	a, err := s.openArchive(ctx, r.Path)
-	if err != nil {
-		return nil, document{}, err
-	}
-	b := &dockerBlobs{archive: a, names: map[v1.Hash]string{}}
-	raw, err := b.manifest(r.Tag)
-	if err != nil {
-		return nil, document{}, errors.Join(fmt.Errorf("archive %s: %w", r.Path, err), a.Close())
-	}
-	return b, document{raw, types.DockerManifestSchema2}, nil
-}
-
 // manifest makes the manifest the archive lacks. Its layers are as a rule
 // uncompressed, so that their digests are the diff IDs that the
 // configuration names: nothing need be read to know them, and they are checked
 // when it is.
-func (b *dockerBlobs) manifest(tag string) ([]byte, error) {
+func (b *dockerBlobs) manifest(tag string) (document, error) {
 	entry, err := b.entry(tag)
 	if err != nil {
-		return nil, err
+		return document{}, err
 	}
 	config, err := readFile(b.archive, entry.Config, maxConfig)
 	if err != nil {
-		return nil, fmt.Errorf("config: %w", err)
+		return document{}, fmt.Errorf("config: %w", err)
 	}
 	c, err := v1.ParseConfigFile(bytes.NewReader(config))
 	if err != nil {
-		return nil, fmt.Errorf("config: %w: %w", ErrCorrupt, err)
+		return document{}, fmt.Errorf("config: %w: %w", ErrCorrupt, err)
 	}
 	if len(c.RootFS.DiffIDs) != len(entry.Layers) {
-		return nil, fmt.Errorf("manifest.json has %d layers, the config names %d: %w", len(entry.Layers), len(c.RootFS.DiffIDs), ErrCorrupt)
+		return document{}, fmt.Errorf("manifest.json has %d layers, the config names %d: %w", len(entry.Layers), len(c.RootFS.DiffIDs), ErrCorrupt)
 	}
 	m := v1.Manifest{SchemaVersion: 2, MediaType: types.DockerManifestSchema2,
 		Config: v1.Descriptor{MediaType: types.DockerConfigJSON, Size: int64(len(config))}}
 	if m.Config.Digest, _, err = v1.SHA256(bytes.NewReader(config)); err != nil {
-		return nil, err
+		return document{}, err
 	}
 	b.names[m.Config.Digest] = entry.Config
 	for i, name := range entry.Layers {
 		d, err := b.layer(name, c.RootFS.DiffIDs[i])
 		if err != nil {
-			return nil, err
+			return document{}, err
 		}
 		b.names[d.Digest] = name
 		m.Layers = append(m.Layers, d)
 	}
-	return json.Marshal(m)
+	doc := document{mediaType: types.DockerManifestSchema2}
+	if tag != "" {
+		doc.name = tag
+	} else if len(entry.RepoTags) > 0 {
+		doc.name = entry.RepoTags[0]
+	}
+	doc.raw, err = json.Marshal(m)
+	return doc, err
 }
 
 func (b *dockerBlobs) entry(tag string) (dockerImage, error) {

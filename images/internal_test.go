@@ -76,7 +76,7 @@ func FuzzAssemble(f *testing.F) {
 	f.Add([]byte(`{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","size":2,"digest":"`+h.String()+`","platform":{"os":"linux","architecture":"amd64"}},{"platform":null}]}`), []byte(config), "")
 	f.Fuzz(func(t *testing.T, manifest, config []byte, mediaType string) {
 		p := &v1.Platform{OS: "linux", Architecture: "amd64"}
-		i, err := assemble(t.Context(), Reference{Transport: Layout, Path: "/x"}, anything(config), document{manifest, types.MediaType(mediaType)}, p)
+		i, err := assemble(t.Context(), Reference{Transport: Layout, Path: "/x"}, anything(config), document{raw: manifest, mediaType: types.MediaType(mediaType)}, p)
 		if err != nil {
 			return
 		}

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -70,7 +71,10 @@ func fileError(err error) error {
 	return err
 }
 
-const refName = "org.opencontainers.image.ref.name"
+const (
+	refName   = "org.opencontainers.image.ref.name"
+	imageName = "io.containerd.image.name" // the whole, as docker save has it too
+)
 
 // layoutDocument reads the index of a layout and what its tag means there.
 func layoutDocument(ctx context.Context, f files, r Reference) (blobs, document, error) {
@@ -103,7 +107,7 @@ func layoutEntry(ctx context.Context, b layoutBlobs, tag string) (document, erro
 					return layoutManifest(ctx, b, d)
 				}
 			}
-			return document{raw, index.MediaType}, nil
+			return document{raw: raw, mediaType: index.MediaType}, nil
 		}
 		return layoutManifest(ctx, b, index.Manifests[0])
 	}
@@ -117,7 +121,12 @@ func layoutEntry(ctx context.Context, b layoutBlobs, tag string) (document, erro
 
 func layoutManifest(ctx context.Context, b layoutBlobs, d v1.Descriptor) (document, error) {
 	raw, err := readBlob(ctx, b, d, maxManifest)
-	return document{raw, d.MediaType}, err
+	doc := document{raw: raw, mediaType: d.MediaType, name: d.Annotations[imageName]}
+	// A tag alone is no name.
+	if tag := d.Annotations[refName]; doc.name == "" && strings.ContainsAny(tag, ":/") {
+		doc.name = tag
+	}
+	return doc, err
 }
 
 func readFile(f files, name string, limit int64) ([]byte, error) {

@@ -18,6 +18,10 @@ const (
 	DockerArchive Transport = "docker-archive"
 )
 
+// Stdin is the path of an archive that is read from the standard input of whoever
+// asks.
+const Stdin = "-"
+
 // Reference is a parsed reference. Name is set for a registry, Path and
 // perhaps Tag otherwise.
 type Reference struct {
@@ -58,12 +62,18 @@ func parseFile(t Transport, rest string) (Reference, error) {
 	if path == "" {
 		return Reference{}, fmt.Errorf("%w: %q has no file", ErrInvalidReference, string(t)+":"+rest)
 	}
+	if path == Stdin && t != Layout {
+		return Reference{Transport: t, Path: path, Tag: tag}, nil
+	}
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return Reference{}, fmt.Errorf("%w: %q: %w", ErrInvalidReference, path, err)
 	}
 	return Reference{Transport: t, Path: abs, Tag: tag}, nil
 }
+
+// Piped says whether the reference is of an archive in the standard input.
+func (r Reference) Piped() bool { return r.Path == Stdin }
 
 // String is the canonical form: what is shown, and what images are
 // remembered by.

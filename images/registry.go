@@ -142,7 +142,7 @@ func (c *client) manifest(ctx context.Context, identifier string) (document, err
 			return document{}, fmt.Errorf("manifest %s has digest %s: %w", want, got, ErrCorrupt)
 		}
 	}
-	return document{raw, types.MediaType(resp.Header.Get("Content-Type"))}, nil
+	return document{raw: raw, mediaType: types.MediaType(resp.Header.Get("Content-Type"))}, nil
 }
 
 // statusError translates what a registry answers.

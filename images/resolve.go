@@ -9,6 +9,7 @@ import (
 	"io"
 	"runtime"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
@@ -32,6 +33,10 @@ type ResolveOptions struct {
 	Pull Pull
 	// Platform is wanted of an index; nil means Linux on this processor.
 	Platform *v1.Platform
+	// Archive is what a reference to the standard input (docker-archive:-,
+	// oci-archive:-) means. It is read to its end, and the image is then known by
+	// the name that the archive gives it, if it gives one.
+	Archive io.Reader
 }
 
 const (
@@ -67,6 +72,9 @@ func (s *Store) resolve(ctx context.Context, ref string, o ResolveOptions) (*Ima
 			return i, err
 		}
 	}
+	if r.Piped() {
+		return s.piped(ctx, r, o)
+	}
 	source, top, err := s.locate(ctx, r)
 	if err != nil {
 		return nil, err
@@ -86,6 +94,7 @@ func (s *Store) resolve(ctx context.Context, ref string, o ResolveOptions) (*Ima
 type document struct {
 	raw       []byte
 	mediaType types.MediaType
+	name      string // what the archive that it is in calls it, if that is a name
 }
 
 // locate opens where a reference points and reads the document there.
@@ -93,12 +102,41 @@ func (s *Store) locate(ctx context.Context, r Reference) (blobs, document, error
 	switch r.Transport {
 	case Layout:
 		return openLayout(ctx, r)
-	case LayoutArchive:
-		return s.openLayoutArchive(ctx, r)
-	case DockerArchive:
-		return s.openDockerArchive(ctx, r)
+	case LayoutArchive, DockerArchive:
+		if r.Piped() {
+			return nil, document{}, fmt.Errorf("the archive came from standard input and is gone: pull it again: %w", ErrNotFound)
+		}
+		a, err := s.openArchive(ctx, r.Path)
+		if err != nil {
+			return nil, document{}, err
+		}
+		return readArchive(ctx, a, r)
 	}
 	return s.openRegistry(ctx, r)
+}
+
+// piped reads an archive that is no file.
+func (s *Store) piped(ctx context.Context, r Reference, o ResolveOptions) (*Image, error) {
+	if o.Archive == nil {
+		return nil, fmt.Errorf("%w: %s needs an archive in the standard input", ErrInvalidReference, r)
+	}
+	a, err := s.spoolArchive(ctx, o.Archive)
+	if err != nil {
+		return nil, err
+	}
+	source, top, err := readArchive(ctx, a, r)
+	if err != nil {
+		return nil, err
+	}
+	i, err := assemble(ctx, r, source, top, o.Platform)
+	if err != nil {
+		return nil, errors.Join(err, source.Close())
+	}
+	i.Local = true
+	if n, err := name.ParseReference(top.name); top.name != "" && err == nil {
+		i.Reference = Reference{Transport: Registry, Name: n}.String()
+	}
+	return i, nil
 }
 
 // remembered answers from the store.
@@ -211,7 +249,7 @@ func assemble(ctx context.Context, r Reference, source blobs, top document, p *v
 		if err != nil {
 			return nil, err
 		}
-		top = document{raw, d.MediaType}
+		top = document{raw: raw, mediaType: d.MediaType}
 	}
 	return nil, fmt.Errorf("index in more than %d others: %w", maxNesting, ErrUnsupported)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/slipway-vm/slipway/cloudinit/seed"
 	"github.com/slipway-vm/slipway/guest"
 	"github.com/slipway-vm/slipway/guest/process"
+	"github.com/slipway-vm/slipway/images"
 	"github.com/slipway-vm/slipway/launcher/domain"
 	"github.com/slipway-vm/slipway/launcher/events"
 	"github.com/slipway-vm/slipway/rootfs"
@@ -188,7 +189,11 @@ func (r *run) root(ctx context.Context, srv *Server) (*guest.Spec, error) {
 		return nil, err
 	}
 	defer release()
-	img, base, err := r.m.pull(r.i.auth.with(ctx), srv.Spec.Image, srv.Spec.Pull, r.pullProgress)
+	when, err := pullPolicy(srv.Spec.Pull)
+	if err != nil {
+		return nil, err
+	}
+	img, base, err := r.m.pull(r.i.auth.with(ctx), srv.Spec.Image, images.ResolveOptions{Pull: when}, r.pullProgress)
 	if err != nil {
 		return nil, err
 	}

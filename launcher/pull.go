@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"sync"
@@ -73,12 +74,30 @@ func (p PullProgress) String() string {
 // Pull makes an image ready, fetching what is missing. Without credentials the
 // engine's own are used.
 func (m *Manager) Pull(ctx context.Context, ref, policy string, auth *Credentials, progress func(PullProgress)) (Image, error) {
-	ctx = auth.with(ctx)
+	when, err := pullPolicy(policy)
+	if err != nil {
+		return Image{}, err
+	}
+	return m.pullNew(auth.with(ctx), ref, images.ResolveOptions{Pull: when}, progress)
+}
+
+// Load makes the image in an archive ready that is read to its end, as the reference
+// to a standard input says: docker-archive:- or oci-archive:-, and perhaps a tag. The
+// image is then known by the name that it has in the archive, or else by its ID.
+func (m *Manager) Load(ctx context.Context, ref string, archive io.Reader, progress func(PullProgress)) (Image, error) {
+	if r, err := images.ParseReference(ref); err != nil || !r.Piped() {
+		return Image{}, errorf(ErrInvalid, "image %q: an archive in the standard input is docker-archive:- or oci-archive:-", ref)
+	}
+	return m.pullNew(ctx, ref, images.ResolveOptions{Archive: archive}, progress)
+}
+
+// pullNew pulls an image for its own sake.
+func (m *Manager) pullNew(ctx context.Context, ref string, o images.ResolveOptions, progress func(PullProgress)) (Image, error) {
 	release, err := m.cfg.Roots.Hold(ctx)
 	if err != nil {
 		return Image{}, err
 	}
-	img, err := m.pullHeld(ctx, ref, policy, progress)
+	img, err := m.pullHeld(ctx, ref, o, progress)
 	release()
 	if err == nil {
 		m.trim(ctx, img.DiffIDs)
@@ -110,10 +129,10 @@ func (m *Manager) ResolveImage(ctx context.Context, ref string) (Image, error) {
 	return Image{Record: rec}, nil
 }
 
-func (m *Manager) pullHeld(ctx context.Context, ref string, policy string, progress func(PullProgress)) (Image, error) {
+func (m *Manager) pullHeld(ctx context.Context, ref string, o images.ResolveOptions, progress func(PullProgress)) (Image, error) {
 	fetched := false
 	before, berr := m.cfg.Images.Lookup(ctx, ref)
-	img, _, err := m.pull(ctx, ref, policy, func(p PullProgress) {
+	img, _, err := m.pull(ctx, ref, o, func(p PullProgress) {
 		fetched = fetched || p.Missing > 0
 		progress(p)
 	})
@@ -131,15 +150,11 @@ func (m *Manager) pullHeld(ctx context.Context, ref string, policy string, progr
 // pull resolves an image, unpacks the layers that are missing and records it.
 // Whoever calls it holds the root store until what it made is referred to, and
 // closes the image.
-func (m *Manager) pull(ctx context.Context, ref string, policy string, report func(PullProgress)) (_ *images.Image, _ *rootfs.Base, err error) {
-	when, err := pullPolicy(policy)
-	if err != nil {
-		return nil, nil, err
-	}
+func (m *Manager) pull(ctx context.Context, ref string, o images.ResolveOptions, report func(PullProgress)) (_ *images.Image, _ *rootfs.Base, err error) {
 	begin := time.Now()
 	p := &pullMeter{report: report, sofar: PullProgress{Step: StepResolve}}
 	report(p.sofar)
-	img, err := m.cfg.Images.Resolve(ctx, ref, images.ResolveOptions{Pull: when})
+	img, err := m.cfg.Images.Resolve(ctx, ref, o)
 	if err != nil {
 		return nil, nil, imageError(err)
 	}

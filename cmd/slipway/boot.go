@@ -15,6 +15,7 @@ import (
 
 	"github.com/slipway-vm/slipway/cmd/internal/config"
 	"github.com/slipway-vm/slipway/guest/agent"
+	"github.com/slipway-vm/slipway/images"
 	"github.com/slipway-vm/slipway/launcher"
 	"github.com/slipway-vm/slipway/launcher/api"
 	"github.com/slipway-vm/slipway/launcher/client"
@@ -48,8 +49,8 @@ func (c *cli) boot() *cobra.Command {
 		Long: `Boot an image as a micro-VM and show its output.
 
 IMAGE is a registry reference (alpine, registry.example/app:1.2, app@sha256:...),
-oci:DIR[:TAG], oci-archive:FILE or docker-archive:FILE. COMMAND replaces the
-image's own.
+oci:DIR[:TAG], oci-archive:FILE or docker-archive:FILE; the FILE - is the standard
+input. COMMAND replaces the image's own.
 
 The exit status is the entrypoint's, 128+n if signal n ended it; 127 if the
 command was not found, 126 if it could not be executed, 125 if Slipway failed.
@@ -63,6 +64,9 @@ period; a second one ends it at once.`,
 		},
 		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
 			if err := b.fill(cmd, args); err != nil {
+				return &exitError{codeSlipway, err}
+			}
+			if err := b.load(cmd.Context(), engine); err != nil {
 				return &exitError{codeSlipway, err}
 			}
 			return b.run(cmd.Context(), engine)
@@ -171,6 +175,27 @@ func (b *bootFlags) fill(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	return fmt.Errorf("--progress %q: use plain, none or auto", b.progress)
+}
+
+// load makes an image ready that is in the standard input.
+func (b *bootFlags) load(ctx context.Context, engine *client.Client) error {
+	load, err := fromStdin(b.spec.Image)
+	if err != nil || !load {
+		return err
+	}
+	if b.spec.Stdin {
+		return errors.New("the standard input is the image's archive: it cannot be passed on by --interactive, too")
+	}
+	img, err := engine.Load(ctx, b.spec.Image, os.Stdin, func(launcher.PullProgress) {})
+	if err != nil {
+		return err
+	}
+	// What has no name in its archive is known by its ID.
+	b.spec.Image, b.spec.Pull = img.ID, "never"
+	if r, err := images.ParseReference(img.Reference); err == nil && !r.Piped() {
+		b.spec.Image = img.Reference
+	}
+	return nil
 }
 
 // run boots the server and stays with it until it has ended.

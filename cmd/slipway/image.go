@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -26,7 +27,13 @@ func (c *cli) imagePull() *cobra.Command {
 	var quiet bool
 	var o format.Options
 	cmd := &cobra.Command{
-		Use: "pull IMAGE [IMAGE...]", Short: "Fetch and unpack images", Args: cobra.MinimumNArgs(1),
+		Use: "pull IMAGE [IMAGE...]", Short: "Fetch and unpack images",
+		Long: `Fetch and unpack images.
+
+IMAGE is a registry reference, oci:DIR[:TAG], oci-archive:FILE[:TAG] or
+docker-archive:FILE[:NAME]. The FILE - is the standard input; the image is then
+known by the name that it has in the archive, or else by its ID.`,
+		Args: cobra.MinimumNArgs(1),
 		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
 			return each(args, func(ref string) error {
 				ref, err := absoluteImage(ref)
@@ -37,11 +44,7 @@ func (c *cli) imagePull() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				auth, err := credentials(cmd.Context(), ref)
-				if err != nil {
-					return err
-				}
-				img, err := engine.Pull(cmd.Context(), api.PullBody{Image: ref, Pull: "always", Credentials: auth}, show.report)
+				img, err := pullOrLoad(cmd.Context(), engine, ref, show)
 				if err != nil {
 					return err
 				}
@@ -66,6 +69,20 @@ func (c *cli) imagePull() *cobra.Command {
 	o.AddFlags(cmd.Flags())
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print the digest only")
 	return cmd
+}
+
+// pullOrLoad pulls an image, out of the standard input if that is where it is.
+func pullOrLoad(ctx context.Context, engine *client.Client, ref string, show *pullDisplay) (launcher.Image, error) {
+	if load, err := fromStdin(ref); load {
+		return engine.Load(ctx, ref, os.Stdin, show.report)
+	} else if err != nil {
+		return launcher.Image{}, err
+	}
+	auth, err := credentials(ctx, ref)
+	if err != nil {
+		return launcher.Image{}, err
+	}
+	return engine.Pull(ctx, api.PullBody{Image: ref, Pull: "always", Credentials: auth}, show.report)
 }
 
 // pullDisplay shows a pull, layer by layer: on a terminal a line for each, kept up

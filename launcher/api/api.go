@@ -91,6 +91,7 @@ func (a *API) routes() []route {
 		{"GET", "/events", a.events},
 		{"GET", "/images", a.listImages},
 		{"POST", "/images/pull", a.pullImage},
+		{"POST", "/images/load", a.loadImage},
 		{"GET", "/image", a.showImage}, // references have slashes: ?ref=
 		{"DELETE", "/image", a.deleteImage},
 		{"POST", "/images/prune", a.pruneImages},
@@ -104,7 +105,6 @@ func (a *API) routes() []route {
 // handle turns an error of a handler into the answer, where none has begun.
 func (a *API) handle(serve func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		begin := time.Now()
 		sent := &response{ResponseWriter: w}
 		err := serve(sent, r)
@@ -186,7 +186,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 }
 
 func readJSON(r *http.Request, v any) error {
-	d := json.NewDecoder(r.Body)
+	d := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxBody))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
 		return &Error{"invalid", "request body: " + err.Error()}

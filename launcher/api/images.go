@@ -85,6 +85,25 @@ func (a *API) pullImage(w http.ResponseWriter, r *http.Request) error {
 	if err := readJSON(r, &body); err != nil {
 		return err
 	}
+	return sendPull(w, func(progress func(launcher.PullProgress)) (launcher.Image, error) {
+		return a.manager.Pull(r.Context(), body.Image, body.Pull, body.Credentials, progress)
+	})
+}
+
+// loadImage pulls the image in the archive that is the request's body. It is answered
+// as a pull, once the archive is at its end.
+func (a *API) loadImage(w http.ResponseWriter, r *http.Request) error {
+	// An archive that fails is not read on.
+	if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
+		return err
+	}
+	return sendPull(w, func(progress func(launcher.PullProgress)) (launcher.Image, error) {
+		return a.manager.Load(r.Context(), r.URL.Query().Get("ref"), r.Body, progress)
+	})
+}
+
+// sendPull answers with a pull's progress and outcome.
+func sendPull(w http.ResponseWriter, pull func(func(launcher.PullProgress)) (launcher.Image, error)) error {
 	var mu sync.Mutex
 	out, flush := json.NewEncoder(w), http.NewResponseController(w)
 	send := func(e PullEvent) error {
@@ -97,7 +116,7 @@ func (a *API) pullImage(w http.ResponseWriter, r *http.Request) error {
 	}
 	var last time.Time
 	done := 0
-	img, err := a.manager.Pull(r.Context(), body.Image, body.Pull, body.Credentials, func(p launcher.PullProgress) {
+	img, err := pull(func(p launcher.PullProgress) {
 		if settled := settledLayers(p); settled > done || time.Since(last) >= progressInterval {
 			last, done = time.Now(), settled
 			_ = send(PullEvent{Progress: &p}) // a client that has gone ends the request's context

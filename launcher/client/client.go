@@ -50,8 +50,13 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 		}
 		send = bytes.NewReader(b)
 	}
+	return c.send(ctx, method, path, query, send)
+}
+
+// send makes a request with any body.
+func (c *Client) send(ctx context.Context, method, path string, query url.Values, body io.Reader) (*http.Response, error) {
 	u := url.URL{Scheme: "http", Host: "engine", Path: api.Prefix + path, RawQuery: query.Encode()}
-	req, err := http.NewRequestWithContext(ctx, method, u.String(), send)
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
 	if err != nil {
 		return nil, err
 	}
@@ -322,6 +327,20 @@ func (c *Client) Pull(ctx context.Context, body api.PullBody, progress func(laun
 	if err != nil {
 		return launcher.Image{}, err
 	}
+	return receivePull(resp, progress)
+}
+
+// Load is Pull for an archive, which it reads to its end; ref is docker-archive:- or
+// oci-archive:-, and perhaps a tag.
+func (c *Client) Load(ctx context.Context, ref string, archive io.Reader, progress func(launcher.PullProgress)) (launcher.Image, error) {
+	resp, err := c.send(ctx, http.MethodPost, "/images/load", url.Values{"ref": {ref}}, archive)
+	if err != nil {
+		return launcher.Image{}, err
+	}
+	return receivePull(resp, progress)
+}
+
+func receivePull(resp *http.Response, progress func(launcher.PullProgress)) (launcher.Image, error) {
 	defer func() { _ = resp.Body.Close() }()
 	for in := json.NewDecoder(resp.Body); ; {
 		var e api.PullEvent

@@ -3,9 +3,11 @@ package client_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -170,6 +172,52 @@ func TestImagesThroughTheSocket(t *testing.T) {
 	if _, err := c.Image(ctx, image); !errors.Is(err, launcher.ErrNotFound) {
 		t.Errorf("deleted: %v", err)
 	}
+}
+
+// An image comes through the socket too, larger than any other request.
+func TestLoadThroughTheSocket(t *testing.T) {
+	c, image := newEngine(t)
+	ctx := t.Context()
+	archive := filepath.Join(t.TempDir(), "image.tar")
+	dir := strings.TrimSuffix(strings.TrimPrefix(image, "oci:"), ":latest")
+	if out, err := exec.Command("tar", "-C", dir, "-cf", archive, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	load := func(ref string, more int64) (launcher.Image, error) {
+		f, err := os.Open(archive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		return c.Load(ctx, ref, io.MultiReader(f, io.LimitReader(zeros{}, more)), func(launcher.PullProgress) {})
+	}
+	img, err := load("oci-archive:-", 32<<20)
+	if err != nil || !img.New {
+		t.Fatalf("%+v, %v", img, err)
+	}
+	if _, err := c.Create(ctx, api.CreateBody{Spec: launcher.Spec{Name: "web", Image: img.ID, Pull: "never"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Watch(ctx, "web", func(s launcher.Server) bool { return s.VMState == launcher.VMActive }); err != nil {
+		t.Error(err)
+	}
+	if srv, err := c.Server(ctx, "web"); err != nil || srv.VMState != launcher.VMActive {
+		t.Errorf("server %+v, %v", srv, err)
+	}
+	if _, err := load("docker-archive:-", 0); err == nil || !strings.Contains(err.Error(), "not an archive of docker save") {
+		t.Errorf("an archive of another kind: %v", err)
+	}
+	// Refused before it has been read.
+	if _, err := load("oci:/somewhere", 32<<20); !errors.Is(err, launcher.ErrInvalid) {
+		t.Errorf("an image that is in no standard input: %v", err)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
 }
 
 func TestBadRequests(t *testing.T) {
