@@ -24,6 +24,8 @@ import (
 //
 //   - A layer with files in what is a link below is replaced by one that has them
 //     where the link leads.
+//   - So is a layer with a hard link to a file that only a layer below has, by one
+//     with a copy of that file, which has both names.
 //   - On top of the stack comes a layer image of nothing but the directories
 //     that were made up, with the attributes they should have.
 //
@@ -49,7 +51,7 @@ func (b *Base) mend(ctx context.Context) ([]stacked, error) {
 	implied := false
 	for _, l := range b.Layers {
 		stack = append(stack, stacked{layerName(l.DiffID), s.imagePath(l.DiffID)})
-		implied = implied || len(l.Implied) > 0
+		implied = implied || len(l.Implied) > 0 || len(l.Links) > 0
 	}
 	// Of an image without layers the mend is all there is: an empty root.
 	if !implied && len(stack) > 0 {
@@ -117,6 +119,7 @@ type mender struct {
 	readers []*erofs.Reader
 	roots   []*erofs.Inode
 	implied []map[string]bool
+	copied  int64 // bytes of files that layers have of those below
 }
 
 // newMender gives what is to be closed even with an error.

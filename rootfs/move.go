@@ -10,8 +10,8 @@ import (
 	"github.com/slipway-vm/slipway/rootfs/layer"
 )
 
-// moveAll replaces the layers that have files in what is a link below, from the
-// bottom, and gives their places in the stack.
+// moveAll replaces the layers that have files in what is a link below, or hard
+// links to files below, from the bottom, and gives their places in the stack.
 func (m *mender) moveAll() ([]int, error) {
 	var moved []int
 	for i := range m.roots {
@@ -19,10 +19,14 @@ func (m *mender) moveAll() ([]int, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(moves) == 0 {
+		borrowed, err := m.borrow(i)
+		if err != nil {
+			return nil, err
+		}
+		if len(moves) == 0 && len(borrowed) == 0 {
 			continue
 		}
-		if err := m.replace(i, moves); err != nil {
+		if err := m.replace(i, moves, borrowed); err != nil {
 			return nil, err
 		}
 		moved = append(moved, i)
@@ -32,7 +36,7 @@ func (m *mender) moveAll() ([]int, error) {
 
 // replace makes the layer that has everything where the moves lead, and goes
 // on with that one.
-func (m *mender) replace(i int, moves map[string]string) error {
+func (m *mender) replace(i int, moves map[string]string, borrowed []layer.Borrowed) error {
 	which := strconv.Itoa(i)
 	move := func(path string) string {
 		for from, to := range moves {
@@ -44,7 +48,7 @@ func (m *mender) replace(i int, moves map[string]string) error {
 	}
 	var info layer.Info
 	err := m.image(which, func(f *os.File, uuid [16]byte) (_ int64, err error) {
-		info, err = layer.Rewrite(m.readers[i], m.implied[i], move, f, uuid)
+		info, err = layer.Rewrite(m.readers[i], m.implied[i], move, borrowed, f, uuid)
 		return info.Size, err
 	})
 	if err != nil {

@@ -311,6 +311,94 @@ func TestImpliedDirectories(t *testing.T) {
 	}
 }
 
+// A hard link may be to a file of a layer below.
+func TestLinksBelow(t *testing.T) {
+	capable := PAX(File("bin/tool", "tool"), map[string]string{"SCHILY.xattr.user.a": "kept"})
+	capable.Mode, capable.Uid = 0o4751, 12
+	base := []Entry{Dir("bin", 0o711), capable, File("big", strings.Repeat("0123456789", 1000)), Symlink("ln", "bin/tool"),
+		File("sub/f", "sub"), Symlink("dir", "sub"), File("gone", "x"), File("over", "below"), Dir("d", 0o750)}
+	over := []Entry{Link("bin/again", "bin/tool"), Link("other", "bin/tool"), Link("d/big", "big"), Link("ln2", "ln"), Link("dir/g", "dir/f"),
+		Link("kept", "gone"), File(".wh.gone", ""), Link("over", "big"), File("over", "above")}
+	top := []Entry{Link("third", "other"), File(".wh.other", ""), Link("bin/tool2", "third")}
+	s := open(t, t.TempDir())
+	r := mount(t, clone(t, s, unpack(t, s, Simple(t, base, over, top))))
+	same := func(names ...string) {
+		t.Helper()
+		var first unix.Stat_t
+		for i, name := range names {
+			var st unix.Stat_t
+			if err := unix.Lstat(filepath.Join(r, name), &st); err != nil {
+				t.Fatal(err)
+			}
+			if i == 0 {
+				first = st
+			}
+			if st.Ino != first.Ino || int(st.Nlink) != len(names) {
+				t.Errorf("%s: inode %d with %d links, want %d with %d", name, st.Ino, st.Nlink, first.Ino, len(names))
+			}
+		}
+	}
+	same("big", "d/big")
+	same("sub/f", "sub/g")
+	same("ln", "ln2")
+	same("third", "bin/tool2")
+	for name, want := range map[string]string{"bin/tool": "tool", "bin/again": "tool", "third": "tool", "bin/tool2": "tool", "kept": "x", "over": "above",
+		"sub/g": "sub", "dir/g": "sub"} {
+		if got := read(t, r, name); got != want {
+			t.Errorf("%s holds %q, want %q", name, got, want)
+		}
+	}
+	if len(read(t, r, "d/big")) != 10_000 {
+		t.Error("d/big is cut short")
+	}
+	for _, name := range []string{"bin/again", "bin/tool2", "third"} {
+		var st unix.Stat_t
+		if err := unix.Lstat(filepath.Join(r, name), &st); err != nil {
+			t.Fatal(err)
+		}
+		value := make([]byte, 10)
+		n, _ := unix.Lgetxattr(filepath.Join(r, name), "user.a", value)
+		if st.Mode&0o7777 != 0o4751 || st.Uid != 12 || string(value[:max(n, 0)]) != "kept" {
+			t.Errorf("%s: mode %o, owner %d, attribute %q", name, st.Mode, st.Uid, value[:max(n, 0)])
+		}
+	}
+	for _, name := range []string{"gone", "other"} {
+		if _, err := os.Lstat(filepath.Join(r, name)); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, mode := range map[string]os.FileMode{"bin": 0o711, "d": 0o750} {
+		if fi, err := os.Stat(filepath.Join(r, name)); err != nil || fi.Mode().Perm() != mode {
+			t.Errorf("%s: %v (%v)", name, fi.Mode(), err)
+		}
+	}
+}
+
+func TestLinksToNothing(t *testing.T) {
+	s := open(t, t.TempDir(), func(c *rootfs.Config) { c.Limits.Bytes = 4 << 20 })
+	big := File("big", strings.Repeat("x", 1<<20))
+	copies := [][]Entry{{big}}
+	for n := range 5 {
+		copies = append(copies, []Entry{Link(fmt.Sprint(n), "big")})
+	}
+	for name, test := range map[string]struct {
+		layers [][]Entry
+		kind   error
+	}{
+		"nothing":     {[][]Entry{{File("f", "")}, {Link("a", "b")}}, rootfs.ErrMalformed},
+		"itself":      {[][]Entry{{Link("a", "a")}}, rootfs.ErrMalformed},
+		"a directory": {[][]Entry{{Dir("d", 0o755)}, {Link("a", "d")}}, rootfs.ErrMalformed},
+		"a whiteout":  {[][]Entry{{File("f", "")}, {File(".wh.f", "")}, {Link("a", "f")}}, rootfs.ErrMalformed},
+		"above":       {[][]Entry{{Link("a", "f")}, {File("f", "")}}, rootfs.ErrMalformed},
+		"too much":    {copies, rootfs.ErrTooLarge},
+	} {
+		_, err := s.Unpack(t.Context(), Simple(t, test.layers...), rootfs.UnpackOptions{})
+		if !errors.Is(err, test.kind) || test.kind == rootfs.ErrMalformed && !strings.Contains(err.Error(), "hard link") {
+			t.Errorf("%s: %v, want %v", name, err, test.kind)
+		}
+	}
+}
+
 // A file in what is a link below goes where the link leads.
 func TestThroughLinks(t *testing.T) {
 	base := []Entry{Dir("usr", 0o755), Dir("usr/lib", 0o711), File("usr/lib/a", "1"), File("usr/lib/gone", "1"), Dir("usr/bin", 0o700),

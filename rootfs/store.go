@@ -206,8 +206,16 @@ type Layer struct {
 	// Implied are directories the layer has no entry for but files in. Names
 	// are bytes, which a JSON string would not keep.
 	Implied [][]byte `json:"implied,omitempty"`
+	// Links are hard links to files that only layers below can have.
+	Links []link `json:"links,omitempty"`
 	// Capable are the files with capabilities.
 	Capable [][]byte `json:"capable,omitempty"`
+}
+
+// link is a hard link, by paths from the root.
+type link struct {
+	Name   []byte `json:"name"`
+	Target []byte `json:"target"`
 }
 
 // recipe is the version of what a layer is turned into. Layer images of

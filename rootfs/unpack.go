@@ -211,6 +211,9 @@ func (s *Store) make(ctx context.Context, j *job, b *budget) (err error) {
 	for _, p := range info.Implied {
 		l.Implied = append(l.Implied, []byte(p))
 	}
+	for _, x := range info.Links {
+		l.Links = append(l.Links, link{[]byte(x.Name), []byte(x.Target)})
+	}
 	for _, p := range info.Capable {
 		l.Capable = append(l.Capable, []byte(p))
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 
@@ -31,9 +32,15 @@ type Info struct {
 	RootOpaque bool
 	// Implied lists directories made for want of an entry.
 	Implied []string
+	// Links are the hard links whose targets the layer does not have: they may be
+	// in layers below, and are not in the image.
+	Links []Link
 	// Capable lists files with capabilities (capabilities(7)).
 	Capable []string
 }
+
+// Link is a hard link, as a layer states it.
+type Link struct{ Name, Target string }
 
 // Budget is asked before each file and each inode, and refuses with an error
 // that wraps ErrTooLarge. It may be shared by layers.
@@ -76,12 +83,18 @@ func Convert(r io.Reader, file io.WriterAt, uuid [16]byte, budget Budget) (Info,
 	if err := drain(r); err != nil {
 		return Info{}, err
 	}
+	var outside []Link
 	for _, l := range t.pending {
-		if err := t.link(l.name, l.target, false); err != nil {
-			return Info{}, fmt.Errorf("entry %.300q: %w", l.name, err)
+		err := t.link(l.Name, l.Target, false)
+		if errors.Is(err, errMissing) {
+			outside = append(outside, l)
+		} else if err != nil {
+			return Info{}, fmt.Errorf("entry %.300q: %w", l.Name, err)
 		}
 	}
-	return t.finish()
+	info, err := t.finish()
+	info.Links = outside
+	return info, err
 }
 
 // streamError tells a broken archive from a reader that failed: the reader's
@@ -268,7 +281,7 @@ func (t *tree) link(name, target string, wait bool) error {
 	}
 	n, err := t.lookup(to)
 	if errors.Is(err, errMissing) && wait {
-		return t.postpone(name, target)
+		return t.postpone(path.Join("/", name), path.Join("/", target))
 	}
 	if err != nil {
 		return fmt.Errorf("%w: hard link to %.300q: %w", ErrMalformed, target, err)
@@ -303,7 +316,7 @@ func (t *tree) postpone(name, target string) error {
 	if err := t.text.count(len(name) + len(target)); err != nil {
 		return err
 	}
-	t.pending = append(t.pending, pendingLink{name, target})
+	t.pending = append(t.pending, Link{name, target})
 	return nil
 }
 

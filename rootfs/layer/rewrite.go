@@ -16,10 +16,18 @@ type unbounded struct{}
 func (unbounded) Bytes(int64) error  { return nil }
 func (unbounded) Inodes(int64) error { return nil }
 
+// Borrowed is a file of another layer image, and the paths that it gets where there
+// is nothing of that name.
+type Borrowed struct {
+	Reader *erofs.Reader
+	Inode  *erofs.Inode
+	Paths  []string
+}
+
 // Rewrite makes of a layer image another, in which everything is where move
-// says its path goes. implied are the paths of directories that the layer had no
-// entry for.
-func Rewrite(r *erofs.Reader, implied map[string]bool, move func(path string) string, file io.WriterAt, uuid [16]byte) (Info, error) {
+// says its path goes, and what is borrowed besides. implied are the paths of
+// directories that the layer had no entry for.
+func Rewrite(r *erofs.Reader, implied map[string]bool, move func(path string) string, borrowed []Borrowed, file io.WriterAt, uuid [16]byte) (Info, error) {
 	t, err := newTree(erofs.NewWriter(file, uuid), unbounded{})
 	if err != nil {
 		return Info{}, err
@@ -33,7 +41,40 @@ func Rewrite(r *erofs.Reader, implied map[string]bool, move func(path string) st
 	if err := w.dir(root, ""); err != nil {
 		return Info{}, err
 	}
+	for _, b := range borrowed {
+		if err := w.borrow(b); err != nil {
+			return Info{}, fmt.Errorf("%.300q: %w", b.Paths, err)
+		}
+	}
 	return t.finish()
+}
+
+// borrow copies a file, and names the copy.
+func (w *rewriter) borrow(b Borrowed) error {
+	t := w.tree
+	nid, err := w.copy(b.Reader, b.Inode)
+	if err != nil {
+		return err
+	}
+	t.links[nid] = 0
+	for _, path := range b.Paths {
+		parts, err := split(path)
+		if err != nil {
+			return err
+		}
+		in, name, err := t.parent(parts)
+		if err != nil {
+			return err
+		}
+		if t.find(in, name) != nil {
+			continue
+		}
+		t.links[nid]++
+		if err := t.put(in, name, kindOf(b.Inode.Mode), nid); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 type rewriter struct {
@@ -114,7 +155,7 @@ func (w *rewriter) file(i *erofs.Inode, path string) error {
 	}
 	nid, seen := w.inodes[i.NID]
 	if !seen {
-		if nid, err = w.copy(i); err != nil {
+		if nid, err = w.copy(w.r, i); err != nil {
 			return fmt.Errorf("%.300q: %w", path, err)
 		}
 	}
@@ -125,14 +166,14 @@ func (w *rewriter) file(i *erofs.Inode, path string) error {
 	return t.put(in, name, kindOf(i.Mode), nid)
 }
 
-func (w *rewriter) copy(i *erofs.Inode) (erofs.NID, error) {
+func (w *rewriter) copy(r *erofs.Reader, i *erofs.Inode) (erofs.NID, error) {
 	t := w.tree
 	switch i.Mode & erofs.ModeType {
 	case erofs.ModeRegular:
 		t.bytes += i.Size
-		return t.w.File(i.Attr, i.Size, w.r.Data(i))
+		return t.w.File(i.Attr, i.Size, r.Data(i))
 	case erofs.ModeSymlink:
-		target, err := Target(w.r, i)
+		target, err := Target(r, i)
 		if err != nil {
 			return 0, err
 		}

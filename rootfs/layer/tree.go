@@ -35,16 +35,13 @@ type tree struct {
 	capable map[erofs.NID]bool // files with capabilities
 
 	bytes   int64
-	pending []pendingLink
+	pending []Link // hard links that came before their targets
 }
 
 type span struct {
 	at uint32
 	n  uint16
 }
-
-// pendingLink is a hard link that came before its target.
-type pendingLink struct{ name, target string }
 
 // dir is a directory.
 type dir struct {
