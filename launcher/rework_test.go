@@ -102,8 +102,17 @@ func TestPause(t *testing.T) {
 func TestRebuild(t *testing.T) {
 	b := newBench(t)
 	other := launchertest.Image(t, v1.Config{Cmd: []string{"/count"}}, "count")
+	// Kept open, so that no other file gets its number.
 	upper := func(id string) os.FileInfo {
-		info, _ := os.Stat(filepath.Join(b.dir, "servers", id, "upper.img"))
+		f, err := os.Open(filepath.Join(b.dir, "servers", id, "upper.img"))
+		if err != nil {
+			return nil
+		}
+		t.Cleanup(func() { _ = f.Close() })
+		info, err := f.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
 		return info
 	}
 	change := func(s *launcher.Server) error {
