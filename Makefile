@@ -10,7 +10,10 @@ SHELL := /bin/bash
 
 CACHE := $(CURDIR)/.cache
 KERNEL_DEB := $(CACHE)/kernel/linux-image.deb
+# Recursive: only the targets that need it ask. Kernels are kept for the whole machine.
+KERNEL = $(shell etc/kernel/build --cached)
 IMAGES := $(CACHE)/images
+CLOUDINIT := $(CACHE)/cloud-init
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 STAMP := -X main.version=$(VERSION)
 # isal: decompress with ISA-L where the library is there when slipwayd runs.
@@ -20,15 +23,21 @@ LINT := go tool -modfile=.tools/go.mod golangci-lint
 PACKAGES := gcc libc6-dev pkg-config libisal-dev libvirt-dev libvirt-daemon-driver-qemu \
 	qemu-system-x86 qemu-utils e2fsprogs erofs-utils kmod \
 	mmdebstrap busybox-static jq tar xz-utils zstd attr libcap2-bin ca-certificates
-# Clients that tests use.
-TEST_PACKAGES := python3-openstackclient
+KERNEL_PACKAGES := make binutils flex bison bc perl libelf-dev xz-utils
+# Clients that tests use, what tests run in guests, and what the real cloud-init runs on.
+TEST_PACKAGES := python3-openstackclient nftables iptables iproute2 \
+	python3-yaml python3-requests python3-jsonpatch python3-configobj python3-jinja2
 DEV_PACKAGES := shellcheck
 # What images are pulled from, and by whom besides Slipway.
 BENCH_PACKAGES := docker-registry skopeo umoci podman containerd
 
-# What a test or a benchmark that boots guests is given.
-TEST_ENV := SLIPWAY_TEST_KERNEL_DEB=$(KERNEL_DEB) SLIPWAY_TEST_BIN=$(CURDIR)/bin \
-	SLIPWAY_TEST_INIT=$(CURDIR)/bin/slipway-init SLIPWAY_TEST_IMAGES=$(IMAGES)
+# What a test or a benchmark that boots guests is given. SLIPWAY_TEST_KERNEL is what
+# the guests boot.
+TEST_ENV = SLIPWAY_TEST_KERNEL=$(KERNEL) SLIPWAY_TEST_KERNEL_DEB=$(KERNEL_DEB) SLIPWAY_TEST_BIN=$(CURDIR)/bin \
+	SLIPWAY_TEST_INIT=$(CURDIR)/bin/slipway-init SLIPWAY_TEST_IMAGES=$(IMAGES) \
+	SLIPWAY_TEST_CLOUDINIT=$(CLOUDINIT)
+# The tests that are run on Debian's kernel too.
+STOCK_TESTS := ^Test(Boot|Root|Volumes|Exec|Stop|Signals|Copy|Stats|OutOfMemory|Freeze|ContainerMounts|LeastMemory|Probe|OutputByteForByte|GuestDies)$$
 # The packages whose tests boot guests.
 GUEST_PACKAGES = $(shell grep -rl --include='*_test.go' '^//go:build.*guest' cmd launcher rootfs guest cloudinit images 2>/dev/null | \
 	xargs -r dirname | sort -u | sed 's,^,./,')
@@ -38,8 +47,7 @@ help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: boot
-boot: deps build kernel image ## Boot an image and show its output: make boot [IMAGE=REF] [BOOTFLAGS=...].
-	@imported=$$(bin/slipway kernel import $(KERNEL_DEB)); echo "kernel: imported $$imported"
+boot: deps build some-kernel image ## Boot an image and show its output: make boot [IMAGE=REF] [BOOTFLAGS=...].
 	@echo "boot: $(or $(IMAGE),hello)"
 	@bin/slipway boot --rm --timeline $(BOOTFLAGS) $(or $(IMAGE),oci:$(IMAGES)/hello)
 
@@ -71,16 +79,39 @@ build: ## Build slipway, slipwayd and slipway-init into bin/.
 	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w $(STAMP)' -o bin/ ./cmd/slipway-init ./cmd/slipway-configure
 
 .PHONY: serve
-serve: deps build kernel ## Serve OpenStack's APIs, until Ctrl-C: make serve [SERVEFLAGS='--listen :8774'].
-	@echo "kernel: imported $$(bin/slipway kernel import $(KERNEL_DEB))"
+serve: deps build some-kernel ## Serve OpenStack's APIs, until Ctrl-C: make serve [SERVEFLAGS='--listen :8774'].
 	@exec bin/slipwayd $(SERVEFLAGS)
 
+.PHONY: deps-kernel
+deps-kernel:
+	@etc/debian/install $(KERNEL_PACKAGES)
+
 .PHONY: kernel
-kernel: $(KERNEL_DEB) ## Download Debian's kernel package, for guests; it is not installed.
+kernel: deps-kernel ## Build the minimal guest kernel, once per machine; it is kept in /var/cache/slipway.
+	@kernel=$$(etc/kernel/build); echo "kernel: $$kernel"
+
+# The minimal kernel where it was built, and Debian's, which is there sooner, else.
+.PHONY: some-kernel
+some-kernel:
+	@if ! kernel=$$(etc/kernel/build --cached); then \
+		echo "kernel: Debian's own; \`make kernel\` builds the minimal one, which boots much faster"; \
+		$(MAKE) --no-print-directory kernel-stock; kernel=$(KERNEL_DEB); \
+	fi; \
+	imported=$$(bin/slipway kernel import "$$kernel"); echo "kernel: imported $$imported"
+
+.PHONY: kernel-stock
+kernel-stock: $(KERNEL_DEB) ## Download Debian's kernel package, for guests; it is not installed.
 	@echo "kernel: $$(dpkg-deb -f $(KERNEL_DEB) Package Version | sed 's/^.*: //' | paste -sd ' ')"
 
 $(KERNEL_DEB):
 	@etc/debian/download-kernel $@
+
+# The real cloud-init, unpacked: installed it would change how this machine boots.
+.PHONY: cloud-init
+cloud-init: $(CLOUDINIT)/usr/bin/cloud-init
+
+$(CLOUDINIT)/usr/bin/cloud-init:
+	@etc/debian/download-cloud-init $(CLOUDINIT)
 
 .PHONY: image
 image: $(IMAGES)/hello/index.json ## Make the image that `make boot` boots, from Debian packages.
@@ -100,10 +131,12 @@ $(IMAGES)/large/index.json: etc/images/build etc/images/lib.sh etc/images/bench.
 	@etc/images/build $(IMAGES) bench
 
 .PHONY: test
-test: deps-test build kernel image test-image ## Run every test, those that boot guests included.
+test: deps-test build kernel kernel-stock cloud-init image test-image ## Run every test, those that boot guests included.
 	@echo "test: packages without guests"
 	@$(TEST_ENV) go test -tags $(TAGS) $(TESTFLAGS) $$(go list ./... | grep -vxF "$$(go list -tags guest,$(TAGS) $(or $(GUEST_PACKAGES),./cmd/internal/archtest))")
-	@echo "test: packages that boot guests"
+	@echo "test: packages that boot guests, on Debian's kernel"
+	@$(TEST_ENV) SLIPWAY_TEST_KERNEL=$(KERNEL_DEB) go test -tags guest,$(TAGS) -p 1 -count 1 -v -timeout 25m -run '$(STOCK_TESTS)' $(TESTFLAGS) ./cmd/slipway ./guest/vmtest
+	@echo "test: packages that boot guests, on the minimal kernel"
 	@$(TEST_ENV) go test -tags guest,$(TAGS) -p 1 -count 1 -v -timeout 25m $(TESTFLAGS) $(or $(GUEST_PACKAGES),./cmd/internal/archtest)
 
 .PHONY: check
@@ -116,9 +149,9 @@ check: deps-dev ## Format, vet, lint and run the tests without guests under the 
 	@echo "check: go test -race"; go test -race -tags $(TAGS) ./...
 
 .PHONY: bench
-bench: deps-bench build kernel test-image bench-images ## Measure boots and image pulls against their floors: make bench [BENCHFLAGS='-run images'].
+bench: deps-bench build kernel-stock test-image bench-images ## Measure boots and image pulls against their floors: make bench [BENCHFLAGS='-run images'].
 	@$(TEST_ENV) go run -tags guest,$(TAGS) ./cmd/internal/bench $(BENCHFLAGS)
 
 .PHONY: clean
-clean: ## Remove what was built, downloaded and made here.
+clean: ## Remove what was built, downloaded and made here; not the machine's cache of kernels.
 	rm -rf bin .cache

@@ -18,10 +18,16 @@ var (
 	ErrKernelNotFound  = errors.New("guest kernel not found")
 	ErrKernelAmbiguous = errors.New("guest kernel name is ambiguous")
 	ErrNotKernel       = errors.New("not a guest kernel")
+	ErrKernelPreferred = errors.New("the configuration (boot.kernel) chooses the default kernel")
 )
 
-// StockName is the name of a kernel imported from the distribution's package.
-const StockName = "stock"
+// Names of kernels.
+const (
+	// StockName is that of a kernel imported from the distribution's package.
+	StockName = "stock"
+	// MinimalName is that of the kernel that etc/kernel builds.
+	MinimalName = "minimal"
+)
 
 const (
 	kernelRecord = "kernel.json"
@@ -50,7 +56,8 @@ type Kernel struct {
 // which tells what files have been imported as, and a file that names the default.
 // Several processes may read and import at once.
 type KernelStore struct {
-	dir string
+	dir       string
+	preferred string
 }
 
 // OpenKernels opens the store in dir, which is made where it is missing.
@@ -62,6 +69,10 @@ func OpenKernels(dir string) (*KernelStore, error) {
 	}
 	return &KernelStore{dir: dir}, nil
 }
+
+// Prefer makes ref, as Lookup takes it, the default whatever SetDefault chose; it
+// is what a configuration says. Empty means nothing.
+func (s *KernelStore) Prefer(ref string) { s.preferred = ref }
 
 // List returns all kernels, the newest import last.
 func (s *KernelStore) List() ([]Kernel, error) {
@@ -109,7 +120,7 @@ func (s *KernelStore) Lookup(ctx context.Context, ref string) (Kernel, error) {
 		return s.Import(ctx, ref)
 	}
 	if ref == "" {
-		return s.Default()
+		return s.Default(ctx)
 	}
 	kernels, err := s.List()
 	if err != nil {
@@ -136,9 +147,12 @@ func (s *KernelStore) Lookup(ctx context.Context, ref string) (Kernel, error) {
 	return Kernel{}, fmt.Errorf("%w: %s matches %d kernels", ErrKernelAmbiguous, ref, len(found))
 }
 
-// Default returns the kernel that SetDefault chose, or else the stock kernel
-// imported last.
-func (s *KernelStore) Default() (Kernel, error) {
+// Default returns the preferred kernel, or else the one that SetDefault chose, or
+// else the minimal kernel imported last, or else the stock kernel imported last.
+func (s *KernelStore) Default(ctx context.Context) (Kernel, error) {
+	if s.preferred != "" {
+		return s.Lookup(ctx, s.preferred)
+	}
 	data, err := os.ReadFile(filepath.Join(s.dir, defaultFile))
 	switch {
 	case err == nil:
@@ -150,16 +164,22 @@ func (s *KernelStore) Default() (Kernel, error) {
 	if err != nil {
 		return Kernel{}, err
 	}
-	for _, k := range slices.Backward(kernels) {
-		if k.Name == StockName {
-			return k, nil
+	for _, name := range []string{MinimalName, StockName} {
+		for _, k := range slices.Backward(kernels) {
+			if k.Name == name {
+				return k, nil
+			}
 		}
 	}
-	return Kernel{}, fmt.Errorf("%w: no default is set and no stock kernel imported", ErrKernelNotFound)
+	return Kernel{}, fmt.Errorf("%w: no default is set, and neither a minimal nor a stock kernel is there", ErrKernelNotFound)
 }
 
-// SetDefault makes the kernel that ref names the default.
+// SetDefault makes the kernel that ref names the default. It fails where another is
+// preferred.
 func (s *KernelStore) SetDefault(ctx context.Context, ref string) (Kernel, error) {
+	if s.preferred != "" {
+		return Kernel{}, fmt.Errorf("%w: %s", ErrKernelPreferred, s.preferred)
+	}
 	k, err := s.Lookup(ctx, ref)
 	if err != nil {
 		return Kernel{}, err

@@ -149,7 +149,7 @@ func TestLookup(t *testing.T) {
 		t.Fatal(err)
 	}
 	for ref, want := range map[string]string{
-		"":                       stock.Digest,
+		"":                       minimal.Digest,
 		"stock":                  stock.Digest,
 		"6.1.0":                  stock.Digest,
 		"minimal":                minimal.Digest,
@@ -166,10 +166,10 @@ func TestLookup(t *testing.T) {
 			t.Errorf("%q: %s, err %v, want %s", ref, k.Digest, err, want)
 		}
 	}
-	if _, err := s.SetDefault(ctx, "minimal"); err != nil {
+	if _, err := s.SetDefault(ctx, "stock"); err != nil {
 		t.Fatal(err)
 	}
-	if k, err := s.Lookup(ctx, ""); err != nil || k.Digest != minimal.Digest {
+	if k, err := s.Lookup(ctx, ""); err != nil || k.Digest != stock.Digest {
 		t.Errorf("default %s, err %v", k.Digest, err)
 	}
 	if _, err := s.SetDefault(ctx, "nothing"); !errors.Is(err, ErrKernelNotFound) {

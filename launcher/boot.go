@@ -158,9 +158,9 @@ func (m *Manager) programs(srv *Server) (p programs, err error) {
 
 // kernel finds the server's kernel and refuses a server too small for it.
 func (m *Manager) kernel(ctx context.Context, srv *Server) (guest.Kernel, error) {
-	k, err := m.cfg.Kernels.Lookup(ctx, first(srv.Spec.Kernel, m.cfg.Kernel))
+	k, err := m.cfg.Kernels.Lookup(ctx, srv.Spec.Kernel)
 	if errors.Is(err, guest.ErrKernelNotFound) {
-		return k, errorf(ErrInvalid, "%v: import one with `slipway kernel import`, see `slipway kernel list`", err)
+		return k, errorf(ErrInvalid, "%v: build one with `slipway kernel build`, or give one to `slipway kernel import`; `slipway kernel list` shows those that are there", err)
 	}
 	if err != nil {
 		return k, err

@@ -39,9 +39,8 @@ type Config struct {
 	// Flavors are the sizes that servers may have; DefaultFlavor names one.
 	Flavors       []Flavor
 	DefaultFlavor string
-	// RootMode and Kernel are for servers that do not say; empty means virtiofs
-	// and the kernel store's default.
-	RootMode, Kernel string
+	// RootMode is for servers that do not say; empty means virtiofs.
+	RootMode string
 	// MaxImages is how many bytes layer images may take before those that were used
 	// least recently, and by no server, are removed; 0: any number.
 	MaxImages int64

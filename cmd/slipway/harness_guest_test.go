@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,12 +46,13 @@ func TestMain(m *testing.M) {
 
 func prepareAndRun(m *testing.M) (_ int, err error) {
 	bin, imageDir = os.Getenv("SLIPWAY_TEST_BIN"), os.Getenv("SLIPWAY_TEST_IMAGES")
-	deb := os.Getenv("SLIPWAY_TEST_KERNEL_DEB")
+	// On a call of go test by hand, Debian's kernel will do.
+	kernel := cmp.Or(os.Getenv("SLIPWAY_TEST_KERNEL"), os.Getenv("SLIPWAY_TEST_KERNEL_DEB"))
 	for _, f := range []struct{ variable, path string }{
 		{"SLIPWAY_TEST_BIN", filepath.Join(bin, "slipway")},
 		{"SLIPWAY_TEST_BIN", filepath.Join(bin, "slipwayd")},
 		{"SLIPWAY_TEST_BIN", filepath.Join(bin, "slipway-init")},
-		{"SLIPWAY_TEST_KERNEL_DEB", deb},
+		{"SLIPWAY_TEST_KERNEL", kernel},
 		{"SLIPWAY_TEST_IMAGES", filepath.Join(imageDir, "busybox", "index.json")},
 	} {
 		if _, err := os.Stat(f.path); err != nil {
@@ -64,7 +66,7 @@ func prepareAndRun(m *testing.M) (_ int, err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
 	prepared = filepath.Join(scratch, "p")
 	// The doctor finds out what would cost the first boot of each test seconds.
-	for _, args := range [][]string{{"kernel", "import", deb}, {"host", "doctor"}} {
+	for _, args := range [][]string{{"kernel", "import", kernel}, {"host", "doctor"}} {
 		cmd := exec.Command(filepath.Join(bin, "slipway"), args...)
 		cmd.Env = environ(prepared)
 		if out, err := cmd.CombinedOutput(); err != nil {

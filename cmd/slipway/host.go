@@ -104,6 +104,7 @@ func (c *cli) newHost() (*host.Host, error) {
 	if err != nil {
 		return nil, err
 	}
+	kernels.Prefer(c.cfg.Boot.Kernel)
 	return host.New(host.Config{
 		Memo: filepath.Join(c.cfg.StateDir, "host.json"), Accel: c.cfg.Libvirt.Accel,
 		Kernels: kernels, Init: filepath.Join(filepath.Dir(self), "slipway-init"),

@@ -14,7 +14,7 @@ import (
 
 func (c *cli) kernel() *cobra.Command {
 	cmd := &cobra.Command{Use: "kernel", Short: "Look after guest kernels"}
-	cmd.AddCommand(c.kernelList(), c.kernelImport(), c.kernelSetDefault())
+	cmd.AddCommand(c.kernelList(), c.kernelBuild(), c.kernelImport(), c.kernelSetDefault())
 	return cmd
 }
 
@@ -41,20 +41,28 @@ func (c *cli) kernelList() *cobra.Command {
 
 func (c *cli) kernelImport() *cobra.Command {
 	return &cobra.Command{
-		Use: "import FILE", Short: "Import a guest kernel from a Debian kernel package, without installing it", Args: cobra.ExactArgs(1),
-		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
-			file, err := filepath.Abs(args[0])
-			if err != nil {
-				return err
-			}
-			k, err := engine.ImportKernel(cmd.Context(), file)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s %s %s\n", k.Name, k.Version, k.Digest)
-			return nil
-		}),
+		Use: "import FILE", Short: "Import a guest kernel: a Debian kernel package, which is not installed, a bzImage or an ELF vmlinux",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return c.importKernel(cmd, args[0]) },
 	}
+}
+
+// importKernel imports a kernel and says as what.
+func (c *cli) importKernel(cmd *cobra.Command, file string) error {
+	file, err := filepath.Abs(file)
+	if err != nil {
+		return err
+	}
+	engine, err := c.engine(cmd.Context())
+	if err != nil {
+		return err
+	}
+	k, err := engine.ImportKernel(cmd.Context(), file)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "%s %s %s\n", k.Name, k.Version, k.Digest)
+	return nil
 }
 
 func (c *cli) kernelSetDefault() *cobra.Command {

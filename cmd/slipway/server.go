@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -27,6 +28,7 @@ func (c *cli) server() *cobra.Command {
 
 func (c *cli) serverList() *cobra.Command {
 	var o format.Options
+	var outdated bool
 	cmd := &cobra.Command{
 		Use: "list", Short: "List servers", Args: cobra.NoArgs,
 		RunE: c.withEngine(func(cmd *cobra.Command, _ []string, engine *client.Client) error {
@@ -35,14 +37,25 @@ func (c *cli) serverList() *cobra.Command {
 				return err
 			}
 			columns := []string{"ID", "Name", "Status", "Health", "Exit Code", "Image", "Flavor", "Created"}
+			if outdated {
+				if servers, err = kernelOutdated(cmd, engine, servers); err != nil {
+					return err
+				}
+				columns = append(columns, "Kernel Digest")
+			}
 			rows := [][]any{}
 			for _, s := range servers {
-				rows = append(rows, []any{s.ID, s.Name, s.Status(), health(s), exitCode(s), s.Spec.Image, s.Flavor.Name, stamp(s.Created)})
+				row := []any{s.ID, s.Name, s.Status(), health(s), exitCode(s), s.Spec.Image, s.Flavor.Name, stamp(s.Created)}
+				if outdated {
+					row = append(row, short(strings.TrimPrefix(s.KernelID, "sha256:")))
+				}
+				rows = append(rows, row)
 			}
 			return format.List(cmd.OutOrStdout(), o, columns, rows)
 		}),
 	}
 	o.AddListFlags(cmd.Flags())
+	cmd.Flags().BoolVar(&outdated, "kernel-outdated", false, "only servers whose kernel is not the default one; a server gets its kernel when it starts")
 	return cmd
 }
 
@@ -52,6 +65,22 @@ func health(s launcher.Server) any {
 		return nil
 	}
 	return string(s.Health.Status)
+}
+
+// kernelOutdated picks the servers that have been started on another kernel than
+// the default one.
+func kernelOutdated(cmd *cobra.Command, engine *client.Client, servers []launcher.Server) ([]launcher.Server, error) {
+	kernels, err := engine.Kernels(cmd.Context())
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(kernels, func(k api.Kernel) bool { return k.Default })
+	if i < 0 {
+		return nil, errors.New("there is no default kernel: build one with `slipway kernel build`")
+	}
+	return slices.DeleteFunc(servers, func(s launcher.Server) bool {
+		return s.KernelID == "" || s.KernelID == kernels[i].Digest
+	}), nil
 }
 
 // exitCode is nil, which shows as None, while there is none.

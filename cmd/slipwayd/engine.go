@@ -184,6 +184,7 @@ func (e *engine) openManager(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	kernels.Prefer(cfg.Boot.Kernel)
 	initPath, err := program("slipway-init")
 	if err != nil {
 		return err
@@ -215,7 +216,7 @@ func (e *engine) openManager(ctx context.Context) error {
 		Dir: e.path("servers"), Images: pulled, Roots: layers, Kernels: kernels,
 		Hypervisor: e.virt, DomainPrefix: prefix, Store: e.store, Host: here, Init: initPath, Configure: configure,
 		Flavors: flavors(cfg), DefaultFlavor: cfg.Boot.Flavor,
-		RootMode: cfg.Boot.Root, Kernel: cfg.Boot.Kernel, MaxImages: int64(cfg.Images.MaxStore),
+		RootMode: cfg.Boot.Root, MaxImages: int64(cfg.Images.MaxStore),
 		Events:       happened,
 		OutputLimit:  output.Limit{Bytes: int64(cfg.Logs.MaxSize), Files: int(cfg.Logs.MaxFiles)},
 		ConsoleLimit: int64(cfg.Logs.MaxConsole),

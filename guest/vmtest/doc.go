@@ -2,8 +2,8 @@
 // show. Its tests need the build tag "guest" and are told by the environment
 // what to boot:
 //
-//	SLIPWAY_TEST_KERNEL_DEB  a Debian linux-image package, or any kernel file
-//	SLIPWAY_TEST_INIT        the slipway-init binary
+//	SLIPWAY_TEST_KERNEL  a kernel file: the minimal kernel, a Debian package
+//	SLIPWAY_TEST_INIT    the slipway-init binary
 //
 // They run QEMU with emulation (TCG), so deadlines are generous.
 package vmtest

@@ -4,6 +4,7 @@ package vmtest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,9 +43,10 @@ func TestMain(m *testing.M) {
 }
 
 func prepareAndRun(m *testing.M) (int, error) {
-	deb, init := os.Getenv("SLIPWAY_TEST_KERNEL_DEB"), os.Getenv("SLIPWAY_TEST_INIT")
-	if deb == "" || init == "" {
-		return 0, fmt.Errorf("SLIPWAY_TEST_KERNEL_DEB and SLIPWAY_TEST_INIT must name a kernel and slipway-init")
+	file := cmp.Or(os.Getenv("SLIPWAY_TEST_KERNEL"), os.Getenv("SLIPWAY_TEST_KERNEL_DEB"))
+	init := os.Getenv("SLIPWAY_TEST_INIT")
+	if file == "" || init == "" {
+		return 0, fmt.Errorf("SLIPWAY_TEST_KERNEL and SLIPWAY_TEST_INIT must name a kernel and slipway-init")
 	}
 	dir, err := os.MkdirTemp("", "slipway-vmtest-")
 	if err != nil {
@@ -56,7 +58,7 @@ func prepareAndRun(m *testing.M) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if kernel, err = store.Import(ctx, deb); err != nil {
+	if kernel, err = store.Import(ctx, file); err != nil {
 		return 0, err
 	}
 	if initramfs, err = store.Initramfs(ctx, kernel, init); err != nil {

@@ -143,7 +143,7 @@ func settledLayers(p launcher.PullProgress) int {
 type Kernels interface {
 	List() ([]guest.Kernel, error)
 	Import(ctx context.Context, file string) (guest.Kernel, error)
-	Default() (guest.Kernel, error)
+	Default(ctx context.Context) (guest.Kernel, error)
 	SetDefault(ctx context.Context, ref string) (guest.Kernel, error)
 }
 
@@ -163,13 +163,13 @@ type DefaultBody struct {
 	Kernel string `json:"kernel"` // name or digest
 }
 
-func (a *API) listKernels(w http.ResponseWriter, _ *http.Request) error {
+func (a *API) listKernels(w http.ResponseWriter, r *http.Request) error {
 	all, err := a.kernels.List()
 	if err != nil {
 		return err
 	}
 	list := []Kernel{}
-	def, derr := a.kernels.Default()
+	def, derr := a.kernels.Default(r.Context())
 	for _, k := range all {
 		list = append(list, Kernel{k, derr == nil && k.Digest == def.Digest})
 	}

@@ -43,7 +43,7 @@ var libvirtDrivers = []string{
 // that has not been done, which takes some seconds where KVM does not work.
 func (h *Host) Examine(ctx context.Context) []Finding {
 	return []Finding{
-		h.root(), h.libvirt(), h.qemu(ctx), h.virtiofs(), overlay(ctx), layers(ctx), h.kernel(), h.kvm(ctx), h.space(),
+		h.root(), h.libvirt(), h.qemu(ctx), h.virtiofs(), overlay(ctx), layers(ctx), h.kernel(ctx), h.kvm(ctx), h.space(),
 	}
 }
 
@@ -123,10 +123,10 @@ func kernelAtLeast(major, minor int) bool {
 	return a > major || a == major && b >= minor
 }
 
-func (h *Host) kernel() Finding {
-	k, err := h.cfg.Kernels.Default()
+func (h *Host) kernel(ctx context.Context) Finding {
+	k, err := h.cfg.Kernels.Default(ctx)
 	if err != nil {
-		return Finding{"guest kernel", Missing, err.Error(), "download Debian's linux-image package and import it: slipway kernel import FILE.deb"}
+		return Finding{"guest kernel", Missing, err.Error(), "build one: slipway kernel build; or import Debian's linux-image package: slipway kernel import FILE.deb"}
 	}
 	return Finding{"guest kernel", OK, fmt.Sprintf("%s, %s", k.Name, k.Version), ""}
 }
@@ -136,9 +136,9 @@ func (h *Host) kvm(ctx context.Context) Finding {
 	if h.cfg.Accel == string(guest.AccelTCG) {
 		return Finding{"kvm", Limited, "not tried: libvirt.accel is tcg", advice}
 	}
-	k, err := h.cfg.Kernels.Default()
+	k, err := h.cfg.Kernels.Default(ctx)
 	if err != nil {
-		return Finding{"kvm", Limited, "not tried: there is no guest kernel", "import a guest kernel"}
+		return Finding{"kvm", Limited, "not tried: there is no guest kernel", "build or import a guest kernel"}
 	}
 	fault, known := h.KnownKVM(k)
 	if !known && os.Geteuid() != 0 {
@@ -179,7 +179,7 @@ func (h *Host) Choose(ctx context.Context) Choice {
 	if _, err := h.Virtiofsd(); err != nil {
 		c.RootMode = string(guest.Root9P)
 	}
-	k, err := h.cfg.Kernels.Default()
+	k, err := h.cfg.Kernels.Default(ctx)
 	if err != nil {
 		return c
 	}

@@ -112,7 +112,6 @@ func Default() *Config {
 		Boot: Boot{
 			Root:      "virtiofs",
 			Flavor:    "m1.tiny",
-			Kernel:    "stock",
 			Timeout:   2 * time.Minute,
 			StopGrace: 10 * time.Second,
 		},
