@@ -149,7 +149,7 @@ check: deps-dev ## Format, vet, lint and run the tests without guests under the 
 	@echo "check: go test -race"; go test -race -tags $(TAGS) ./...
 
 .PHONY: bench
-bench: deps-bench build kernel-stock test-image bench-images ## Measure boots and image pulls against their floors: make bench [BENCHFLAGS='-run images'].
+bench: deps-bench build kernel kernel-stock test-image bench-images ## Measure boots and image pulls against their floors: make bench [BENCHFLAGS='-run images'].
 	@$(TEST_ENV) go run -tags guest,$(TAGS) ./cmd/internal/bench $(BENCHFLAGS)
 
 .PHONY: clean

@@ -334,7 +334,7 @@ func TestHostLacks(t *testing.T) {
 			"libvirt's driver", "/usr/lib/*/libvirt/connection-driver",
 			[]string{"install libvirt-daemon-driver-qemu"}, "libvirt", "missing install libvirt-daemon-driver-qemu",
 		},
-		{"virtiofsd", "/usr/lib*/*/virtiofsd", []string{"virtiofsd", "--root 9p"}, "virtiofsd", "limited install"},
+		{"virtiofsd", "/usr/lib*/*/virtiofsd", []string{"virtiofsd", "--root block"}, "virtiofsd", "limited install"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -103,7 +103,7 @@ func (g *guestState) run() error {
 		return err
 	}
 	if g.cmdline.probe {
-		fmt.Println(share.ProbeLine)
+		fmt.Printf("%s, %d ms after the kernel's start\n", share.ProbeLine, g.timeline[0].At.Milliseconds())
 		powerOff()
 	}
 	go g.reaper.run()

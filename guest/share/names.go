@@ -30,7 +30,8 @@ const (
 	ArgDebug = "slipway.debug" // log each step on the console
 )
 
-// ProbeLine is what slipway-init prints on the console under slipway.probe.
+// ProbeLine begins what slipway-init prints on the console under slipway.probe; the
+// rest is ", N ms after the kernel's start".
 const ProbeLine = "slipway-init: probe ok"
 
 // RootMode says how the root reaches the guest.

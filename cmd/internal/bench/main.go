@@ -48,7 +48,8 @@ type options struct {
 	root      string
 	flavor    string
 	bin       string // holds slipway, slipwayd and slipway-init
-	kernelDeb string
+	kernel    string // file of the kernel that is measured
+	kernelDeb string // Debian's, to compare with
 	state     string
 	what      string // of boot, filesystem, guest and images
 	parts     string // of images
@@ -70,7 +71,7 @@ func parseOptions() (options, error) {
 		return o, errors.New("wrong arguments")
 	}
 	for name, field := range map[string]*string{
-		"SLIPWAY_TEST_BIN": &o.bin, "SLIPWAY_TEST_KERNEL_DEB": &o.kernelDeb,
+		"SLIPWAY_TEST_BIN": &o.bin, "SLIPWAY_TEST_KERNEL": &o.kernel, "SLIPWAY_TEST_KERNEL_DEB": &o.kernelDeb,
 	} {
 		if *field = os.Getenv(name); *field == "" {
 			return o, fmt.Errorf("%s is not set: run it by make bench", name)
@@ -136,15 +137,24 @@ func runBoot(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
+	stockFloor, err := s.stockFloor(ctx, fl)
+	if err != nil {
+		return err
+	}
 
-	var bare, warm, cold []times
+	var bare, stock, warm, cold []times
+	var ends endings
 	for i := range o.runs {
-		progress(fmt.Sprintf("run %d of %d: bare QEMU, boot, boot with the engine's start", i+1, o.runs))
+		progress(fmt.Sprintf("run %d of %d: bare QEMU, on both kernels, boot, boot with the engine's start", i+1, o.runs))
 		t, err := fl.run(ctx)
 		if err != nil {
 			return err
 		}
 		bare = append(bare, t)
+		if t, err = stockFloor.run(ctx); err != nil {
+			return err
+		}
+		stock = append(stock, t)
 		// Starts the engine if the run before has ended it.
 		if err := s.run(ctx, "server", "list"); err != nil {
 			return err
@@ -153,6 +163,9 @@ func runBoot(ctx context.Context, o options) (err error) {
 			return err
 		}
 		warm = append(warm, t)
+		if err := s.measureEndings(ctx, &ends); err != nil {
+			return err
+		}
 		if err := s.stopEngine(ctx); err != nil {
 			return err
 		}
@@ -162,6 +175,8 @@ func runBoot(ctx context.Context, o options) (err error) {
 		cold = append(cold, t)
 	}
 	report(os.Stdout, o, fl, mem, bare, warm, cold)
+	reportKernels(os.Stdout, fl, stockFloor, bare, stock)
+	ends.report(os.Stdout)
 	return nil
 }
 
@@ -169,6 +184,8 @@ func runBoot(ctx context.Context, o options) (err error) {
 type times struct {
 	first time.Duration // until the first byte that it was started for
 	end   time.Duration // until the command had ended
+	// kernel is the bare guest's own word for how long its kernel took to PID 1.
+	kernel time.Duration
 }
 
 func progress(what string) { fmt.Fprintln(os.Stderr, "bench:", what) }

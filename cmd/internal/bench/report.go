@@ -43,7 +43,7 @@ func report(w io.Writer, o options, f *floor, m memory, bare, warm, cold []times
 func row(w io.Writer, name string, runs, floor []times, which func(times) time.Duration) {
 	all := sorted(runs, which)
 	ratio := median(all).Seconds() / median(sorted(floor, which)).Seconds()
-	fmt.Fprintf(w, "%s\t%.2f s\t%.2f s\t%.2f s\t%.2f\t\n", name,
+	fmt.Fprintf(w, "%s\t%.3f s\t%.3f s\t%.3f s\t%.2f\t\n", name,
 		median(all).Seconds(), all[0].Seconds(), all[len(all)-1].Seconds(), ratio)
 }
 

@@ -54,7 +54,7 @@ func (s *slipway) bootArgs(flags []string, command ...string) []string {
 
 // prepare makes everything that a first boot makes once.
 func (s *slipway) prepare(ctx context.Context) error {
-	if err := s.run(ctx, "kernel", "import", s.kernelDeb); err != nil {
+	if err := s.run(ctx, "kernel", "import", s.kernel); err != nil {
 		return err
 	}
 	_, err := s.boot(ctx)
@@ -99,6 +99,12 @@ func timed(cmd *exec.Cmd, mark string) (times, error) {
 	t.end = time.Since(start)
 	if err != nil || t.first == 0 {
 		return times{}, fmt.Errorf("%s: %w, printed %q and %q", cmd, err, seen, strings.TrimSpace(stderr.String()))
+	}
+	if _, line, ok := strings.Cut(string(seen), mark+", "); ok {
+		var ms int64
+		if _, err := fmt.Sscanf(line, "%d ms", &ms); err == nil {
+			t.kernel = time.Duration(ms) * time.Millisecond
+		}
 	}
 	return t, nil
 }
