@@ -66,7 +66,7 @@ func TestBadInput(t *testing.T) {
 		{"too small a disk", 125, []string{"boot", "--disk", "1K", busybox, "true"}, []string{"disk"}},
 		{"no processors", 125, []string{"boot", "--vcpus", "-1", busybox, "true"}, []string{"-1", "processors"}},
 		{"unknown flavor", 125, []string{"boot", "--flavor", "m9.vast", busybox, "true"}, []string{"m9.vast", "m1.tiny"}},
-		{"unknown kernel", 125, []string{"boot", "--kernel", "nosuch", busybox, "true"}, []string{"nosuch", "kernel import"}},
+		{"unknown kernel", 125, []string{"boot", "--kernel", "nosuch", busybox, "true"}, []string{"nosuch", "kernel build"}},
 		{"unknown root mode", 125, []string{"boot", "--root", "floppy", busybox, "true"}, []string{"floppy", "virtiofs", "9p"}},
 		{"bad environment", 125, []string{"boot", "--env", "=x", busybox, "true"}, []string{`"=x"`, "NAME=VALUE"}},
 		{"no environment file", 125, []string{"boot", "--env-file", "/no/such", busybox, "true"}, []string{"/no/such"}},

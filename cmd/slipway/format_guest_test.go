@@ -50,7 +50,7 @@ func TestFormats(t *testing.T) {
 	readJSON(t, s.run("server", "show", "shown", "-f", "json").ok().stdout, &srv)
 	for field, want := range map[string]any{
 		"id": id, "name": "shown", "status": "ACTIVE", "OS-EXT-STS:vm_state": "active", "OS-EXT-STS:task_state": nil,
-		"flavor": "m1.nano", "vcpus": 1.0, "root_mode": "virtiofs", "kernel": "stock", "exit_code": nil, "fault": nil,
+		"flavor": "m1.nano", "vcpus": 1.0, "root_mode": "virtiofs", "kernel": testKernel, "exit_code": nil, "fault": nil,
 	} {
 		if got, ok := srv[field]; !ok || got != want {
 			t.Errorf("server show: %s is %v, want %v", field, got, want)
@@ -73,7 +73,7 @@ func TestFormats(t *testing.T) {
 		t.Errorf("image show: %v", img)
 	}
 	readJSON(t, s.run("kernel", "list", "-f", "json").ok().stdout, &list)
-	if len(list) != 1 || list[0]["Name"] != "stock" || list[0]["Default"] != true {
+	if len(list) != 1 || list[0]["Name"] != testKernel || list[0]["Default"] != true {
 		t.Errorf("kernel list: %v", list)
 	}
 

@@ -30,6 +30,8 @@ var (
 	busybox  string // the reference of the image that most tests boot
 	scratch  string // short: state directories lie in it
 	prepared string // a state directory to begin with: kernel, capabilities
+
+	testKernel string // the name of the kernel in it
 )
 
 // deadline is for one command on a busy machine. No test relies on reaching it.
@@ -71,6 +73,8 @@ func prepareAndRun(m *testing.M) (_ int, err error) {
 		cmd.Env = environ(prepared)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return 0, fmt.Errorf("%s: %w\n%s", cmd, err, out)
+		} else if args[0] == "kernel" {
+			testKernel, _, _ = strings.Cut(string(out), " ")
 		}
 	}
 	if err := endEngine(prepared, syscall.SIGTERM); err != nil {

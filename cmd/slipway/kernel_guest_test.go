@@ -163,7 +163,7 @@ func TestContainerWork(t *testing.T) {
 		line = strings.TrimSpace(line)
 		script.WriteString("( " + line + " ) >/out 2>&1 || { echo '" + strings.ReplaceAll(line, "'", `'\''`) + "'; cat /out; }\n")
 	}
-	s.run("boot", "--rm", "-v", "/usr:/usr:ro", "-v", "/usr/lib:/lib:ro", "-v", "/usr/lib64:/lib64:ro", "-v", "/usr/bin:/bin:ro",
+	s.run("boot", "--rm", "--privileged", "-v", "/usr:/usr:ro", "-v", "/usr/lib:/lib:ro", "-v", "/usr/lib64:/lib64:ro", "-v", "/usr/bin:/bin:ro",
 		"-v", "/etc/alternatives:/etc/alternatives:ro", "-e", "PATH=/usr/sbin:/usr/bin",
 		busybox, "/usr/bin/bash", "-c", script.String()).ok().says("")
 }

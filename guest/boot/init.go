@@ -65,7 +65,7 @@ func Reap(args []string) {
 	})
 	if err != nil {
 		err = process.StartError(&process.Process{Args: argv}, err)
-		_ = json.NewEncoder(report).Encode(stageFailure{Code: process.ExitCode(err), Message: err.Error()})
+		_ = json.NewEncoder(report).Encode(stageReport{Failure: &stageFailure{Code: process.ExitCode(err), Message: err.Error()}})
 		os.Exit(process.ExitCode(err))
 	}
 	report.Close()

@@ -180,6 +180,9 @@ func (l *Log) Read(ctx context.Context, q Query, emit func(Record) error) error 
 		ctx = limited
 	}
 	c, err := l.cursor(q.Hold || q.Tail >= 0, nil)
+	if errors.Is(err, errClosed) {
+		return nil // the server is being deleted: nothing more will come
+	}
 	if err != nil {
 		return err
 	}
