@@ -62,11 +62,11 @@ func (r *run) restart(ctx context.Context) {
 	stopped := false
 	r.i.insist(ctx, r.m.cfg.Store, r.m.log, func(s *Server) {
 		s.Restarting = false
-		switch {
-		case s.TaskState == TaskNone:
+		switch s.TaskState {
+		case TaskNone:
 			s.TaskState = TaskPoweringOn
 			return
-		case s.TaskState == TaskPoweringOff:
+		case TaskPoweringOff:
 			s.VMState, s.TaskState = VMStopped, TaskNone
 		}
 		stopped = true // or taken down, for something else

@@ -150,7 +150,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	r, err := withoutProject(r)
 	if err != nil {
-		_ = openstack.WriteFault(w, r, openstack.Compute, err)
+		openstack.WriteFault(w, r, openstack.Compute, err)
 		return
 	}
 	versions.Middleware(a.mux).ServeHTTP(w, r)

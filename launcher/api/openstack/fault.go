@@ -102,8 +102,8 @@ func stateMessage(e *launcher.StateError) string {
 	return fmt.Sprintf("Cannot '%s' instance %s while it is in %s %s", e.Action, id, what, state)
 }
 
-// WriteFault answers with err in the dialect of a service, and returns the fault.
-func WriteFault(w http.ResponseWriter, r *http.Request, d Dialect, err error) *Fault {
+// WriteFault answers with err in the dialect of a service.
+func WriteFault(w http.ResponseWriter, r *http.Request, d Dialect, err error) {
 	f := FaultOf(err)
 	contentType, body := d.render(f, r)
 	h := w.Header()
@@ -116,7 +116,6 @@ func WriteFault(w http.ResponseWriter, r *http.Request, d Dialect, err error) *F
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(body) // who does not read it has gone
 	}
-	return f
 }
 
 func retrySeconds(f *Fault) int { return int((f.RetryAfter + time.Second - 1) / time.Second) }

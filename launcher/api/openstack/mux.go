@@ -106,7 +106,8 @@ func (m *Mux) handler(f Func) http.Handler {
 		if err == nil {
 			return
 		}
-		fault := WriteFault(w, r, m.dialect, err)
+		fault := FaultOf(err)
+		WriteFault(w, r, m.dialect, fault)
 		m.logFault(r.Context(), fault)
 	})
 }

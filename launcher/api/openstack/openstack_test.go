@@ -97,12 +97,12 @@ func TestDialects(t *testing.T) {
 			r.Header.Set("Accept", tt.accept)
 		}
 		w := httptest.NewRecorder()
-		f := openstack.WriteFault(w, r, tt.dialect, tt.err)
+		openstack.WriteFault(w, r, tt.dialect, tt.err)
 		body := w.Body.String()
 		if tt.bodyContains && !strings.Contains(body, tt.body) || !tt.bodyContains && body != tt.body {
 			t.Errorf("%v %v: body is\n%s, want\n%s", tt.dialect, tt.err, body, tt.body)
 		}
-		if got := w.Header(); w.Code != f.Code || got.Get("Content-Type") != tt.contentType || got.Get("Retry-After") != tt.retryAfter {
+		if got := w.Header(); w.Code != openstack.FaultOf(tt.err).Code || got.Get("Content-Type") != tt.contentType || got.Get("Retry-After") != tt.retryAfter {
 			t.Errorf("%v %v: %d %v", tt.dialect, tt.err, w.Code, got)
 		}
 	}
