@@ -80,7 +80,7 @@ func (s *Seed) ConfigDrive() (map[string][]byte, error) {
 func (m MetaData) openstack() ([]byte, error) {
 	out := openstackMetaData{
 		UUID: m.InstanceID, Name: m.Name, Hostname: m.LocalHostname, AvailabilityZone: m.AvailabilityZone,
-		ProjectID: m.ProjectID, Meta: m.Meta, Devices: []any{},
+		ProjectID: m.ProjectID, LaunchIndex: m.LaunchIndex, Meta: m.Meta, Devices: []any{},
 	}
 	if out.Name == "" {
 		out.Name = m.LocalHostname
@@ -89,7 +89,7 @@ func (m MetaData) openstack() ([]byte, error) {
 		out.RandomSeed = base64.StdEncoding.EncodeToString(m.RandomSeed)
 	}
 	for i, key := range m.PublicKeys {
-		name := fmt.Sprintf("key-%d", i)
+		name := m.KeyNameOf(i)
 		if out.PublicKeys == nil {
 			out.PublicKeys = map[string]string{}
 		}
@@ -97,6 +97,14 @@ func (m MetaData) openstack() ([]byte, error) {
 		out.Keys = append(out.Keys, openstackKey{name, "ssh", key})
 	}
 	return json.Marshal(out)
+}
+
+// KeyNameOf is the name of a public key, by its place among them.
+func (m MetaData) KeyNameOf(n int) string {
+	if n == 0 && m.KeyName != "" {
+		return m.KeyName
+	}
+	return fmt.Sprintf("key-%d", n)
 }
 
 // encodeVendorData puts vendor-data where cloud-init looks for it in
@@ -150,15 +158,23 @@ func parseOpenStackMetaData(data []byte) (MetaData, error) {
 		return MetaData{}, fmt.Errorf("%w: meta_data.json: %w", ErrInvalid, err)
 	}
 	m := MetaData{InstanceID: in.UUID, Name: in.Name, LocalHostname: in.Hostname,
-		AvailabilityZone: in.AvailabilityZone, ProjectID: in.ProjectID, Meta: in.Meta}
+		AvailabilityZone: in.AvailabilityZone, ProjectID: in.ProjectID, LaunchIndex: in.LaunchIndex, Meta: in.Meta}
 	if m.InstanceID == "" {
 		return MetaData{}, fmt.Errorf("%w: meta_data.json: no uuid", ErrInvalid)
 	}
 	if m.LocalHostname != "" && !validHostname(m.LocalHostname) {
 		return MetaData{}, fmt.Errorf("%w: meta_data.json: hostname %q", ErrInvalid, m.LocalHostname)
 	}
-	for _, name := range slices.Sorted(maps.Keys(in.PublicKeys)) {
-		m.PublicKeys = append(m.PublicKeys, strings.TrimSpace(in.PublicKeys[name]))
+	if len(in.Keys) == 0 { // older drives have the names alone
+		for _, name := range slices.Sorted(maps.Keys(in.PublicKeys)) {
+			in.Keys = append(in.Keys, openstackKey{Name: name, Data: in.PublicKeys[name]})
+		}
+	}
+	for _, key := range in.Keys {
+		m.PublicKeys = append(m.PublicKeys, strings.TrimSpace(key.Data))
+	}
+	if len(in.Keys) > 0 && in.Keys[0].Name != m.KeyNameOf(0) {
+		m.KeyName = in.Keys[0].Name
 	}
 	var err error
 	if m.RandomSeed, err = base64.StdEncoding.DecodeString(in.RandomSeed); err != nil {

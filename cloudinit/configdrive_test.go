@@ -13,7 +13,7 @@ func fullSeed() Seed {
 	return Seed{
 		MetaData: MetaData{
 			InstanceID: "4a1d", LocalHostname: "web.example", Name: "my web", AvailabilityZone: "nova", ProjectID: "p",
-			PublicKeys: []string{"ssh-ed25519 AAAA me", "ssh-rsa BBBB you"}, Meta: map[string]string{"role": "front"}, RandomSeed: []byte{1, 2, 255},
+			PublicKeys: []string{"ssh-ed25519 AAAA me", "ssh-rsa BBBB you"}, KeyName: "mine", LaunchIndex: 3, Meta: map[string]string{"role": "front"}, RandomSeed: []byte{1, 2, 255},
 		},
 		UserData: []byte("#!/bin/sh\necho \x00\xff\n"), VendorData: []byte("#cloud-config\nhostname: x\n"),
 		Network: &NetworkConfig{Links: []Link{

@@ -30,6 +30,8 @@ type MetaData struct {
 	AvailabilityZone string            `yaml:"availability-zone,omitempty"`
 	ProjectID        string            `yaml:"project-id,omitempty"`
 	PublicKeys       []string          `yaml:"public-keys,omitempty"`
+	KeyName          string            `yaml:"-"` // of the first public key; NoCloud's keys have no names
+	LaunchIndex      int               `yaml:"launch-index,omitempty"`
 	Meta             map[string]string `yaml:"meta,omitempty"` // the server's metadata, as Nova's
 	RandomSeed       []byte            `yaml:"-"`              // config drive only
 }
