@@ -110,6 +110,11 @@ func (r *run) conclude(ctx context.Context, exit *Exit, err error) (again bool) 
 	if exit == nil && !failed {
 		exit = &Exit{Code: codeSlipway, Reason: message(err), At: time.Now().UTC()}
 	}
+	if exit != nil {
+		e := *exit // the record has the other
+		e.Asked = stopped
+		exit = &e
+	}
 	remove := false
 	r.i.insist(ctx, r.m.cfg.Store, r.m.log, func(s *Server) {
 		s.Step, s.Power = "", PowerShutdown

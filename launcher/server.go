@@ -44,9 +44,11 @@ type Exit struct {
 	// Signal is the signal that ended the entrypoint, 0 where none did.
 	Signal int `json:"signal,omitempty"`
 	// Reason says why there is no entrypoint's own status.
-	Reason    string    `json:"reason,omitempty"`
-	OOMKilled bool      `json:"oom_killed,omitempty"`
-	At        time.Time `json:"at"`
+	Reason    string `json:"reason,omitempty"`
+	OOMKilled bool   `json:"oom_killed,omitempty"`
+	// Asked says that the server was stopped; else its entrypoint ended by itself.
+	Asked bool      `json:"asked,omitempty"`
+	At    time.Time `json:"at"`
 }
 
 // Spec is what a user asks of a server. The image's own configuration fills what

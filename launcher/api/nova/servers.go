@@ -36,7 +36,7 @@ func (a *API) server(r *http.Request) (launcher.Server, error) {
 	if err != nil || srv.ID != id || srv.VMState == launcher.VMDeleted || !a.sees(r, &srv) {
 		return srv, noServer(id)
 	}
-	return srv, nil
+	return shown(srv), nil
 }
 
 // writable is server for a request that changes it: a locked one is the

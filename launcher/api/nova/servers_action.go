@@ -63,7 +63,7 @@ var (
 
 var actions = map[string]action{
 	"os-start":      {policy: "servers:start", do: simply((*launcher.Manager).Start)},
-	"os-stop":       {policy: "servers:stop", do: simply((*launcher.Manager).PowerOff)},
+	"os-stop":       {policy: "servers:stop", do: (*API).powerOff},
 	"reboot":        {policy: "servers:reboot", arg: aReboot, do: (*API).reboot},
 	"pause":         {policy: "os-pause-server:pause", do: simply((*launcher.Manager).Pause)},
 	"unpause":       {policy: "os-pause-server:unpause", do: simply((*launcher.Manager).Unpause)},

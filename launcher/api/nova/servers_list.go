@@ -158,7 +158,9 @@ func (a *API) pick(r *http.Request, q url.Values, detail bool) ([]launcher.Serve
 	}
 	var servers []launcher.Server
 	if deleted != onlyDeleted {
-		servers = a.cfg.Manager.Servers()
+		for _, s := range a.cfg.Manager.Servers() {
+			servers = append(servers, shown(s))
+		}
 	}
 	if deleted != noDeleted {
 		servers = append(servers, a.cfg.Manager.Deleted()...)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,7 +41,8 @@ func (i oneImage) Image(_ context.Context, _ *openstack.Caller, id string) (Imag
 type fleet struct {
 	t *testing.T
 	http.Handler
-	m *launcher.Manager
+	m     *launcher.Manager
+	image oneImage
 }
 
 func newFleet(t *testing.T) *fleet {
@@ -59,6 +61,9 @@ func newFleet(t *testing.T) *fleet {
 	}
 	runs := func(ctx context.Context, p *launchertest.Process) agent.Exit {
 		p.Write(ctx, agent.Stdout, "one\ntwo\nthree\n")
+		if slices.Contains(p.Spec.Args, "ends") {
+			return agent.Exit{}
+		}
 		select {
 		case <-p.Stop:
 		case <-ctx.Done():
@@ -84,7 +89,7 @@ func newFleet(t *testing.T) *fleet {
 		t.Fatal(err)
 	}
 	image := oneImage(launchertest.Image(t, v1.Config{Cmd: []string{"/run"}}, "run"))
-	f := &fleet{t: t, m: m, Handler: New(Config{Manager: m, Compute: c, Images: image, Host: "host", LocalProject: "local"})}
+	f := &fleet{t: t, m: m, image: image, Handler: New(Config{Manager: m, Compute: c, Images: image, Host: "host", LocalProject: "local"})}
 	t.Cleanup(func() {
 		for _, s := range m.Servers() {
 			if err := m.Delete(context.WithoutCancel(t.Context()), s.ID); err != nil {
