@@ -10,14 +10,18 @@ import (
 // start records a task that brings the server up, and begins its run. begun, if it
 // is not nil, is the action that the task is for.
 func (m *Manager) start(ctx context.Context, i *instance, task TaskState, begun *ActionRecord) error {
-	return m.startChanged(ctx, i, task, begun, func(*Server) {})
+	return m.startChanged(ctx, i, task, begun, func(*Server) error { return nil })
 }
 
-// startChanged is start with a change to the record that is saved with it.
-func (m *Manager) startChanged(ctx context.Context, i *instance, task TaskState, begun *ActionRecord, f func(*Server)) error {
+// startChanged is start with a change to the record that is saved with it. f may
+// refuse.
+func (m *Manager) startChanged(ctx context.Context, i *instance, task TaskState, begun *ActionRecord, f func(*Server) error) error {
 	i.mu.Lock()
 	next := i.srv.clone()
-	f(&next)
+	if err := f(&next); err != nil {
+		i.mu.Unlock()
+		return err
+	}
 	next.TaskState = task
 	next.Run++
 	next.Fault, next.FaultCode, next.Exit, next.Health = "", 0, nil, nil
@@ -156,6 +160,24 @@ func (m *Manager) powerOff(ctx context.Context, i *instance, grace *time.Duratio
 // halt ends a server's run and waits for its end; ran says whether there was one.
 // A nil grace is the server's own.
 func (m *Manager) halt(ctx context.Context, i *instance, grace *time.Duration) (ran bool, err error) {
+	for {
+		i.mu.Lock()
+		ended := i.ended
+		i.mu.Unlock()
+		if ran, err = m.haltRun(ctx, i, grace); err != nil {
+			return ran, err
+		}
+		i.mu.Lock()
+		again := i.ended != ended // its restart had begun
+		i.mu.Unlock()
+		if !again {
+			return ran, nil
+		}
+	}
+}
+
+// haltRun is halt for the run that there is.
+func (m *Manager) haltRun(ctx context.Context, i *instance, grace *time.Duration) (ran bool, err error) {
 	i.mu.Lock()
 	stop, ended := i.stop, i.ended
 	limit := m.grace(&i.srv)

@@ -394,7 +394,10 @@ func (m *Manager) create(ctx context.Context, srv Server, auth *Credentials) (Se
 func (m *Manager) firstStart(ctx context.Context, i *instance, begun *ActionRecord) error {
 	srv, _ := i.snapshot()
 	if srv.VMState != VMError {
-		return m.startChanged(ctx, i, TaskScheduling, begun, func(s *Server) { s.VMState = VMBuilding })
+		return m.startChanged(ctx, i, TaskScheduling, begun, func(s *Server) error {
+			s.VMState = VMBuilding
+			return nil
+		})
 	}
 	i.log.End()
 	i.mu.Lock()

@@ -101,10 +101,11 @@ func (m *Manager) resume(ctx context.Context, i *instance, runs bool, power Powe
 		ended = errors.New("the guest ended while no engine ran")
 	}
 	if srv.Restarting || srv.restartsAfter(srv.Exit) {
-		return m.startChanged(ctx, i, TaskPoweringOn, nil, func(s *Server) {
+		return m.startChanged(ctx, i, TaskPoweringOn, nil, func(s *Server) error {
 			if !s.Restarting { // else it is counted already
 				s.RestartCount++
 			}
+			return nil
 		})
 	}
 	r.conclude(ctx, srv.Exit, ended)

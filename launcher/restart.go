@@ -2,6 +2,7 @@ package launcher
 
 import (
 	"context"
+	"errors"
 	"os"
 	"strconv"
 	"strings"
@@ -59,30 +60,39 @@ func (r *run) restart(ctx context.Context) {
 		return
 	}
 	ctx = context.WithoutCancel(ctx)
-	stopped := false
-	r.i.insist(ctx, r.m.cfg.Store, r.m.log, func(s *Server) {
-		s.Restarting = false
-		switch s.TaskState {
-		case TaskNone:
-			s.TaskState = TaskPoweringOn
-			return
-		case TaskPoweringOff:
-			s.VMState, s.TaskState = VMStopped, TaskNone
+	err := r.m.startChanged(ctx, r.i, TaskPoweringOn, nil, func(s *Server) error {
+		if s.TaskState != TaskNone {
+			return errTakenDown
 		}
-		stopped = true // or taken down, for something else
-		s.Exit = &Exit{Code: codeSlipway, Reason: errEnded.Error(), At: time.Now().UTC()}
+		return nil
 	})
-	if stopped {
-		r.i.log.End()
-		r.m.happened(r.i, events.Stop, nil)
+	switch {
+	case errors.Is(err, errTakenDown):
+		r.takenDown(ctx)
 		return
-	}
-	if err := r.m.start(ctx, r.i, TaskPoweringOn, nil); err != nil {
+	case err != nil:
+		r.i.insist(ctx, r.m.cfg.Store, r.m.log, func(s *Server) { s.Restarting = false })
 		reason := "the server was not restarted: " + err.Error()
 		r.conclude(ctx, &Exit{Code: codeSlipway, Reason: reason, At: time.Now().UTC()}, nil)
 		return
 	}
 	r.m.happened(r.i, events.Restart, nil)
+}
+
+// errTakenDown says that a server is not restarted because somebody wants it down.
+var errTakenDown = errors.New("somebody wants the server down")
+
+// takenDown ends the wait for a restart that is not to be.
+func (r *run) takenDown(ctx context.Context) {
+	r.i.insist(ctx, r.m.cfg.Store, r.m.log, func(s *Server) {
+		s.Restarting = false
+		if s.TaskState == TaskPoweringOff {
+			s.VMState, s.TaskState = VMStopped, TaskNone
+		}
+		s.Exit = &Exit{Code: codeSlipway, Reason: errEnded.Error(), At: time.Now().UTC()}
+	})
+	r.i.log.End()
+	r.m.happened(r.i, events.Stop, nil)
 }
 
 // note keeps what the guest says of restarts and health, once. An engine that

@@ -110,6 +110,26 @@ func TestWaitingForRestart(t *testing.T) {
 	b.until(id, restarted(4))
 }
 
+// A server whose restart is booting is stopped like any other that boots.
+func TestStopDuringRestart(t *testing.T) {
+	b := newBench(t)
+	srv := b.create(policy(guest.RestartAlways))
+	b.until(srv.ID, active)
+	b.hv.Gate = make(chan struct{})
+	b.die(srv.ID)
+	b.until(srv.ID, func(s launcher.Server) bool { return s.TaskState == launcher.TaskPoweringOn })
+	stopped := make(chan error, 1)
+	go func() { stopped <- b.m.Stop(t.Context(), srv.ID, nil) }()
+	b.until(srv.ID, func(s launcher.Server) bool { return s.TaskState == launcher.TaskPoweringOff })
+	close(b.hv.Gate)
+	if err := <-stopped; err != nil {
+		t.Fatal(err)
+	}
+	if got := b.until(srv.ID, settled); got.VMState != launcher.VMStopped || got.Restarting || got.Run != 2 {
+		t.Errorf("stopped as %+v", got)
+	}
+}
+
 // A host that has been booted anew starts what is always to run, also what was
 // stopped; an engine that has been does not.
 func TestStartsWithHost(t *testing.T) {

@@ -159,7 +159,10 @@ func (m *Manager) alter(ctx context.Context, i *instance) error {
 		return nil
 	}
 	if srv.Again {
-		return m.startChanged(ctx, i, up, nil, apply)
+		return m.startChanged(ctx, i, up, nil, func(s *Server) error {
+			apply(s)
+			return nil
+		})
 	}
 	return i.update(ctx, m.cfg.Store, func(s *Server) {
 		apply(s)

@@ -49,11 +49,12 @@ type rule struct {
 }
 
 // rules decide every pair of state and action. They are Nova's, except that a
-// server in error may be started: its boot is tried again; and that a stop may be
-// asked for twice, the second time with less patience.
+// server in error may be started: its boot is tried again; that a stop may be asked
+// for twice, the second time with less patience; and that it may be asked for while
+// a restart boots.
 var rules = map[Action]rule{
 	ActionStart:          {from: []VMState{VMStopped, VMError}, task: TaskPoweringOn},
-	ActionStop:           {from: []VMState{VMActive, VMError}, during: []TaskState{TaskPoweringOff}, launched: true, task: TaskPoweringOff},
+	ActionStop:           {from: []VMState{VMActive, VMError}, during: []TaskState{TaskPoweringOff, TaskPoweringOn}, launched: true, task: TaskPoweringOff},
 	ActionReboot:         {from: []VMState{VMActive}, launched: true, task: TaskRebooting},
 	ActionRebootHard:     {from: []VMState{VMActive, VMStopped, VMPaused, VMError}, during: []TaskState{TaskRebooting}, launched: true, task: TaskRebootingHard},
 	ActionPause:          {from: []VMState{VMActive}, launched: true, task: TaskPausing},

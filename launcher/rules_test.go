@@ -23,7 +23,7 @@ func TestRules(t *testing.T) {
 	everywhere := "! building* active* paused* stopped* resized* error*"
 	allowed := map[Action]string{
 		ActionStart:          "! stopped error",
-		ActionStop:           "active active/powering-off error error/powering-off",
+		ActionStop:           "active active/powering-off active/powering-on error error/powering-off error/powering-on",
 		ActionReboot:         "active",
 		ActionRebootHard:     "active active/rebooting paused paused/rebooting stopped stopped/rebooting error error/rebooting",
 		ActionPause:          "active",

@@ -76,14 +76,14 @@ func (c *control) Stop(grace time.Duration) error {
 	g.forbidRestart()
 	g.mu.Lock()
 	g.stop = &grace
-	between := g.entry != nil && !g.ended
+	ended := g.ended
 	g.mu.Unlock()
 	e, err := c.running()
-	if err != nil {
-		if between {
-			return nil // the one that may be on its way will be stopped
-		}
+	switch {
+	case err != nil && ended:
 		return err
+	case err != nil:
+		return nil // the one that may be on its way will be stopped
 	}
 	return g.stopEntrypoint(e, grace)
 }

@@ -48,6 +48,8 @@ type Hypervisor struct {
 	StartError, PauseError error
 	// Mute makes guests that never answer; DieEarly makes them end before that.
 	Mute, DieEarly bool
+	// Gate holds Start up until it is closed.
+	Gate chan struct{}
 
 	mu       sync.Mutex
 	guests   map[string]*fakeGuest
@@ -66,6 +68,9 @@ type fakeGuest struct {
 func (h *Hypervisor) Start(start context.Context, d domain.Spec) error {
 	if h.StartError != nil {
 		return h.StartError
+	}
+	if h.Gate != nil {
+		<-h.Gate
 	}
 	if _, err := d.XML(); err != nil {
 		return err
