@@ -25,9 +25,14 @@ func containerMounts(o *share.Options) []mount {
 	if shm == 0 {
 		shm = share.DefaultShmSize
 	}
+	dev := mount{"tmpfs", "/dev", "tmpfs", unix.MS_NOSUID | unix.MS_STRICTATIME, "mode=755,size=65536k"}
+	if o.Privileged {
+		// The guest's devices, also those that come later, such as loop devices.
+		dev = mount{"devtmpfs", "/dev", "devtmpfs", unix.MS_NOSUID, "mode=0755"}
+	}
 	return []mount{
 		{"proc", "/proc", "proc", noAll, ""},
-		{"tmpfs", "/dev", "tmpfs", unix.MS_NOSUID | unix.MS_STRICTATIME, "mode=755,size=65536k"},
+		dev,
 		{"devpts", "/dev/pts", "devpts", unix.MS_NOSUID | unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"},
 		{"shm", "/dev/shm", "tmpfs", noAll, fmt.Sprintf("mode=1777,size=%d", shm)},
 		{"mqueue", "/dev/mqueue", "mqueue", noAll, ""},
@@ -90,7 +95,8 @@ func (m mount) at(dir *os.File) error {
 
 func fdPath(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
 
-func fillDev(root *process.Root, all bool) error {
+// fillDev makes devices, which a devtmpfs has already, and links.
+func fillDev(root *process.Root, devtmpfs bool) error {
 	dev, err := root.Open("/dev")
 	if err != nil {
 		return err
@@ -100,20 +106,16 @@ func fillDev(root *process.Root, all bool) error {
 	old := unix.Umask(0)
 	defer unix.Umask(old)
 	for _, n := range deviceNodes {
-		if err := unix.Mknodat(fd, n.name, unix.S_IFCHR|0o666, int(unix.Mkdev(n.major, n.minor))); err != nil {
+		err := unix.Mknodat(fd, n.name, unix.S_IFCHR|0o666, int(unix.Mkdev(n.major, n.minor)))
+		if err != nil && !(devtmpfs && errors.Is(err, unix.EEXIST)) {
 			return fmt.Errorf("make /dev/%s: %w", n.name, err)
 		}
 	}
 	for _, l := range deviceLinks {
-		if err := unix.Symlinkat(l[0], fd, l[1]); err != nil {
+		err := unix.Symlinkat(l[0], fd, l[1])
+		if err != nil && !(devtmpfs && errors.Is(err, unix.EEXIST)) {
 			return fmt.Errorf("make /dev/%s: %w", l[1], err)
 		}
-	}
-	if !all {
-		return nil
-	}
-	if err := copyDevices(dev); err != nil {
-		return fmt.Errorf("give the guest's devices: %w", err)
 	}
 	return nil
 }

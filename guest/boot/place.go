@@ -1,11 +1,8 @@
 package boot
 
 import (
-	"errors"
 	"fmt"
-	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -94,39 +91,4 @@ func mountOptions(flags uintptr, options string) (all uintptr, data string) {
 		}
 	}
 	return flags, strings.Join(rest, ",")
-}
-
-// copyDevices gives the root's /dev every device that the guest has, which is
-// what docker does for privileged containers.
-func copyDevices(dev *os.File) error {
-	return filepath.WalkDir("/dev", func(name string, d os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if d.IsDir() {
-			if name == "/dev" {
-				return nil
-			}
-			if name == "/dev/pts" || name == "/dev/shm" || name == "/dev/mqueue" {
-				return filepath.SkipDir
-			}
-			err := unix.Mkdirat(int(dev.Fd()), strings.TrimPrefix(name, "/dev/"), 0o755)
-			if errors.Is(err, unix.EEXIST) {
-				return nil
-			}
-			return err
-		}
-		var st unix.Stat_t
-		if err := unix.Lstat(name, &st); err != nil {
-			return err
-		}
-		if kind := st.Mode & unix.S_IFMT; kind != unix.S_IFCHR && kind != unix.S_IFBLK {
-			return nil
-		}
-		err = unix.Mknodat(int(dev.Fd()), strings.TrimPrefix(name, "/dev/"), st.Mode, int(st.Rdev))
-		if errors.Is(err, unix.EEXIST) {
-			return nil
-		}
-		return err
-	})
 }
