@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/slipway-vm/slipway/launcher"
+	"github.com/slipway-vm/slipway/launcher/records"
 )
 
 // Services lists the services that were added to the catalog, by name.
@@ -31,7 +32,7 @@ func (d *Directory) SaveService(ctx context.Context, s Service) (Service, error)
 	if s.ID == "" {
 		s.ID = newID()
 	}
-	return s, d.change(ctx, func(tx *transaction) error { return put(tx, &d.services, s.ID, s) })
+	return s, d.change(ctx, func(tx *records.Tx) error { return records.Put(tx, &d.services, s.ID, s) })
 }
 
 // SaveEndpoint adds an endpoint, which gets an id, or changes one. Known are the ids
@@ -46,14 +47,14 @@ func (d *Directory) SaveEndpoint(ctx context.Context, e Endpoint, known []string
 	if e.ID == "" {
 		e.ID = newID()
 	}
-	return e, d.change(ctx, func(tx *transaction) error {
-		if _, ok := d.services.rows[e.Service]; !ok && !slices.Contains(known, e.Service) {
+	return e, d.change(ctx, func(tx *records.Tx) error {
+		if _, ok := d.services.Rows[e.Service]; !ok && !slices.Contains(known, e.Service) {
 			return invalid("Could not find service: %s.", e.Service)
 		}
-		if _, ok := d.regions.rows[e.Region]; e.Region != "" && !ok && !slices.Contains(known, e.Region) {
+		if _, ok := d.regions.Rows[e.Region]; e.Region != "" && !ok && !slices.Contains(known, e.Region) {
 			return invalid("Could not find region: %s.", e.Region)
 		}
-		return put(tx, &d.endpoints, e.ID, e)
+		return records.Put(tx, &d.endpoints, e.ID, e)
 	})
 }
 
@@ -62,57 +63,57 @@ func (d *Directory) AddRegion(ctx context.Context, r Region) (Region, error) {
 	if r.ID == "" {
 		r.ID = newID()
 	}
-	return r, d.change(ctx, func(tx *transaction) error {
-		if _, ok := d.regions.rows[r.ID]; ok {
+	return r, d.change(ctx, func(tx *records.Tx) error {
+		if _, ok := d.regions.Rows[r.ID]; ok {
 			return errorf(launcher.ErrConflict, "Conflict occurred attempting to store region - Duplicate ID, %s.", r.ID)
 		}
-		return put(tx, &d.regions, r.ID, r)
+		return records.Put(tx, &d.regions, r.ID, r)
 	})
 }
 
 // UpdateRegion changes a region that was added.
 func (d *Directory) UpdateRegion(ctx context.Context, r Region) (Region, error) {
-	return r, d.change(ctx, func(tx *transaction) error {
-		if _, ok := d.regions.rows[r.ID]; !ok {
+	return r, d.change(ctx, func(tx *records.Tx) error {
+		if _, ok := d.regions.Rows[r.ID]; !ok {
 			return notFound("region", r.ID)
 		}
-		return put(tx, &d.regions, r.ID, r)
+		return records.Put(tx, &d.regions, r.ID, r)
 	})
 }
 
 // DeleteService removes a service that was added, with its endpoints.
 func (d *Directory) DeleteService(ctx context.Context, id string) error {
-	return d.change(ctx, func(tx *transaction) error {
-		if _, ok := d.services.rows[id]; !ok {
+	return d.change(ctx, func(tx *records.Tx) error {
+		if _, ok := d.services.Rows[id]; !ok {
 			return notFound("service", id)
 		}
-		drop(tx, &d.services, id)
-		dropAll(tx, &d.endpoints, func(e Endpoint) bool { return e.Service == id })
+		records.Drop(tx, &d.services, id)
+		records.DropAll(tx, &d.endpoints, func(e Endpoint) bool { return e.Service == id })
 		return nil
 	})
 }
 
 // DeleteEndpoint removes an endpoint that was added.
 func (d *Directory) DeleteEndpoint(ctx context.Context, id string) error {
-	return d.change(ctx, func(tx *transaction) error {
-		if _, ok := d.endpoints.rows[id]; !ok {
+	return d.change(ctx, func(tx *records.Tx) error {
+		if _, ok := d.endpoints.Rows[id]; !ok {
 			return notFound("endpoint", id)
 		}
-		drop(tx, &d.endpoints, id)
+		records.Drop(tx, &d.endpoints, id)
 		return nil
 	})
 }
 
 // DeleteRegion removes a region that was added, unless endpoints are in it.
 func (d *Directory) DeleteRegion(ctx context.Context, id string) error {
-	return d.change(ctx, func(tx *transaction) error {
-		if _, ok := d.regions.rows[id]; !ok {
+	return d.change(ctx, func(tx *records.Tx) error {
+		if _, ok := d.regions.Rows[id]; !ok {
 			return notFound("region", id)
 		}
-		if e, ok := find(&d.endpoints, func(e Endpoint) bool { return e.Region == id }); ok {
+		if e, ok := d.endpoints.Find(func(e Endpoint) bool { return e.Region == id }); ok {
 			return forbidden("Cannot delete region %s: endpoint %s is in it.", id, e.ID)
 		}
-		drop(tx, &d.regions, id)
+		records.Drop(tx, &d.regions, id)
 		return nil
 	})
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"strings"
+
+	"github.com/slipway-vm/slipway/launcher/records"
 )
 
 // Credential returns one application credential.
@@ -34,15 +36,15 @@ func (d *Directory) CreateCredential(ctx context.Context, c ApplicationCredentia
 		return c, "", err
 	}
 	c.ID = newID()
-	err = d.change(ctx, func(tx *transaction) error {
-		_, taken := find(&d.credentials, func(o ApplicationCredential) bool { return o.User == c.User && o.Name == c.Name })
+	err = d.change(ctx, func(tx *records.Tx) error {
+		_, taken := d.credentials.Find(func(o ApplicationCredential) bool { return o.User == c.User && o.Name == c.Name })
 		if taken {
-			return duplicate("application credential", c.Name, d.users.rows[c.User].DomainID)
+			return duplicate("application credential", c.Name, d.users.Rows[c.User].DomainID)
 		}
 		if c.Roles, err = d.pick(d.rolesOn(c.User, c.Project), c.Roles); err != nil {
 			return err
 		}
-		return put(tx, &d.credentials, c.ID, c)
+		return records.Put(tx, &d.credentials, c.ID, c)
 	})
 	return c, secret, err
 }
@@ -69,11 +71,11 @@ func (d *Directory) pick(roles []Role, named []string) ([]string, error) {
 // DeleteCredential removes an application credential; its tokens are worth nothing
 // from then on.
 func (d *Directory) DeleteCredential(ctx context.Context, id string) error {
-	return d.change(ctx, func(tx *transaction) error {
-		if _, ok := d.credentials.rows[id]; !ok {
+	return d.change(ctx, func(tx *records.Tx) error {
+		if _, ok := d.credentials.Rows[id]; !ok {
 			return notFound("application credential", id)
 		}
-		drop(tx, &d.credentials, id)
+		records.Drop(tx, &d.credentials, id)
 		return nil
 	})
 }

@@ -21,14 +21,14 @@ import (
 type world struct {
 	*identity.Directory
 	t     *testing.T
-	store *launchertest.Identities
+	store *launchertest.Section
 	dir   string
 	now   time.Time
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, store: launchertest.NewIdentities(), dir: filepath.Join(t.TempDir(), "keys"), now: time.Now()}
+	w := &world{t: t, store: launchertest.NewSection(), dir: filepath.Join(t.TempDir(), "keys"), now: time.Now()}
 	w.restart()
 	if !w.Empty() {
 		t.Error("a new directory is not empty")

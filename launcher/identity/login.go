@@ -6,6 +6,8 @@ import (
 	"errors"
 	"slices"
 	"time"
+
+	"github.com/slipway-vm/slipway/launcher/records"
 )
 
 // Ref names something by id, or by name and domain.
@@ -157,7 +159,7 @@ func (d *Directory) scope(c *claims, s Scope) error {
 		c.Domain = p.ID
 	default:
 		with := *c
-		with.Project = d.users.rows[c.User].DefaultProject
+		with.Project = d.users.Rows[c.User].DefaultProject
 		if _, err := d.resolve(with); with.Project != "" && err == nil {
 			*c = with
 		} else if err != nil && !errors.Is(err, ErrUnauthorized) {
@@ -169,14 +171,14 @@ func (d *Directory) scope(c *claims, s Scope) error {
 
 func (d *Directory) findProject(ref Ref, domain bool) (Project, bool) {
 	if ref.ID != "" {
-		p, ok := d.projects.rows[ref.ID]
+		p, ok := d.projects.Rows[ref.ID]
 		return p, ok && p.IsDomain == domain
 	}
 	in := ""
 	if !domain {
 		in = d.domainID(ref)
 	}
-	return find(&d.projects, func(p Project) bool { return p.IsDomain == domain && p.Name == ref.Name && p.DomainID == in })
+	return d.projects.Find(func(p Project) bool { return p.IsDomain == domain && p.Name == ref.Name && p.DomainID == in })
 }
 
 // domainID is the domain that a name is in.
@@ -184,7 +186,7 @@ func (d *Directory) domainID(ref Ref) string {
 	if ref.DomainName == "" {
 		return ref.DomainID
 	}
-	p, _ := find(&d.projects, func(p Project) bool { return p.IsDomain && p.Name == ref.DomainName })
+	p, _ := d.projects.Find(func(p Project) bool { return p.IsDomain && p.Name == ref.DomainName })
 	return p.ID
 }
 
@@ -193,10 +195,10 @@ func (d *Directory) findUser(ref Ref) User {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	if ref.ID != "" {
-		return d.users.rows[ref.ID]
+		return d.users.Rows[ref.ID]
 	}
 	in := d.domainID(ref)
-	u, _ := find(&d.users, func(u User) bool { return u.Name == ref.Name && u.DomainID == in })
+	u, _ := d.users.Find(func(u User) bool { return u.Name == ref.Name && u.DomainID == in })
 	return u
 }
 
@@ -204,12 +206,12 @@ func (d *Directory) findCredential(ref, owner Ref) ApplicationCredential {
 	if ref.ID != "" {
 		d.mu.RLock()
 		defer d.mu.RUnlock()
-		return d.credentials.rows[ref.ID]
+		return d.credentials.Rows[ref.ID]
 	}
 	user := d.findUser(owner).ID
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	c, _ := find(&d.credentials, func(c ApplicationCredential) bool { return c.Name == ref.Name && c.User == user && user != "" })
+	c, _ := d.credentials.Find(func(c ApplicationCredential) bool { return c.Name == ref.Name && c.User == user && user != "" })
 	return c
 }
 
@@ -221,42 +223,42 @@ func (d *Directory) Bootstrap(ctx context.Context, password string) error {
 	if err != nil {
 		return err
 	}
-	return d.change(ctx, func(tx *transaction) error {
+	return d.change(ctx, func(tx *records.Tx) error {
 		var errs []error
-		if _, ok := d.projects.rows[DefaultDomain]; !ok {
-			errs = append(errs, put(tx, &d.projects, DefaultDomain, Project{
+		if _, ok := d.projects.Rows[DefaultDomain]; !ok {
+			errs = append(errs, records.Put(tx, &d.projects, DefaultDomain, Project{
 				ID: DefaultDomain, Name: "Default", IsDomain: true, Enabled: true, Description: "The default domain",
 			}))
 		}
 		var admin Role
 		implied := []string(nil)
 		for _, name := range []string{"reader", "member", "admin"} {
-			role, ok := find(&d.roles, func(r Role) bool { return r.Name == name && r.DomainID == "" })
+			role, ok := d.roles.Find(func(r Role) bool { return r.Name == name && r.DomainID == "" })
 			if !ok {
 				role = Role{ID: newID(), Name: name, Implies: implied}
-				errs = append(errs, put(tx, &d.roles, role.ID, role))
+				errs = append(errs, records.Put(tx, &d.roles, role.ID, role))
 			}
 			admin, implied = role, []string{role.ID}
 		}
-		project, ok := find(&d.projects, func(p Project) bool { return p.Name == "admin" && p.DomainID == DefaultDomain })
+		project, ok := d.projects.Find(func(p Project) bool { return p.Name == "admin" && p.DomainID == DefaultDomain })
 		if !ok {
 			project = Project{
 				ID: newID(), Name: "admin", DomainID: DefaultDomain, ParentID: DefaultDomain, Enabled: true,
 				Description: "Bootstrap project for initializing the cloud.",
 			}
-			errs = append(errs, put(tx, &d.projects, project.ID, project))
+			errs = append(errs, records.Put(tx, &d.projects, project.ID, project))
 		}
-		user, ok := find(&d.users, func(u User) bool { return u.Name == "admin" && u.DomainID == DefaultDomain })
+		user, ok := d.users.Find(func(u User) bool { return u.Name == "admin" && u.DomainID == DefaultDomain })
 		if !ok {
 			user = User{ID: newID(), Name: "admin", DomainID: DefaultDomain}
 		} else {
 			user.ShutBefore = d.cfg.Now()
 		}
 		user.Enabled, user.Password = true, hash
-		errs = append(errs, put(tx, &d.users, user.ID, user))
+		errs = append(errs, records.Put(tx, &d.users, user.ID, user))
 		for _, target := range []string{project.ID, ""} {
 			a := Assignment{Role: admin.ID, User: user.ID, Project: target}
-			errs = append(errs, put(tx, &d.assignments, a.key(), a))
+			errs = append(errs, records.Put(tx, &d.assignments, a.key(), a))
 		}
 		return errors.Join(errs...)
 	})
@@ -266,7 +268,7 @@ func (d *Directory) Bootstrap(ctx context.Context, password string) error {
 func (d *Directory) Empty() bool {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	return len(d.users.rows) == 0
+	return len(d.users.Rows) == 0
 }
 
 // NewPassword makes a password that is easy to copy.

@@ -3,6 +3,8 @@ package identity
 import (
 	"context"
 	"slices"
+
+	"github.com/slipway-vm/slipway/launcher/records"
 )
 
 func projectName(p Project) string { return p.Name }
@@ -30,11 +32,11 @@ func (d *Directory) CreateProject(ctx context.Context, p Project) (Project, erro
 	if err := checkName("project", p.Name); err != nil {
 		return Project{}, err
 	}
-	err := d.change(ctx, func(tx *transaction) error {
+	err := d.change(ctx, func(tx *records.Tx) error {
 		if p.ID == "" {
 			p.ID = newID()
 		}
-		if _, taken := d.projects.rows[p.ID]; taken {
+		if _, taken := d.projects.Rows[p.ID]; taken {
 			return duplicate("project", p.ID, p.DomainID)
 		}
 		if err := d.place(&p); err != nil {
@@ -43,7 +45,7 @@ func (d *Directory) CreateProject(ctx context.Context, p Project) (Project, erro
 		if err := d.uniqueProject(p); err != nil {
 			return err
 		}
-		return put(tx, &d.projects, p.ID, p)
+		return records.Put(tx, &d.projects, p.ID, p)
 	})
 	return p, err
 }
@@ -57,7 +59,7 @@ func (d *Directory) place(p *Project) error {
 		return nil
 	}
 	if p.ParentID != "" {
-		parent, ok := d.projects.rows[p.ParentID]
+		parent, ok := d.projects.Rows[p.ParentID]
 		if !ok {
 			return notFound("project", p.ParentID)
 		}
@@ -83,14 +85,14 @@ func (d *Directory) place(p *Project) error {
 }
 
 func (d *Directory) isDomain(id string) error {
-	if p, ok := d.projects.rows[id]; !ok || !p.IsDomain {
+	if p, ok := d.projects.Rows[id]; !ok || !p.IsDomain {
 		return notFound("domain", id)
 	}
 	return nil
 }
 
 func (d *Directory) uniqueProject(p Project) error {
-	_, taken := find(&d.projects, func(o Project) bool {
+	_, taken := d.projects.Find(func(o Project) bool {
 		return o.ID != p.ID && o.IsDomain == p.IsDomain && o.DomainID == p.DomainID && o.Name == p.Name
 	})
 	switch {
@@ -105,8 +107,8 @@ func (d *Directory) uniqueProject(p Project) error {
 // UpdateProject changes a project or domain as edit says, which must replace what
 // maps and slices it changes.
 func (d *Directory) UpdateProject(ctx context.Context, id string, edit func(*Project) error) (p Project, err error) {
-	err = d.change(ctx, func(tx *transaction) error {
-		old, ok := d.projects.rows[id]
+	err = d.change(ctx, func(tx *records.Tx) error {
+		old, ok := d.projects.Rows[id]
 		if !ok {
 			return notFound("project", id)
 		}
@@ -132,7 +134,7 @@ func (d *Directory) UpdateProject(ctx context.Context, id string, edit func(*Pro
 		if old.Enabled && !p.Enabled {
 			p.ShutBefore = d.cfg.Now()
 		}
-		return put(tx, &d.projects, id, p)
+		return records.Put(tx, &d.projects, id, p)
 	})
 	return p, err
 }
@@ -140,8 +142,8 @@ func (d *Directory) UpdateProject(ctx context.Context, id string, edit func(*Pro
 // DeleteProject removes a project, or a domain that is disabled, with all that is
 // in it or for it.
 func (d *Directory) DeleteProject(ctx context.Context, id string) error {
-	return d.change(ctx, func(tx *transaction) error {
-		p, ok := d.projects.rows[id]
+	return d.change(ctx, func(tx *records.Tx) error {
+		p, ok := d.projects.Rows[id]
 		switch {
 		case !ok:
 			return notFound("project", id)
@@ -153,37 +155,37 @@ func (d *Directory) DeleteProject(ctx context.Context, id string) error {
 			return forbidden("Cannot delete a domain that is enabled, please disable it first.")
 		}
 		if !p.IsDomain {
-			if child, ok := find(&d.projects, func(o Project) bool { return o.ParentID == id }); ok {
+			if child, ok := d.projects.Find(func(o Project) bool { return o.ParentID == id }); ok {
 				return forbidden("Cannot delete project %s: project %s is below it.", id, child.ID)
 			}
 		}
 		gone := []string{id}
-		for _, o := range d.projects.rows {
+		for _, o := range d.projects.Rows {
 			if o.DomainID == id {
 				gone = append(gone, o.ID)
 			}
 		}
 		for _, one := range gone {
-			drop(tx, &d.projects, one)
+			records.Drop(tx, &d.projects, one)
 		}
 		var users, groups []string
-		for _, u := range d.users.rows {
+		for _, u := range d.users.Rows {
 			if u.DomainID == id {
 				users = append(users, u.ID)
-				drop(tx, &d.users, u.ID)
+				records.Drop(tx, &d.users, u.ID)
 			}
 		}
-		for _, g := range d.groups.rows {
+		for _, g := range d.groups.Rows {
 			if g.DomainID == id {
 				groups = append(groups, g.ID)
-				drop(tx, &d.groups, g.ID)
+				records.Drop(tx, &d.groups, g.ID)
 			}
 		}
-		dropAll(tx, &d.roles, func(r Role) bool { return r.DomainID == id })
-		dropAll(tx, &d.assignments, func(a Assignment) bool {
+		records.DropAll(tx, &d.roles, func(r Role) bool { return r.DomainID == id })
+		records.DropAll(tx, &d.assignments, func(a Assignment) bool {
 			return slices.Contains(gone, a.Project) || slices.Contains(users, a.User) || slices.Contains(groups, a.Group)
 		})
-		dropAll(tx, &d.credentials, func(c ApplicationCredential) bool {
+		records.DropAll(tx, &d.credentials, func(c ApplicationCredential) bool {
 			return slices.Contains(gone, c.Project) || slices.Contains(users, c.User)
 		})
 		return nil
@@ -194,7 +196,7 @@ func (d *Directory) DeleteProject(ctx context.Context, id string) error {
 func (d *Directory) above(id string) []string {
 	var list []string
 	for {
-		p, ok := d.projects.rows[id]
+		p, ok := d.projects.Rows[id]
 		if !ok || p.ParentID == "" || slices.Contains(list, p.ParentID) {
 			return list
 		}
@@ -210,7 +212,7 @@ func (d *Directory) Above(id string) []Project {
 	defer d.mu.RUnlock()
 	var list []Project
 	for _, up := range d.above(id) {
-		if p := d.projects.rows[up]; !p.IsDomain {
+		if p := d.projects.Rows[up]; !p.IsDomain {
 			list = append(list, p)
 		}
 	}
@@ -221,5 +223,5 @@ func (d *Directory) Above(id string) []Project {
 func (d *Directory) Below(id string) []Project {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	return sorted(d.projects.rows, func(p Project) bool { return slices.Contains(d.above(p.ID), id) }, projectName)
+	return sorted(d.projects.Rows, func(p Project) bool { return slices.Contains(d.above(p.ID), id) }, projectName)
 }

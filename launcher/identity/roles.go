@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"slices"
+
+	"github.com/slipway-vm/slipway/launcher/records"
 )
 
 // Role returns one role.
@@ -17,7 +19,7 @@ func (d *Directory) Roles(pass func(Role) bool) []Role {
 // CreateRole makes a role.
 func (d *Directory) CreateRole(ctx context.Context, r Role) (Role, error) {
 	r.ID = newID()
-	err := d.change(ctx, func(tx *transaction) error {
+	err := d.change(ctx, func(tx *records.Tx) error {
 		if r.DomainID != "" {
 			if err := d.isDomain(r.DomainID); err != nil {
 				return err
@@ -26,13 +28,13 @@ func (d *Directory) CreateRole(ctx context.Context, r Role) (Role, error) {
 		if err := d.checkRole(r); err != nil {
 			return err
 		}
-		return put(tx, &d.roles, r.ID, r)
+		return records.Put(tx, &d.roles, r.ID, r)
 	})
 	return r, err
 }
 
 func (d *Directory) checkRole(r Role) error {
-	_, taken := find(&d.roles, func(o Role) bool { return o.ID != r.ID && o.DomainID == r.DomainID && o.Name == r.Name })
+	_, taken := d.roles.Find(func(o Role) bool { return o.ID != r.ID && o.DomainID == r.DomainID && o.Name == r.Name })
 	if taken {
 		return duplicate("role", r.Name, cmp.Or(r.DomainID, "None"))
 	}
@@ -42,8 +44,8 @@ func (d *Directory) checkRole(r Role) error {
 // UpdateRole changes a role as edit says, which must replace what maps and slices
 // it changes.
 func (d *Directory) UpdateRole(ctx context.Context, id string, edit func(*Role) error) (r Role, err error) {
-	err = d.change(ctx, func(tx *transaction) error {
-		old, ok := d.roles.rows[id]
+	err = d.change(ctx, func(tx *records.Tx) error {
+		old, ok := d.roles.Rows[id]
 		if !ok {
 			return notFound("role", id)
 		}
@@ -60,19 +62,19 @@ func (d *Directory) UpdateRole(ctx context.Context, id string, edit func(*Role) 
 		if err := d.checkRole(r); err != nil {
 			return err
 		}
-		return put(tx, &d.roles, id, r)
+		return records.Put(tx, &d.roles, id, r)
 	})
 	return r, err
 }
 
 // Imply makes one role imply another, or no longer.
 func (d *Directory) Imply(ctx context.Context, id, implied string, yes bool) error {
-	return d.change(ctx, func(tx *transaction) error {
-		r, ok := d.roles.rows[id]
+	return d.change(ctx, func(tx *records.Tx) error {
+		r, ok := d.roles.Rows[id]
 		if !ok {
 			return notFound("role", id)
 		}
-		if _, ok := d.roles.rows[implied]; !ok {
+		if _, ok := d.roles.Rows[implied]; !ok {
 			return notFound("role", implied)
 		}
 		has := slices.Contains(r.Implies, implied)
@@ -86,34 +88,34 @@ func (d *Directory) Imply(ctx context.Context, id, implied string, yes bool) err
 		if yes {
 			r.Implies = append(r.Implies, implied)
 		}
-		return put(tx, &d.roles, id, r)
+		return records.Put(tx, &d.roles, id, r)
 	})
 }
 
 // DeleteRole removes a role from whoever has it.
 func (d *Directory) DeleteRole(ctx context.Context, id string) error {
-	return d.change(ctx, func(tx *transaction) error {
-		r, ok := d.roles.rows[id]
+	return d.change(ctx, func(tx *records.Tx) error {
+		r, ok := d.roles.Rows[id]
 		if !ok {
 			return notFound("role", id)
 		}
 		if Immutable(r.Options) {
 			return forbidden("Cannot delete immutable role: %s.", id)
 		}
-		drop(tx, &d.roles, id)
-		for _, o := range d.roles.rows {
+		records.Drop(tx, &d.roles, id)
+		for _, o := range d.roles.Rows {
 			if o.ID != id && slices.Contains(o.Implies, id) {
 				o.Implies = without(o.Implies, id)
-				if err := put(tx, &d.roles, o.ID, o); err != nil {
+				if err := records.Put(tx, &d.roles, o.ID, o); err != nil {
 					return err
 				}
 			}
 		}
-		dropAll(tx, &d.assignments, func(a Assignment) bool { return a.Role == id })
-		for _, c := range d.credentials.rows {
+		records.DropAll(tx, &d.assignments, func(a Assignment) bool { return a.Role == id })
+		for _, c := range d.credentials.Rows {
 			if slices.Contains(c.Roles, id) {
 				c.Roles = without(c.Roles, id)
-				if err := put(tx, &d.credentials, c.ID, c); err != nil {
+				if err := records.Put(tx, &d.credentials, c.ID, c); err != nil {
 					return err
 				}
 			}
@@ -126,7 +128,7 @@ func (d *Directory) DeleteRole(ctx context.Context, id string) error {
 func (d *Directory) withImplied(ids []string) []Role {
 	all := map[string]Role{}
 	for len(ids) > 0 {
-		r, ok := d.roles.rows[ids[0]]
+		r, ok := d.roles.Rows[ids[0]]
 		if _, seen := all[ids[0]]; ok && !seen {
 			all[r.ID] = r
 			ids = append(ids, r.Implies...)
@@ -138,21 +140,21 @@ func (d *Directory) withImplied(ids []string) []Role {
 
 // Grant gives a role; who has it already keeps it.
 func (d *Directory) Grant(ctx context.Context, a Assignment) error {
-	return d.change(ctx, func(tx *transaction) error {
+	return d.change(ctx, func(tx *records.Tx) error {
 		if err := d.checkAssignment(a); err != nil {
 			return err
 		}
-		return put(tx, &d.assignments, a.key(), a)
+		return records.Put(tx, &d.assignments, a.key(), a)
 	})
 }
 
 // Revoke takes a role away that was given so.
 func (d *Directory) Revoke(ctx context.Context, a Assignment) error {
-	return d.change(ctx, func(tx *transaction) error {
-		if _, ok := d.assignments.rows[a.key()]; !ok {
+	return d.change(ctx, func(tx *records.Tx) error {
+		if _, ok := d.assignments.Rows[a.key()]; !ok {
 			return notFound("role assignment with role", a.String())
 		}
-		drop(tx, &d.assignments, a.key())
+		records.Drop(tx, &d.assignments, a.key())
 		return nil
 	})
 }
@@ -161,7 +163,7 @@ func (d *Directory) Revoke(ctx context.Context, a Assignment) error {
 func (d *Directory) Granted(a Assignment) error {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	if _, ok := d.assignments.rows[a.key()]; !ok {
+	if _, ok := d.assignments.Rows[a.key()]; !ok {
 		return notFound("role assignment with role", a.String())
 	}
 	return nil
@@ -180,17 +182,17 @@ func (a Assignment) String() string {
 }
 
 func (d *Directory) checkAssignment(a Assignment) error {
-	role, ok := d.roles.rows[a.Role]
+	role, ok := d.roles.Rows[a.Role]
 	if !ok {
 		return notFound("role", a.Role)
 	}
-	if _, ok := d.users.rows[a.User]; a.User != "" && !ok {
+	if _, ok := d.users.Rows[a.User]; a.User != "" && !ok {
 		return notFound("user", a.User)
 	}
-	if _, ok := d.groups.rows[a.Group]; a.Group != "" && !ok {
+	if _, ok := d.groups.Rows[a.Group]; a.Group != "" && !ok {
 		return notFound("group", a.Group)
 	}
-	target, ok := d.projects.rows[a.Project]
+	target, ok := d.projects.Rows[a.Project]
 	if a.Project != "" && !ok {
 		return notFound("project", a.Project)
 	}
@@ -212,15 +214,15 @@ func (d *Directory) Effective() []Assignment {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	all := map[string]Assignment{}
-	for _, a := range d.assignments.rows {
+	for _, a := range d.assignments.Rows {
 		users := []string{a.User}
 		if a.Group != "" {
-			users = d.groups.rows[a.Group].Members
+			users = d.groups.Rows[a.Group].Members
 		}
 		targets := []string{a.Project}
 		if a.Inherited {
 			targets = nil
-			for id := range d.projects.rows {
+			for id := range d.projects.Rows {
 				if slices.Contains(d.above(id), a.Project) {
 					targets = append(targets, id)
 				}
@@ -243,8 +245,8 @@ func (d *Directory) Effective() []Assignment {
 func (d *Directory) rolesOn(user, project string) []Role {
 	above := d.above(project)
 	var ids []string
-	for _, a := range d.assignments.rows {
-		mine := a.User == user || a.Group != "" && slices.Contains(d.groups.rows[a.Group].Members, user)
+	for _, a := range d.assignments.Rows {
+		mine := a.User == user || a.Group != "" && slices.Contains(d.groups.Rows[a.Group].Members, user)
 		here := !a.Inherited && a.Project == project || a.Inherited && slices.Contains(above, a.Project)
 		if mine && here {
 			ids = append(ids, a.Role)
@@ -257,7 +259,7 @@ func (d *Directory) rolesOn(user, project string) []Role {
 func (d *Directory) ProjectsOf(user string, domains bool) []Project {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	return sorted(d.projects.rows, func(p Project) bool {
+	return sorted(d.projects.Rows, func(p Project) bool {
 		return p.IsDomain == domains && len(d.rolesOn(user, p.ID)) > 0
 	}, projectName)
 }

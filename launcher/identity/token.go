@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"slices"
 	"time"
+
+	"github.com/slipway-vm/slipway/launcher/records"
 )
 
 // Token is what a valid token stands for, with the records as they are now.
@@ -48,7 +50,7 @@ func (d *Directory) Validate(_ context.Context, text string) (*Token, error) {
 	}
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	if _, revoked := d.revocations.rows[c.Audit[0]]; revoked {
+	if _, revoked := d.revocations.Rows[c.Audit[0]]; revoked {
 		return nil, ErrUnauthorized
 	}
 	return d.resolve(c)
@@ -76,11 +78,11 @@ func (d *Directory) resolve(c claims) (*Token, error) {
 	if !now.Before(t.Expires) {
 		return nil, ErrUnauthorized
 	}
-	user, ok := d.users.rows[c.User]
+	user, ok := d.users.Rows[c.User]
 	if !ok || !user.Enabled || !t.Issued.After(user.ShutBefore) || !d.open(user.DomainID, t.Issued) {
 		return nil, ErrUnauthorized
 	}
-	t.User, t.UserDomain = user, d.projects.rows[user.DomainID]
+	t.User, t.UserDomain = user, d.projects.Rows[user.DomainID]
 	scope := c.Project
 	if scope == "" {
 		scope = c.Domain
@@ -88,16 +90,16 @@ func (d *Directory) resolve(c claims) (*Token, error) {
 	if scope != "" && !d.open(scope, t.Issued) {
 		return nil, ErrUnauthorized
 	}
-	if p := d.projects.rows[scope]; p.IsDomain {
+	if p := d.projects.Rows[scope]; p.IsDomain {
 		t.Domain = p
 	} else {
-		t.Project, t.ProjectDomain = p, d.projects.rows[p.DomainID]
+		t.Project, t.ProjectDomain = p, d.projects.Rows[p.DomainID]
 	}
 	if scope != "" || c.System {
 		t.Roles = d.rolesOn(user.ID, scope)
 	}
 	if c.Credential != "" {
-		credential, ok := d.credentials.rows[c.Credential]
+		credential, ok := d.credentials.Rows[c.Credential]
 		if !ok || !credential.Expires.IsZero() && !now.Before(credential.Expires) {
 			return nil, ErrUnauthorized
 		}
@@ -117,7 +119,7 @@ func (d *Directory) resolve(c claims) (*Token, error) {
 // been since a token was issued.
 func (d *Directory) open(id string, issued time.Time) bool {
 	for _, one := range append([]string{id}, d.above(id)...) {
-		if p, ok := d.projects.rows[one]; !ok || !p.Enabled || !issued.After(p.ShutBefore) {
+		if p, ok := d.projects.Rows[one]; !ok || !p.Enabled || !issued.After(p.ShutBefore) {
 			return false
 		}
 	}
@@ -133,9 +135,9 @@ func (d *Directory) Discard(ctx context.Context, text string) error {
 	if err != nil {
 		return err
 	}
-	return d.change(ctx, func(tx *transaction) error {
+	return d.change(ctx, func(tx *records.Tx) error {
 		now := d.cfg.Now()
-		dropAll(tx, &d.revocations, func(r revocation) bool { return now.After(r.Expires) })
-		return put(tx, &d.revocations, c.Audit[0], revocation{c.Audit[0], time.Unix(0, c.Expires)})
+		records.DropAll(tx, &d.revocations, func(r revocation) bool { return now.After(r.Expires) })
+		return records.Put(tx, &d.revocations, c.Audit[0], revocation{c.Audit[0], time.Unix(0, c.Expires)})
 	})
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"slices"
+
+	"github.com/slipway-vm/slipway/launcher/records"
 )
 
 // User returns one user.
@@ -32,20 +34,20 @@ func (d *Directory) CreateUser(ctx context.Context, u User, password string) (Us
 			return User{}, err
 		}
 	}
-	err := d.change(ctx, func(tx *transaction) error {
+	err := d.change(ctx, func(tx *records.Tx) error {
 		if err := d.isDomain(u.DomainID); err != nil {
 			return err
 		}
 		if err := d.uniqueUser(u); err != nil {
 			return err
 		}
-		return put(tx, &d.users, u.ID, u)
+		return records.Put(tx, &d.users, u.ID, u)
 	})
 	return u, err
 }
 
 func (d *Directory) uniqueUser(u User) error {
-	_, taken := find(&d.users, func(o User) bool { return o.ID != u.ID && o.DomainID == u.DomainID && o.Name == u.Name })
+	_, taken := d.users.Find(func(o User) bool { return o.ID != u.ID && o.DomainID == u.DomainID && o.Name == u.Name })
 	if taken {
 		return duplicate("user", u.Name, u.DomainID)
 	}
@@ -62,8 +64,8 @@ func (d *Directory) UpdateUser(ctx context.Context, id string, password *string,
 			return User{}, err
 		}
 	}
-	err = d.change(ctx, func(tx *transaction) error {
-		old, ok := d.users.rows[id]
+	err = d.change(ctx, func(tx *records.Tx) error {
+		old, ok := d.users.Rows[id]
 		if !ok {
 			return notFound("user", id)
 		}
@@ -83,7 +85,7 @@ func (d *Directory) UpdateUser(ctx context.Context, id string, password *string,
 		if password != nil || old.Enabled && !u.Enabled {
 			u.ShutBefore = d.cfg.Now()
 		}
-		return put(tx, &d.users, id, u)
+		return records.Put(tx, &d.users, id, u)
 	})
 	return u, err
 }
@@ -114,21 +116,21 @@ func (d *Directory) ChangePassword(ctx context.Context, id, old, password string
 
 // DeleteUser removes a user and what was his.
 func (d *Directory) DeleteUser(ctx context.Context, id string) error {
-	return d.change(ctx, func(tx *transaction) error {
-		if _, ok := d.users.rows[id]; !ok {
+	return d.change(ctx, func(tx *records.Tx) error {
+		if _, ok := d.users.Rows[id]; !ok {
 			return notFound("user", id)
 		}
-		drop(tx, &d.users, id)
-		for _, g := range d.groups.rows {
+		records.Drop(tx, &d.users, id)
+		for _, g := range d.groups.Rows {
 			if slices.Contains(g.Members, id) {
 				g.Members = without(g.Members, id)
-				if err := put(tx, &d.groups, g.ID, g); err != nil {
+				if err := records.Put(tx, &d.groups, g.ID, g); err != nil {
 					return err
 				}
 			}
 		}
-		dropAll(tx, &d.assignments, func(a Assignment) bool { return a.User == id })
-		dropAll(tx, &d.credentials, func(c ApplicationCredential) bool { return c.User == id })
+		records.DropAll(tx, &d.assignments, func(a Assignment) bool { return a.User == id })
+		records.DropAll(tx, &d.credentials, func(c ApplicationCredential) bool { return c.User == id })
 		return nil
 	})
 }
@@ -152,17 +154,17 @@ func (d *Directory) CreateGroup(ctx context.Context, g Group) (Group, error) {
 		g.DomainID = DefaultDomain
 	}
 	g.ID = newID()
-	err := d.change(ctx, func(tx *transaction) error {
+	err := d.change(ctx, func(tx *records.Tx) error {
 		if err := errors.Join(d.isDomain(g.DomainID), d.checkGroup(g)); err != nil {
 			return err
 		}
-		return put(tx, &d.groups, g.ID, g)
+		return records.Put(tx, &d.groups, g.ID, g)
 	})
 	return g, err
 }
 
 func (d *Directory) checkGroup(g Group) error {
-	_, taken := find(&d.groups, func(o Group) bool { return o.ID != g.ID && o.DomainID == g.DomainID && o.Name == g.Name })
+	_, taken := d.groups.Find(func(o Group) bool { return o.ID != g.ID && o.DomainID == g.DomainID && o.Name == g.Name })
 	if taken {
 		return duplicate("group", g.Name, g.DomainID)
 	}
@@ -172,8 +174,8 @@ func (d *Directory) checkGroup(g Group) error {
 // UpdateGroup changes a group as edit says, which must replace what maps and
 // slices it changes.
 func (d *Directory) UpdateGroup(ctx context.Context, id string, edit func(*Group) error) (g Group, err error) {
-	err = d.change(ctx, func(tx *transaction) error {
-		old, ok := d.groups.rows[id]
+	err = d.change(ctx, func(tx *records.Tx) error {
+		old, ok := d.groups.Rows[id]
 		if !ok {
 			return notFound("group", id)
 		}
@@ -187,7 +189,7 @@ func (d *Directory) UpdateGroup(ctx context.Context, id string, edit func(*Group
 		if err := d.checkGroup(g); err != nil {
 			return err
 		}
-		return put(tx, &d.groups, id, g)
+		return records.Put(tx, &d.groups, id, g)
 	})
 	return g, err
 }
@@ -195,7 +197,7 @@ func (d *Directory) UpdateGroup(ctx context.Context, id string, edit func(*Group
 // AddMember puts a user into a group; one who is there already stays.
 func (d *Directory) AddMember(ctx context.Context, group, user string) error {
 	_, err := d.UpdateGroup(ctx, group, func(g *Group) error {
-		if _, ok := d.users.rows[user]; !ok {
+		if _, ok := d.users.Rows[user]; !ok {
 			return notFound("user", user)
 		}
 		g.Members = append(without(g.Members, user), user)
@@ -218,12 +220,12 @@ func (d *Directory) RemoveMember(ctx context.Context, group, user string) error 
 
 // DeleteGroup removes a group, not its members.
 func (d *Directory) DeleteGroup(ctx context.Context, id string) error {
-	return d.change(ctx, func(tx *transaction) error {
-		if _, ok := d.groups.rows[id]; !ok {
+	return d.change(ctx, func(tx *records.Tx) error {
+		if _, ok := d.groups.Rows[id]; !ok {
 			return notFound("group", id)
 		}
-		drop(tx, &d.groups, id)
-		dropAll(tx, &d.assignments, func(a Assignment) bool { return a.Group == id })
+		records.Drop(tx, &d.groups, id)
+		records.DropAll(tx, &d.assignments, func(a Assignment) bool { return a.Group == id })
 		return nil
 	})
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/slipway-vm/slipway/launcher"
-	"github.com/slipway-vm/slipway/launcher/identity"
+	"github.com/slipway-vm/slipway/launcher/records"
 )
 
 func TestRecordsSurvive(t *testing.T) {
@@ -78,9 +78,9 @@ func TestIdentitiesSurvive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	put := []identity.Change{{Kind: "user", ID: "1", Record: []byte(`{"a":1}`)}, {Kind: "role", ID: "1", Record: []byte(`{}`)}}
-	then := []identity.Change{{Kind: "user", ID: "1", Record: []byte(`{"a":2}`)}, {Kind: "role", ID: "1"}, {Kind: "role", ID: "none"}}
-	for _, changes := range [][]identity.Change{put, then} {
+	put := []records.Change{{Kind: "user", ID: "1", Record: []byte(`{"a":1}`)}, {Kind: "role", ID: "1", Record: []byte(`{}`)}}
+	then := []records.Change{{Kind: "user", ID: "1", Record: []byte(`{"a":2}`)}, {Kind: "role", ID: "1"}, {Kind: "role", ID: "none"}}
+	for _, changes := range [][]records.Change{put, then} {
 		if err := s.Identities().Apply(ctx, changes); err != nil {
 			t.Fatal(err)
 		}

@@ -29,7 +29,7 @@ func newCloud(t *testing.T) *cloud {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := identity.Open(t.Context(), identity.Config{Store: launchertest.NewIdentities(), Keys: keys, HashCost: bcrypt.MinCost})
+	dir, err := identity.Open(t.Context(), identity.Config{Store: launchertest.NewSection(), Keys: keys, HashCost: bcrypt.MinCost})
 	if err != nil {
 		t.Fatal(err)
 	}
