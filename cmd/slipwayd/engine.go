@@ -28,6 +28,7 @@ import (
 	"github.com/slipway-vm/slipway/launcher/client"
 	"github.com/slipway-vm/slipway/launcher/events"
 	"github.com/slipway-vm/slipway/launcher/host"
+	"github.com/slipway-vm/slipway/launcher/network"
 	"github.com/slipway-vm/slipway/launcher/output"
 	"github.com/slipway-vm/slipway/launcher/store"
 	"github.com/slipway-vm/slipway/launcher/virt"
@@ -39,14 +40,15 @@ var errRunning = errors.New("an engine runs already")
 
 // engine is everything that runs in a slipwayd, wired.
 type engine struct {
-	cfg     *config.Config
-	log     *slog.Logger
-	store   *store.Store
-	virt    *virt.Hypervisor
-	manager *launcher.Manager
-	server  *http.Server
-	socket  net.Listener
-	service *service // nil where no network service is wanted
+	cfg      *config.Config
+	log      *slog.Logger
+	store    *store.Store
+	virt     *virt.Hypervisor
+	manager  *launcher.Manager
+	networks *network.Service
+	server   *http.Server
+	socket   net.Listener
+	service  *service // nil where no network service is wanted
 	// onDemand: the engine may be ended by one that serves the network too.
 	onDemand bool
 	closers  []func() error // in the order of opening
@@ -197,6 +199,10 @@ func (e *engine) openManager(ctx context.Context) error {
 		return err
 	}
 	e.onClose(e.store.Close)
+	e.networks, err = network.Open(ctx, network.Config{Store: e.store.Networks(), Identity: identityOf(cfg), Log: e.log})
+	if err != nil {
+		return err
+	}
 	happened, err := events.Open(e.path("events.log"))
 	if err != nil {
 		return err
@@ -254,9 +260,14 @@ func domainPrefix(cfg *config.Config) string {
 	if cfg.Libvirt.URI == virt.EmbedURI {
 		return "slipway-"
 	}
+	return "slipway-" + identityOf(cfg) + "-"
+}
+
+// identityOf tells what this state directory has on the host from what others have.
+func identityOf(cfg *config.Config) string {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(cfg.StateDir))
-	return fmt.Sprintf("slipway-%08x-", h.Sum32())
+	return fmt.Sprintf("%08x", h.Sum32())
 }
 
 func flavors(cfg *config.Config) []launcher.Flavor {
