@@ -87,6 +87,10 @@ func CommandLine(o CommandLineOptions) string {
 		// a triple fault, both of which end QEMU under -no-reboot.
 		args = append(args, "pci=off", "reboot=t")
 	}
+	if o.Machine == MachinePC {
+		// Its IDE controller has no disks here, which the driver would wait for.
+		args = append(args, "initcall_blacklist=piix_init")
+	}
 	if o.Accel == AccelTCG {
 		// The emulated timers are too slow for the kernel to calibrate the
 		// TSC against; without these a microvm hangs in calibration.

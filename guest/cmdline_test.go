@@ -14,15 +14,15 @@ func TestCommandLine(t *testing.T) {
 		},
 		{
 			CommandLineOptions{Machine: MachinePC, Accel: AccelKVM, Root: Root9P, Debug: true, Extra: []string{"a=b"}},
-			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd cryptomgr.notests loglevel=7 slipway.debug slipway.root=9p:slipway a=b",
+			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd cryptomgr.notests loglevel=7 slipway.debug initcall_blacklist=piix_init slipway.root=9p:slipway a=b",
 		},
 		{
 			CommandLineOptions{Machine: MachinePC, Accel: AccelKVM, Probe: true},
-			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd cryptomgr.notests quiet loglevel=4 slipway.probe",
+			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd cryptomgr.notests quiet loglevel=4 initcall_blacklist=piix_init slipway.probe",
 		},
 		{
 			CommandLineOptions{Machine: MachinePC, Accel: AccelKVM, Root: RootBlock, Seed: 8192, Share: Root9P},
-			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd cryptomgr.notests quiet loglevel=4 slipway.root=block:8192 slipway.share=9p:slipway",
+			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd cryptomgr.notests quiet loglevel=4 initcall_blacklist=piix_init slipway.root=block:8192 slipway.share=9p:slipway",
 		},
 	} {
 		if got := CommandLine(test.o); got != test.want {

@@ -70,10 +70,10 @@ func scanDeb(ctx context.Context, file string, want map[string]bool) (source, er
 	if scanErr != nil {
 		return source{}, scanErr
 	}
-	if src.image == nil {
+	if src.bzImage == nil {
 		return source{}, fmt.Errorf("%w: the package holds no boot/vmlinuz", ErrNotKernel)
 	}
-	src.image, err = extractVmlinux(ctx, src.image)
+	src.image, err = extractVmlinux(ctx, src.bzImage)
 	return src, err
 }
 
@@ -94,7 +94,7 @@ func scanPackage(r io.Reader, want map[string]bool) (source, error) {
 		name := path.Clean(h.Name)
 		switch base := path.Base(name); {
 		case strings.HasPrefix(name, "boot/vmlinuz-"):
-			if src.image, err = readBounded(tr, h.Size, maxImageSize); err != nil {
+			if src.bzImage, err = readBounded(tr, h.Size, maxImageSize); err != nil {
 				return source{}, fmt.Errorf("read %s: %w", name, err)
 			}
 		case isModule(base) && want[moduleName(base)]:

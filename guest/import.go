@@ -20,6 +20,7 @@ import (
 type source struct {
 	name    string
 	image   []byte // ELF vmlinux
+	bzImage []byte // what the image was in, if anything
 	modules []moduleFile
 }
 
@@ -61,7 +62,7 @@ func sourceKey(ctx context.Context, file string) (string, error) {
 	}
 	defer f.Close()
 	sum := sha256.New()
-	fmt.Fprintln(sum, wantedModules(), unrecordedDependencies, baseMemory)
+	fmt.Fprintln(sum, wantedModules(), unrecordedDependencies, baseMemory, bootImage)
 	stop := context.AfterFunc(ctx, func() { f.Close() })
 	defer stop()
 	if _, err := io.Copy(sum, f); err != nil {
@@ -109,9 +110,9 @@ func (s *KernelStore) importSource(ctx context.Context, file string) (Kernel, er
 	}
 	k.Digest = "sha256:" + digest
 	if old, err := s.load(digest); err == nil && old.Name == k.Name {
-		return old, nil
+		return old, s.keepBootImage(&old, src.bzImage)
 	}
-	if err := s.commit(digest, k, src.image, order); err != nil {
+	if err := s.commit(digest, k, src, order); err != nil {
 		return Kernel{}, err
 	}
 	return s.load(digest)
@@ -132,9 +133,23 @@ func kernelDigest(image []byte, modules []Module) (string, error) {
 	return hex.EncodeToString(all[:]), nil
 }
 
+// keepBootImage gives a kernel that was imported from an ELF file, or by an older
+// version, the bzImage that it lacks.
+func (s *KernelStore) keepBootImage(k *Kernel, bzImage []byte) error {
+	if k.BootImage != "" || bzImage == nil {
+		return nil
+	}
+	name := filepath.Join(filepath.Dir(k.Path), bootImage)
+	if err := writeFileDurably(name, bzImage); err != nil {
+		return err
+	}
+	k.BootImage = name
+	return nil
+}
+
 // commit writes the kernel under a temporary name and renames it into place,
 // so that a kernel that can be seen is whole.
-func (s *KernelStore) commit(digest string, k Kernel, image []byte, modules []moduleFile) error {
+func (s *KernelStore) commit(digest string, k Kernel, src source, modules []moduleFile) error {
 	tmp, err := os.MkdirTemp(s.dir, ".import-")
 	if err != nil {
 		return err
@@ -150,7 +165,10 @@ func (s *KernelStore) commit(digest string, k Kernel, image []byte, modules []mo
 	if err != nil {
 		return err
 	}
-	files := map[string][]byte{kernelImage: image, kernelRecord: record}
+	files := map[string][]byte{kernelImage: src.image, kernelRecord: record}
+	if src.bzImage != nil {
+		files[bootImage] = src.bzImage
+	}
 	for _, m := range modules {
 		files[filepath.Join(modulesDir, m.File)] = m.data
 	}
@@ -192,12 +210,14 @@ func readSource(ctx context.Context, file string) (source, error) {
 	if err != nil {
 		return source{}, err
 	}
+	src := source{name: fileName(file), image: data}
 	if isBzImage(data) {
-		if data, err = extractVmlinux(ctx, data); err != nil {
+		src.bzImage = data
+		if src.image, err = extractVmlinux(ctx, data); err != nil {
 			return source{}, err
 		}
 	}
-	return source{name: fileName(file), image: data}, nil
+	return src, nil
 }
 
 func writeFileSynced(name string, data []byte) error {

@@ -32,6 +32,7 @@ const (
 const (
 	kernelRecord = "kernel.json"
 	kernelImage  = "vmlinux"
+	bootImage    = "vmlinuz"
 	modulesDir   = "modules"
 	defaultFile  = "default"
 	initramfsDir = "initramfs"
@@ -45,6 +46,9 @@ type Kernel struct {
 	Version string `json:"version"` // as uname -r will say
 	// Path is an ELF vmlinux with a PVH entry.
 	Path string `json:"-"`
+	// BootImage is the same kernel as a bzImage, for boot loaders; a kernel that was
+	// imported from an ELF file has none.
+	BootImage string `json:"-"`
 	// MinMemory is the least memory in bytes with which a guest boots.
 	MinMemory int64     `json:"minMemory"`
 	Modules   []Module  `json:"modules,omitempty"` // in load order
@@ -109,6 +113,9 @@ func (s *KernelStore) load(hex string) (Kernel, error) {
 		return Kernel{}, fmt.Errorf("read kernel %s: %w", hex, err)
 	}
 	k.Path = filepath.Join(dir, kernelImage)
+	if name := filepath.Join(dir, bootImage); isFile(name) {
+		k.BootImage = name
+	}
 	return k, nil
 }
 
@@ -189,6 +196,11 @@ func (s *KernelStore) SetDefault(ctx context.Context, ref string) (Kernel, error
 		return Kernel{}, fmt.Errorf("set default kernel: %w", err)
 	}
 	return k, nil
+}
+
+func isFile(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && info.Mode().IsRegular()
 }
 
 func isHex(s string) bool {

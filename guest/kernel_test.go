@@ -84,12 +84,34 @@ func TestImportDeb(t *testing.T) {
 	if err != nil || !bytes.Equal(image, testVmlinux(t, "6.1.0-test")) {
 		t.Errorf("image of %d bytes differs, err %v", len(image), err)
 	}
+	if boot, err := os.ReadFile(k.BootImage); err != nil || !isBzImage(boot) {
+		t.Errorf("bzImage of %d bytes, err %v", len(boot), err)
+	}
 	again, err := s.Import(t.Context(), deb)
 	if err != nil || again.Digest != k.Digest || !again.Imported.Equal(k.Imported) {
 		t.Errorf("imported again: %+v, err %v", again, err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(s.dir, ".*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// A kernel that was imported without its bzImage gets it with the next import.
+func TestImportBootImage(t *testing.T) {
+	dir := t.TempDir()
+	vmlinux := testVmlinux(t, "6.1.1")
+	writeTree(t, dir, map[string][]byte{"elf/minimal": vmlinux, "bz/minimal": testBzImage(t, vmlinux)})
+	s := openStore(t)
+	k, err := s.Import(t.Context(), filepath.Join(dir, "elf/minimal"))
+	if err != nil || k.BootImage != "" {
+		t.Fatalf("imported %+v, err %v", k, err)
+	}
+	again, err := s.Import(t.Context(), filepath.Join(dir, "bz/minimal"))
+	if err != nil || again.Digest != k.Digest || !isFile(again.BootImage) {
+		t.Errorf("imported %+v, err %v", again, err)
+	}
+	if found, err := s.Lookup(t.Context(), "minimal"); err != nil || found.BootImage != again.BootImage {
+		t.Errorf("found %+v, err %v", found, err)
 	}
 }
 
