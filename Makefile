@@ -21,11 +21,12 @@ TAGS := isal
 LINT := go tool -modfile=.tools/go.mod golangci-lint
 
 PACKAGES := gcc libc6-dev pkg-config libisal-dev libvirt-dev libvirt-daemon-driver-qemu \
-	qemu-system-x86 qemu-utils e2fsprogs erofs-utils kmod \
+	qemu-system-x86 qemu-utils e2fsprogs erofs-utils kmod grub-common grub-pc-bin grub-efi-amd64-bin \
 	mmdebstrap busybox-static jq tar xz-utils zstd attr libcap2-bin ca-certificates
-KERNEL_PACKAGES := make binutils flex bison bc perl libelf-dev xz-utils
+KERNEL_PACKAGES := make binutils flex bison bc perl libelf-dev xz-utils zstd
 # Clients that tests use, what tests run in guests, and what the real cloud-init runs on.
 TEST_PACKAGES := python3-openstackclient nftables iptables iproute2 \
+	ovmf gdisk fdisk mtools dosfstools \
 	python3-yaml python3-requests python3-jsonpatch python3-configobj python3-jinja2
 DEV_PACKAGES := shellcheck
 # What images are pulled from, and by whom besides Slipway.
