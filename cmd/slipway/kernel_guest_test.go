@@ -135,8 +135,11 @@ mkdir -p /t && mount -t tmpfs none /t && mkdir /t/l /t/u /t/w /t/m
 mount -t overlay -o lowerdir=/t/l,upperdir=/t/u,workdir=/t/w none /t/m
 touch /t/f && setfattr -n security.capability -v 0x0100000200000000000000000000000000000000 /t/f
 setfattr -n system.posix_acl_access -v 0x0200000001000600ffffffff020004000100000004000400ffffffff10000400ffffffff20000400ffffffff /t/f
-grep -qw ext4 /proc/filesystems && test -e /sys/class/misc/loop-control
+truncate -s 16M /t/disk && mkfs.ext4 -q /t/disk && mkdir /t/e && mount -o loop /t/disk /t/e && touch /t/e/f && umount /t/e
+losetup -f --show /t/disk && losetup -d /dev/loop0
 mount -t binfmt_misc none /t/l
+grep -qw autofs /proc/filesystems && test -c /dev/autofs
+test "$(cat /sys/class/dmi/id/sys_vendor)" = QEMU
 test -c /dev/fuse
 test -c /dev/net/tun
 test -c /dev/loop-control
