@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -72,4 +73,49 @@ func (m *Manager) Console(ref string, limit int64) ([]byte, error) {
 	}
 	b, err := tail(filepath.Join(i.dir, consoleFile), limit)
 	return bytes.TrimLeft(b, "\x00"), err // a hole that dropFront made
+}
+
+// FollowConsole writes the end of the server's console log, at most limit bytes, and
+// then what is added to it, until no guest writes it any more or ctx ends.
+func (m *Manager) FollowConsole(ctx context.Context, ref string, limit int64, w io.Writer) error {
+	i, err := m.find(ref)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(i.dir, consoleFile), os.O_RDONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Seek(max(0, size-limit), io.SeekStart); err != nil {
+		return err
+	}
+	tick := time.NewTicker(consoleInterval / 4)
+	defer tick.Stop()
+	for {
+		srv, _ := i.snapshot()
+		done := !srv.Running() && srv.TaskState == TaskNone || srv.VMState == VMDeleted
+		if _, err := io.Copy(holeless{w}, f); err != nil || done {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// holeless leaves out the hole that dropFront made.
+type holeless struct{ io.Writer }
+
+func (w holeless) Write(p []byte) (int, error) {
+	if _, err := w.Writer.Write(bytes.ReplaceAll(p, []byte{0}, nil)); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }

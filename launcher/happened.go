@@ -18,7 +18,7 @@ func (m *Manager) happened(i *instance, action events.Action, a attributes) {
 	}
 	srv, _ := i.snapshot()
 	err := m.cfg.Events.Append(events.Event{
-		Action: action, Server: srv.ID, Name: srv.Name, Image: srv.Spec.Image, Attributes: maps.Clone(a),
+		Action: action, Server: srv.ID, Name: srv.Name, Image: srv.Spec.Image, Project: srv.Project, Attributes: maps.Clone(a),
 	})
 	if err != nil {
 		m.log.Warn("event not kept", "server", srv.ID, "err", err)

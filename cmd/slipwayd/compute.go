@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/slipway-vm/slipway/launcher"
+	"github.com/slipway-vm/slipway/launcher/api"
 	"github.com/slipway-vm/slipway/launcher/api/glance"
 	"github.com/slipway-vm/slipway/launcher/api/nova"
 	"github.com/slipway-vm/slipway/launcher/api/openstack"
@@ -46,6 +47,17 @@ func (s *service) imageMount(e *engine) mount {
 		typ: "image", name: "glance", about: "Slipway's images",
 		prefix: "/image", dialect: openstack.Image, public: glance.Public,
 		handler: glance.New(glance.Config{Images: s.compute.Images, Log: e.log}),
+	}
+}
+
+// slipwayMount is what OpenStack has no word for.
+func (s *service) slipwayMount(e *engine) mount {
+	return mount{
+		typ: "slipway", name: "slipway", about: "What else Slipway's servers can do",
+		prefix: "/slipway", version: api.NetworkVersion, dialect: openstack.Slipway, public: api.NetworkPublic,
+		handler: api.NewNetwork(api.NetworkConfig{
+			Manager: e.manager, LocalProject: s.adminProject(), Version: version, Log: e.log,
+		}),
 	}
 }
 

@@ -41,6 +41,7 @@ func (s *service) mounts(e *engine) []mount {
 		},
 		s.computeMount(e),
 		s.imageMount(e),
+		s.slipwayMount(e),
 	}
 }
 

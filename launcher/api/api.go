@@ -30,6 +30,8 @@ type API struct {
 	kernels Kernels
 	facts   Facts
 	log     *slog.Logger
+	// upgrade makes a connection of messages of a request's.
+	upgrade func(context.Context, http.ResponseWriter, *http.Request) (Conn, error)
 }
 
 // Facts says what the engine is and what it found on its host.
@@ -50,7 +52,7 @@ func New(m *launcher.Manager, kernels Kernels, facts Facts, log *slog.Logger) ht
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	a := &API{manager: m, kernels: kernels, facts: facts, log: log}
+	a := &API{manager: m, kernels: kernels, facts: facts, log: log, upgrade: upgradeStream}
 	mux := http.NewServeMux()
 	for _, r := range a.routes() {
 		mux.HandleFunc(r.method+" "+Prefix+r.path, a.handle(r.serve))

@@ -1,96 +1,16 @@
 package api
 
 import (
-	"bufio"
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"sync"
 
 	"github.com/slipway-vm/slipway/guest/agent"
 	"github.com/slipway-vm/slipway/launcher"
 )
-
-// ProcessProtocol is what a connection is upgraded to for exec and attach. Both
-// ends then send messages: one byte that says what it is, the length of the data
-// (uint32, big-endian), and the data.
-const ProcessProtocol = "slipway-process"
-
-// Message says what a message of [ProcessProtocol] is.
-type Message byte
-
-// The messages. The client begins with MessageRequest and the service ends with
-// MessageExit or MessageError; the rest comes in any order.
-const (
-	MessageRequest Message = iota // JSON: agent.ExecRequest or agent.AttachRequest
-	MessageStdout
-	MessageStderr
-	MessageExit   // JSON: agent.Exit
-	MessageError  // JSON: Error
-	MessageStdin  // none: the end of input
-	MessageResize // JSON: agent.WindowSize
-	MessageSignal // JSON: a number
-	MessageDetach // the executed process is to run on, or the attaching to end
-)
-
-// maxMessage bounds a message's data in bytes.
-const maxMessage = 1 << 20
-
-// WriteMessage writes one message.
-func WriteMessage(w io.Writer, m Message, data []byte) error {
-	buf := make([]byte, 5, 5+len(data))
-	buf[0] = byte(m)
-	binary.BigEndian.PutUint32(buf[1:], uint32(len(data)))
-	_, err := w.Write(append(buf, data...))
-	return err
-}
-
-// ReadMessage reads one message.
-func ReadMessage(r io.Reader) (Message, []byte, error) {
-	var h [5]byte
-	if _, err := io.ReadFull(r, h[:]); err != nil {
-		return 0, nil, err
-	}
-	n := binary.BigEndian.Uint32(h[1:])
-	if n > maxMessage {
-		return 0, nil, fmt.Errorf("message of %d bytes", n)
-	}
-	data := make([]byte, n)
-	if _, err := io.ReadFull(r, data); err != nil {
-		return 0, nil, err
-	}
-	return Message(h[0]), data, nil
-}
-
-// MessageWriter writes messages of one kind, such as output.
-type MessageWriter struct {
-	w    io.Writer
-	mu   *sync.Mutex
-	kind Message
-}
-
-// Write writes p as messages.
-func (w MessageWriter) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for done := 0; done < len(p); {
-		n := min(len(p)-done, maxMessage)
-		if err := WriteMessage(w.w, w.kind, p[done:done+n]); err != nil {
-			return done, err
-		}
-		done += n
-	}
-	return len(p), nil
-}
-
-// NewMessageWriter makes a writer that shares mu with the others of w.
-func NewMessageWriter(w io.Writer, mu *sync.Mutex, kind Message) MessageWriter {
-	return MessageWriter{w, mu, kind}
-}
 
 func (a *API) execServer(w http.ResponseWriter, r *http.Request) error {
 	return a.process(w, r, func(ctx context.Context, ref string, p *peer) (*agent.Exit, error) {
@@ -99,8 +19,8 @@ func (a *API) execServer(w http.ResponseWriter, r *http.Request) error {
 			return nil, err
 		}
 		streams := agent.ExecIO{
-			Stdout:  NewMessageWriter(p.w, &p.mu, MessageStdout),
-			Stderr:  NewMessageWriter(p.w, &p.mu, MessageStderr),
+			Stdout:  NewMessageWriter(p.conn, MessageStdout),
+			Stderr:  NewMessageWriter(p.conn, MessageStderr),
 			Resize:  p.resize,
 			Signals: p.signals,
 			Detach:  p.detach,
@@ -153,7 +73,7 @@ func (a *API) copyFromServer(w http.ResponseWriter, r *http.Request) error {
 			return nil, err
 		}
 		go p.receive(ctx)
-		return &agent.Exit{}, a.manager.CopyFrom(ctx, ref, req.Path, req.Follow, NewMessageWriter(p.w, &p.mu, MessageStdout))
+		return &agent.Exit{}, a.manager.CopyFrom(ctx, ref, req.Path, req.Follow, NewMessageWriter(p.conn, MessageStdout))
 	})
 }
 
@@ -215,34 +135,41 @@ func (a *API) process(w http.ResponseWriter, r *http.Request, run func(context.C
 	if err != nil {
 		return err
 	}
-	if r.Header.Get("Upgrade") != ProcessProtocol {
-		return &Error{"invalid", "ask for an upgrade to " + ProcessProtocol}
-	}
-	conn, buffered, err := http.NewResponseController(w).Hijack()
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	conn, err := a.upgrade(ctx, w, r)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
-	_, err = fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n",
-		http.StatusSwitchingProtocols, http.StatusText(http.StatusSwitchingProtocols), ProcessProtocol)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	p := newPeer(conn, buffered.Reader, cancel)
+	p := newPeer(conn, cancel)
 	defer p.close()
 	exit, err := run(ctx, srv.ID, p)
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	if err != nil {
 		e, _ := asError(guestError(err))
 		b, _ := json.Marshal(e)
-		return WriteMessage(conn, MessageError, b)
+		return conn.Send(MessageError, b)
 	}
 	b, _ := json.Marshal(exit)
-	return WriteMessage(conn, MessageExit, b)
+	return conn.Send(MessageExit, b)
+}
+
+// upgradeStream makes a connection of messages of a request on the engine's socket.
+func upgradeStream(_ context.Context, w http.ResponseWriter, r *http.Request) (Conn, error) {
+	if r.Header.Get("Upgrade") != ProcessProtocol {
+		return nil, &Error{"invalid", "ask for an upgrade to " + ProcessProtocol}
+	}
+	conn, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return nil, err
+	}
+	_, err = fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n",
+		http.StatusSwitchingProtocols, http.StatusText(http.StatusSwitchingProtocols), ProcessProtocol)
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return NewStreamConn(conn, buffered.Reader), nil
 }
 
 // guestError puts the kinds of a guest's errors into the launcher's.
@@ -262,9 +189,7 @@ func guestError(err error) error {
 
 // peer is the client's end of a process, as the service sees it.
 type peer struct {
-	r    *bufio.Reader
-	w    io.Writer
-	mu   sync.Mutex // for writing
+	conn Conn
 	gone func()
 
 	stdin   *io.PipeReader
@@ -274,8 +199,8 @@ type peer struct {
 	detach  chan struct{} // closed when the client wants to leave
 }
 
-func newPeer(w io.Writer, r *bufio.Reader, gone func()) *peer {
-	p := &peer{r: r, w: w, gone: gone, resize: make(chan agent.WindowSize), signals: make(chan int), detach: make(chan struct{})}
+func newPeer(c Conn, gone func()) *peer {
+	p := &peer{conn: c, gone: gone, resize: make(chan agent.WindowSize), signals: make(chan int), detach: make(chan struct{})}
 	p.stdin, p.feed = io.Pipe()
 	return p
 }
@@ -283,7 +208,7 @@ func newPeer(w io.Writer, r *bufio.Reader, gone func()) *peer {
 func (p *peer) close() { _ = p.stdin.Close() }
 
 func (p *peer) request(v any) error {
-	m, data, err := ReadMessage(p.r)
+	m, data, err := p.conn.Receive()
 	if err != nil {
 		return err
 	}
@@ -300,7 +225,7 @@ func (p *peer) request(v any) error {
 func (p *peer) receive(ctx context.Context) {
 	defer p.gone()
 	for detached := false; ; {
-		m, data, err := ReadMessage(p.r)
+		m, data, err := p.conn.Receive()
 		if err != nil {
 			return
 		}

@@ -24,7 +24,12 @@ import (
 // Client is a connection to one engine. Its methods may be called at once.
 type Client struct {
 	http *http.Client
-	dial func(context.Context) (net.Conn, error)
+	base string // URL of the API
+	// remote says that it is the network's.
+	remote bool
+	dial   func(context.Context) (net.Conn, error)
+	// open makes a connection of messages at a path.
+	open func(ctx context.Context, path string) (api.Conn, error)
 }
 
 // New makes a client of the engine at a socket; it does not connect yet.
@@ -37,7 +42,9 @@ func New(socket string) *Client {
 		DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
 		DisableCompression: true,
 	}
-	return &Client{&http.Client{Transport: transport}, dial}
+	c := &Client{http: &http.Client{Transport: transport}, base: "http://engine" + api.Prefix, dial: dial}
+	c.open = c.upgrade
+	return c
 }
 
 // do makes a request; a status of 400 and more becomes an *api.Error.
@@ -55,18 +62,17 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 
 // send makes a request with any body.
 func (c *Client) send(ctx context.Context, method, path string, query url.Values, body io.Reader) (*http.Response, error) {
-	u := url.URL{Scheme: "http", Host: "engine", Path: api.Prefix + path, RawQuery: query.Encode()}
-	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
+	u := c.base + path
+	if len(query) > 0 {
+		u += "?" + query.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, method, u, body)
 	if err != nil {
 		return nil, err
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		var uerr *url.Error
-		if errors.As(err, &uerr) {
-			err = uerr.Err
-		}
-		return nil, fmt.Errorf("ask the engine: %w", err)
+		return nil, unreached(err)
 	}
 	if resp.StatusCode < http.StatusBadRequest {
 		return resp, nil

@@ -7,10 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
-	"sync"
 
 	"github.com/slipway-vm/slipway/guest/agent"
 	"github.com/slipway-vm/slipway/launcher"
@@ -86,7 +84,7 @@ func (c *Client) Top(ctx context.Context, ref string) ([]agent.ProcessInfo, erro
 
 // process speaks api.ProcessProtocol over a connection of its own.
 func (c *Client) process(ctx context.Context, path string, req any, streams agent.ExecIO) (agent.Exit, error) {
-	conn, r, err := c.upgrade(ctx, path)
+	conn, err := c.open(ctx, path)
 	if err != nil {
 		return agent.Exit{}, err
 	}
@@ -96,68 +94,64 @@ func (c *Client) process(ctx context.Context, path string, req any, streams agen
 	if err != nil {
 		return agent.Exit{}, err
 	}
-	if err := api.WriteMessage(conn, api.MessageRequest, b); err != nil {
+	if err := conn.Send(api.MessageRequest, b); err != nil {
 		return agent.Exit{}, err
 	}
-	var mu sync.Mutex
 	ended := make(chan struct{})
 	defer close(ended)
 	if streams.Stdin != nil {
 		go func() {
-			_, err := io.Copy(api.NewMessageWriter(conn, &mu, api.MessageStdin), streams.Stdin)
+			_, err := io.Copy(api.NewMessageWriter(conn, api.MessageStdin), streams.Stdin)
 			if err != nil {
 				return // what is not whole has no end
 			}
-			mu.Lock()
-			defer mu.Unlock()
-			_ = api.WriteMessage(conn, api.MessageStdin, nil)
+			_ = conn.Send(api.MessageStdin, nil)
 		}()
 	}
-	go sendControl(conn, &mu, streams, ended)
-	exit, err := receive(r, streams)
+	go sendControl(conn, streams, ended)
+	exit, err := receive(conn, streams)
 	if ctx.Err() != nil {
 		return exit, ctx.Err()
 	}
 	return exit, err
 }
 
-// upgrade makes a request whose connection then belongs to the caller.
-func (c *Client) upgrade(ctx context.Context, path string) (net.Conn, *bufio.Reader, error) {
+// upgrade makes a request on the engine's socket whose connection then carries
+// messages.
+func (c *Client) upgrade(ctx context.Context, path string) (api.Conn, error) {
 	conn, err := c.dial(ctx)
 	if err != nil {
-		return nil, nil, fmt.Errorf("ask the engine: %w", err)
+		return nil, fmt.Errorf("ask the engine: %w", err)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://engine"+api.Prefix+path, http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+path, http.NoBody)
 	if err != nil {
-		return nil, nil, errors.Join(err, conn.Close())
+		return nil, errors.Join(err, conn.Close())
 	}
 	req.Header.Set("Connection", "Upgrade")
 	req.Header.Set("Upgrade", api.ProcessProtocol)
 	if err := req.Write(conn); err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("ask the engine: %w", err), conn.Close())
+		return nil, errors.Join(fmt.Errorf("ask the engine: %w", err), conn.Close())
 	}
 	r := bufio.NewReader(conn)
 	resp, err := http.ReadResponse(r, req)
 	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("ask the engine: %w", err), conn.Close())
+		return nil, errors.Join(fmt.Errorf("ask the engine: %w", err), conn.Close())
 	}
 	if resp.StatusCode != http.StatusSwitchingProtocols {
 		defer func() { _ = resp.Body.Close() }()
-		return nil, nil, errors.Join(failure(resp), conn.Close())
+		return nil, errors.Join(failure(resp), conn.Close())
 	}
-	return conn, r, nil
+	return api.NewStreamConn(conn, r), nil
 }
 
 // sendControl sends resizes and signals until the process has ended.
-func sendControl(w io.Writer, mu *sync.Mutex, streams agent.ExecIO, ended <-chan struct{}) {
+func sendControl(conn api.Conn, streams agent.ExecIO, ended <-chan struct{}) {
 	send := func(m api.Message, v any) {
 		b, err := json.Marshal(v)
 		if err != nil {
 			return // numbers can be marshalled
 		}
-		mu.Lock()
-		defer mu.Unlock()
-		_ = api.WriteMessage(w, m, b)
+		_ = conn.Send(m, b)
 	}
 	for detach := streams.Detach; ; {
 		select {
@@ -175,9 +169,9 @@ func sendControl(w io.Writer, mu *sync.Mutex, streams agent.ExecIO, ended <-chan
 }
 
 // receive takes output until the process's end.
-func receive(r io.Reader, streams agent.ExecIO) (agent.Exit, error) {
+func receive(conn api.Conn, streams agent.ExecIO) (agent.Exit, error) {
 	for {
-		m, data, err := api.ReadMessage(r)
+		m, data, err := conn.Receive()
 		if err != nil {
 			return agent.Exit{}, fmt.Errorf("the engine has gone: %w", err)
 		}

@@ -54,6 +54,7 @@ type Event struct {
 	Server     string            `json:"server"` // ID
 	Name       string            `json:"name"`
 	Image      string            `json:"image"`
+	Project    string            `json:"project,omitempty"` // of the server
 	Attributes map[string]string `json:"attributes,omitempty"`
 }
 
@@ -73,11 +74,14 @@ type Filter struct {
 	Servers []string `json:"servers,omitempty"` // IDs, beginnings of IDs, or names
 	Actions []string `json:"actions,omitempty"`
 	Images  []string `json:"images,omitempty"`
+	// Projects are the projects of servers; "" is that of the local socket.
+	Projects []string `json:"projects,omitempty"`
 }
 
 func (f Filter) wants(e Event) bool {
 	return (len(f.Actions) == 0 || slices.Contains(f.Actions, string(e.Action))) &&
 		(len(f.Images) == 0 || slices.Contains(f.Images, e.Image)) &&
+		(len(f.Projects) == 0 || slices.Contains(f.Projects, e.Project)) &&
 		(len(f.Servers) == 0 || slices.ContainsFunc(f.Servers, func(s string) bool {
 			return s == e.Name || s != "" && strings.HasPrefix(e.Server, s)
 		}))

@@ -22,6 +22,8 @@ var (
 	Identity = Dialect{name: "identity", render: identityFault}
 	Image    = Dialect{name: "image", render: imageFault}
 	Network  = Dialect{name: "network", render: networkFault}
+	// Slipway is its own API, beside OpenStack's.
+	Slipway = Dialect{name: "slipway", render: slipwayFault}
 )
 
 // String is the type of the service, as in the catalog.
@@ -97,6 +99,28 @@ func networkFault(f *Fault, _ *http.Request) (string, []byte) {
 	}
 	body := map[string]string{"type": kind, "message": f.Message, "detail": ""}
 	return jsonType, encode(map[string]any{"NeutronError": body})
+}
+
+// slipwayWords are Slipway's own names of faults; others are internal.
+var slipwayWords = map[int]string{
+	http.StatusBadRequest:         "invalid",
+	http.StatusUnauthorized:       "unauthorized",
+	http.StatusForbidden:          "forbidden",
+	http.StatusNotFound:           "not_found",
+	http.StatusMethodNotAllowed:   "method_not_allowed",
+	http.StatusRequestTimeout:     "timeout",
+	http.StatusConflict:           "conflict",
+	http.StatusTooManyRequests:    "over_limit",
+	http.StatusNotImplemented:     "unsupported",
+	http.StatusServiceUnavailable: "unavailable",
+}
+
+func slipwayFault(f *Fault, _ *http.Request) (string, []byte) {
+	kind := slipwayWords[f.Code]
+	if kind == "" {
+		kind = "internal"
+	}
+	return jsonType, encode(map[string]any{"error": map[string]string{"kind": kind, "message": f.Message}})
 }
 
 // encode is for values that always encode.
