@@ -58,11 +58,10 @@ func (m *mender) target(i int, name string) (*place, string, error) {
 		return nil, "", err
 	}
 	name = path.Join(dir, path.Base(name))
-	stack, here := m.stack(i), ""
+	stack := m.stack(i)
 	parts := strings.Split(name, "/")[1:]
 	for n, part := range parts {
-		here += "/" + part
-		dirs, other, err := m.merge(stack, here)
+		dirs, other, err := m.merge(stack, part)
 		if err != nil {
 			return nil, "", err
 		}

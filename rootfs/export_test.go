@@ -14,7 +14,7 @@ func Decompress(l v1.Layer) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	return new(Store).decompress(context.Background(), rc)
+	return decompress(rc, newMemory(1<<30).draft(context.Background()))
 }
 
 // Floor is the least that unpacking a layer can cost.
@@ -28,7 +28,7 @@ func Floor(l v1.Layer, digests bool) error {
 	if digests {
 		source, sink = io.TeeReader(rc, sha256.New()), sha256.New()
 	}
-	z, err := new(Store).decompress(context.Background(), source)
+	z, err := decompress(source, newMemory(1<<30).draft(context.Background()))
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -39,9 +40,6 @@ func (b *Base) Flatten(ctx context.Context, file io.WriterAt, uuid [16]byte) (si
 	slices.Reverse(roots)
 	if err := f.dir(ctx, roots, b.Root, 0); err != nil {
 		return 0, err
-	}
-	for _, i := range f.inodes {
-		f.w.SetLinks(i.nid, i.links)
 	}
 	image, err := f.w.Finish(f)
 	return image.Size, err
@@ -131,11 +129,10 @@ type flatName struct {
 func (f *flattener) merge(stack []place) ([]*flatName, error) {
 	byName := map[string]*flatName{}
 	for _, p := range stack {
-		entries, err := f.readers[p.layer].ReadDir(p.inode)
-		if err != nil {
-			return nil, err
-		}
-		for _, e := range entries {
+		for e, err := range f.readers[p.layer].Entries(p.inode) {
+			if err != nil {
+				return nil, err
+			}
 			n := byName[string(e.Name)]
 			if n == nil {
 				n = &flatName{name: e.Name}
@@ -166,7 +163,7 @@ func (n *flatName) add(p place) {
 	switch {
 	case a.Mode&erofs.ModeType == erofs.ModeDir:
 		n.found = append(n.found, p)
-		n.done = slices.ContainsFunc(a.Xattrs, func(x erofs.Xattr) bool { return x.Name == opaqueXattr })
+		n.done = layer.Opaque(p.inode)
 		return
 	case len(n.found) == 0 && !isWhiteout(a):
 		n.found = []place{p}
@@ -212,11 +209,19 @@ func (f *flattener) copy(r *erofs.Reader, i *erofs.Inode) (erofs.NID, error) {
 	return f.w.Special(i.Attr)
 }
 
-// Dirs, Dir and Entries implement erofs.Tree.
+// Dirs, Dir, Entries and Links implement erofs.Tree.
 func (f *flattener) Dirs() int { return len(f.dirs) }
 
-func (f *flattener) Dir(n int) (erofs.Attr, int) { return f.dirs[n].attr, f.dirs[n].parent }
+func (f *flattener) Dir(n int) (erofs.Attr, int, bool) { return f.dirs[n].attr, f.dirs[n].parent, true }
 
-func (f *flattener) Entries(n int, buf []erofs.Entry) []erofs.Entry {
-	return append(buf, f.dirs[n].entries...)
+func (f *flattener) Entries(n int) iter.Seq[erofs.Entry] { return slices.Values(f.dirs[n].entries) }
+
+func (f *flattener) Links() iter.Seq2[erofs.NID, uint32] {
+	return func(yield func(erofs.NID, uint32) bool) {
+		for _, i := range f.inodes {
+			if !yield(i.nid, i.links) {
+				return
+			}
+		}
+	}
 }

@@ -1,7 +1,6 @@
 package rootfs
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -10,10 +9,10 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/slipway-vm/slipway/images/content"
 	"github.com/slipway-vm/slipway/rootfs/erofs"
+	"github.com/slipway-vm/slipway/rootfs/layer"
 )
 
 // A layer may hold files without entries for their directories, which then
@@ -51,7 +50,7 @@ func (b *Base) mend(ctx context.Context) ([]stacked, error) {
 	implied := false
 	for _, l := range b.Layers {
 		stack = append(stack, stacked{layerName(l.DiffID), s.imagePath(l.DiffID)})
-		implied = implied || len(l.Implied) > 0 || len(l.Links) > 0
+		implied = implied || l.Implied > 0 || len(l.Links) > 0
 	}
 	// Of an image without layers the mend is all there is: an empty root.
 	if !implied && len(stack) > 0 {
@@ -87,7 +86,7 @@ func (b *Base) mends(ctx context.Context) (made mends, err error) {
 		return made, err
 	}
 	made = mends{}
-	m, err := newMender(b)
+	m, err := newMender(ctx, b)
 	defer m.close()
 	if err != nil {
 		return made, err
@@ -95,19 +94,8 @@ func (b *Base) mends(ctx context.Context) (made mends, err error) {
 	if made.Moved, err = m.moveAll(); err != nil {
 		return made, err
 	}
-	tree, err := m.top()
-	if err != nil {
+	if made.Top, err = m.image("top", m.top); err != nil {
 		return made, err
-	}
-	if tree != nil {
-		made.Top = true
-		err = m.image("top", func(f *os.File, uuid [16]byte) (int64, error) {
-			image, err := erofs.NewWriter(f, uuid).Finish(tree)
-			return image.Size, err
-		})
-		if err != nil {
-			return made, err
-		}
 	}
 	return made, content.WriteRecord(s.path("tmp"), name, made)
 }
@@ -118,22 +106,19 @@ type mender struct {
 	files   []*os.File
 	readers []*erofs.Reader
 	roots   []*erofs.Inode
-	implied []map[string]bool
+	implied []int64 // how many directories that is
+	memory  *draft
 	copied  int64 // bytes of files that layers have of those below
 }
 
 // newMender gives what is to be closed even with an error.
-func newMender(b *Base) (*mender, error) {
-	m := &mender{base: b}
+func newMender(ctx context.Context, b *Base) (*mender, error) {
+	m := &mender{base: b, memory: b.store.memory.draft(ctx)}
 	for _, l := range b.Layers {
 		m.files = append(m.files, nil)
 		m.readers = append(m.readers, nil)
 		m.roots = append(m.roots, nil)
-		implied := map[string]bool{}
-		for _, p := range l.Implied {
-			implied[string(p)] = true
-		}
-		m.implied = append(m.implied, implied)
+		m.implied = append(m.implied, l.Implied)
 		if err := m.open(len(m.files)-1, b.store.imagePath(l.DiffID)); err != nil {
 			return m, fmt.Errorf("layer image %s: %w", l.DiffID, err)
 		}
@@ -159,6 +144,7 @@ func (m *mender) open(i int, name string) error {
 }
 
 func (m *mender) close() {
+	m.memory.close()
 	for _, f := range m.files {
 		if f != nil {
 			f.Close()
@@ -166,26 +152,32 @@ func (m *mender) close() {
 	}
 }
 
-// image makes one mend.
-func (m *mender) image(which string, write func(f *os.File, uuid [16]byte) (size int64, err error)) error {
+// image makes one mend, unless there is nothing to write.
+func (m *mender) image(which string, write func(f *os.File, uuid [16]byte) (size int64, err error)) (made bool, err error) {
 	s := m.base.store
 	f, err := content.Temporary(s.path("tmp"), "mend-*")
 	if err != nil {
-		return err
+		return false, err
 	}
 	sum := sha256.Sum256([]byte("mend " + m.base.ID + " " + which))
 	size, err := write(f, [16]byte(sum[:16]))
-	if err == nil {
+	if err == nil && size > 0 {
 		if err = f.Truncate(size); err == nil {
 			err = content.Commit(f, s.mendImage(m.base.ID, which))
 		}
 	}
-	if err != nil {
+	if err != nil || size == 0 {
 		content.Discard(f)
-		return err
+		return false, err
 	}
-	return f.Close()
+	return true, f.Close()
 }
+
+// budget is what mends draw on: their bytes and inodes are those of layers.
+type mendBudget struct{ *draft }
+
+func (mendBudget) Bytes(int64) error  { return nil }
+func (mendBudget) Inodes(int64) error { return nil }
 
 // stack is the root directories below a place of the stack, from the top.
 func (m *mender) stack(below int) []place {
@@ -196,42 +188,44 @@ func (m *mender) stack(below int) []place {
 	return stack
 }
 
-// top finds the directories to mend, and gives them with those above them; nil
-// if there are none.
-func (m *mender) top() (*mended, error) {
-	if len(m.roots) == 0 {
-		return newMended(&mendDir{attr: m.base.Root}), nil
+// top writes the directories to mend, with those above them, and gives the image's
+// size: none if there are none.
+func (m *mender) top(f *os.File, uuid [16]byte) (int64, error) {
+	image, err := layer.NewDirectories(m.base.Root, f, uuid, mendBudget{m.memory})
+	if err != nil {
+		return 0, err
 	}
-	wanted := &want{}
-	for _, implied := range m.implied {
-		for p := range implied {
-			wanted.add(strings.Split(p, "/")[1:])
+	defer image.Close()
+	t := &topmost{mender: m, image: image, needed: len(m.roots) == 0}
+	root := &spot{stack: m.stack(len(m.roots)), made: true}
+	for i, n := range m.implied {
+		if n == 0 {
+			continue
+		}
+		if err := t.look(i, root); err != nil {
+			return 0, err
 		}
 	}
-	root, needed, err := m.dir(m.stack(len(m.roots)), "", wanted)
-	if err != nil || !needed {
-		return nil, err
+	if !t.needed {
+		return 0, nil
 	}
-	root.attr = m.base.Root
-	return newMended(root), nil
+	return image.Finish()
 }
 
-// want is a tree of the names to look at.
-type want map[string]*want
+// topmost makes the layer on top.
+type topmost struct {
+	*mender
+	image  *layer.Directories
+	needed bool
+}
 
-func (w *want) add(parts []string) {
-	if len(parts) == 0 {
-		return
-	}
-	if *w == nil {
-		*w = want{}
-	}
-	next := (*w)[parts[0]]
-	if next == nil {
-		next = &want{}
-		(*w)[parts[0]] = next
-	}
-	next.add(parts[1:])
+// spot is a merged directory, whose layers are the stack from the top.
+type spot struct {
+	parent *spot
+	name   string
+	stack  []place
+	made   bool // in the image on top
+	number uint32
 }
 
 // place is a directory in one layer. Of a hidden one the contents are, by an
@@ -242,72 +236,77 @@ type place struct {
 	hidden bool
 }
 
-// dir looks at a merged directory, whose layers are the stack from the top,
-// and at those wanted below it. It gives what the mend must say of them,
-// and whether it must say anything.
-func (m *mender) dir(stack []place, path string, wanted *want) (*mendDir, bool, error) {
-	d := &mendDir{attr: m.attr(stack, path)}
-	needed := m.implied[stack[0].layer][path] && !m.implied[m.speaker(stack, path).layer][path]
-	for _, name := range sortedKeys(*wanted) {
-		below, _, err := m.merge(stack, path+"/"+name)
+// look finds the directories that a layer is the uppermost to have, and which it
+// has no entry for but one below has.
+func (t *topmost) look(i int, at *spot) error {
+	own := slices.IndexFunc(at.stack, func(p place) bool { return p.layer == i })
+	if own < 0 || at.stack[own].hidden {
+		return nil
+	}
+	for e, err := range t.readers[i].Entries(at.stack[own].inode) {
 		if err != nil {
-			return nil, false, err
+			return err
 		}
-		if len(below) == 0 {
+		if e.Mode != erofs.ModeDir {
 			continue
 		}
-		sub, subNeeded, err := m.dir(below, path+"/"+name, (*wanted)[name])
-		if err != nil {
-			return nil, false, err
+		below := &spot{parent: at, name: string(e.Name)}
+		if below.stack, _, err = t.merge(at.stack, below.name); err != nil {
+			return err
 		}
-		if subNeeded {
-			needed = true
-			sub.name = name
-			d.below = append(d.below, sub)
+		if len(below.stack) == 0 {
+			continue
+		}
+		if below.stack[0].layer == i && layer.Implied(below.stack[0].inode) && !layer.Implied(speaker(below.stack)) {
+			if err := t.make(below); err != nil {
+				return err
+			}
+		}
+		if err := t.look(i, below); err != nil {
+			return err
 		}
 	}
-	return d, needed, nil
+	return nil
 }
 
-func sortedKeys(w want) []string {
-	names := make([]string, 0, len(w))
-	for name := range w {
-		names = append(names, name)
+// make puts a directory into the image, and those above it.
+func (t *topmost) make(at *spot) error {
+	if at.made {
+		return nil
 	}
-	slices.SortFunc(names, cmp.Compare)
-	return names
+	if err := t.make(at.parent); err != nil {
+		return err
+	}
+	says := speaker(at.stack)
+	a := says.Attr
+	a.Xattrs = layer.Said(says)
+	var err error
+	at.number, err = t.image.Add(at.parent.number, at.name, a)
+	at.made, t.needed = true, true
+	return err
 }
 
-// speaker is the uppermost layer that has an entry for the directory, or the
-// uppermost of all if none has.
-func (m *mender) speaker(stack []place, path string) place {
+// speaker is the directory of the uppermost layer that has an entry for it, or of
+// the uppermost of all if none has.
+func speaker(stack []place) *erofs.Inode {
 	for _, p := range stack {
-		if !m.implied[p.layer][path] {
-			return p
+		if !layer.Implied(p.inode) {
+			return p.inode
 		}
 	}
-	return stack[0]
+	return stack[0].inode
 }
 
-func (m *mender) attr(stack []place, path string) erofs.Attr {
-	a := m.speaker(stack, path).inode.Attr
-	a.Xattrs = slices.DeleteFunc(slices.Clone(a.Xattrs), func(x erofs.Xattr) bool { return x.Name == opaqueXattr })
-	return a
-}
-
-// opaqueXattr is overlayfs' word for a directory that hides those below.
-const opaqueXattr = "trusted.overlay.opaque"
-
-// merge finds a path's last name in the layers of its parent as overlayfs would:
-// from the top, until something hides what is below. It gives the directories
-// that are merged, or else what is no directory.
-func (m *mender) merge(stack []place, path string) (dirs []place, other *place, err error) {
+// merge finds a name in the layers of a directory as overlayfs would: from the top,
+// until something hides what is below. It gives the directories that are merged,
+// or else what is no directory.
+func (m *mender) merge(stack []place, name string) (dirs []place, other *place, err error) {
 	hidden := false
 	for _, p := range stack {
 		if p.hidden {
 			break
 		}
-		i, err := m.readers[p.layer].Lookup(p.inode, path[strings.LastIndexByte(path, '/')+1:])
+		i, err := m.readers[p.layer].Lookup(p.inode, name)
 		if errors.Is(err, erofs.ErrNotExist) {
 			continue
 		}
@@ -321,46 +320,12 @@ func (m *mender) merge(stack []place, path string) (dirs []place, other *place, 
 			break
 		}
 		dirs = append(dirs, place{p.layer, i, hidden})
-		if slices.ContainsFunc(i.Xattrs, func(x erofs.Xattr) bool { return x.Name == opaqueXattr }) {
-			if !m.implied[p.layer][path] {
+		if layer.Opaque(i) {
+			if !layer.Implied(i) {
 				break
 			}
 			hidden = true
 		}
 	}
 	return dirs, other, nil
-}
-
-// mendDir is a directory of a mend.
-type mendDir struct {
-	name   string
-	attr   erofs.Attr
-	below  []*mendDir
-	number int
-	parent int
-}
-
-// mended is a mend's directories as erofs wants them.
-type mended struct{ dirs []*mendDir }
-
-func newMended(root *mendDir) *mended {
-	m := &mended{dirs: []*mendDir{root}}
-	for i := 0; i < len(m.dirs); i++ {
-		for _, d := range m.dirs[i].below {
-			d.number, d.parent = len(m.dirs), i
-			m.dirs = append(m.dirs, d)
-		}
-	}
-	return m
-}
-
-func (m *mended) Dirs() int { return len(m.dirs) }
-
-func (m *mended) Dir(n int) (erofs.Attr, int) { return m.dirs[n].attr, m.dirs[n].parent }
-
-func (m *mended) Entries(n int, buf []erofs.Entry) []erofs.Entry {
-	for _, d := range m.dirs[n].below {
-		buf = append(buf, erofs.Entry{Name: []byte(d.name), Mode: erofs.ModeDir, Dir: d.number})
-	}
-	return buf
 }

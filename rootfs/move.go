@@ -1,8 +1,8 @@
 package rootfs
 
 import (
+	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -38,81 +38,93 @@ func (m *mender) moveAll() ([]int, error) {
 // on with that one.
 func (m *mender) replace(i int, moves map[string]string, borrowed []layer.Borrowed) error {
 	which := strconv.Itoa(i)
-	move := func(path string) string {
-		for from, to := range moves {
-			if rest, ok := strings.CutPrefix(path, from); ok && (rest == "" || rest[0] == '/') {
-				return to + rest
-			}
-		}
-		return path
-	}
-	var info layer.Info
-	err := m.image(which, func(f *os.File, uuid [16]byte) (_ int64, err error) {
-		info, err = layer.Rewrite(m.readers[i], m.implied[i], move, borrowed, f, uuid)
+	_, err := m.image(which, func(f *os.File, uuid [16]byte) (int64, error) {
+		info, err := layer.Rewrite(m.readers[i], mover(moves), borrowed, f, uuid, mendBudget{m.memory})
+		m.implied[i] = info.Implied
 		return info.Size, err
 	})
 	if err != nil {
 		return err
 	}
-	m.implied[i] = map[string]bool{}
-	for _, p := range info.Implied {
-		m.implied[i][p] = true
-	}
 	return m.open(i, m.base.store.mendImage(m.base.ID, which))
 }
+
+// mover says where paths go.
+func mover(moves map[string]string) func(string) string {
+	return func(path string) string {
+		if len(moves) == 0 {
+			return path
+		}
+		for end := range len(path) + 1 {
+			if end < len(path) && path[end] != '/' {
+				continue
+			}
+			if to, ok := moves[path[:end]]; ok {
+				return to + path[end:]
+			}
+		}
+		return path
+	}
+}
+
+// maxMoves bounds the paths of directories that are links below.
+const maxMoves = 4 << 20
 
 // moves finds the directories of a layer that are made up and links below, and
 // where those lead. Of nested ones it gives the outermost.
 func (m *mender) moves(i int) (map[string]string, error) {
 	moves := map[string]string{}
-	for _, path := range sortedPaths(m.implied[i]) {
-		from, err := m.link(i, path)
-		if err != nil {
-			return nil, err
+	if m.implied[i] == 0 {
+		return moves, nil
+	}
+	named := 0
+	return moves, m.findLinks(i, m.roots[i], m.stack(i), "", func(from string) error {
+		to, err := m.resolve(i, from)
+		if err != nil || to == "" || to == from {
+			return err
 		}
-		if from == "" || moves[from] != "" {
+		moves[from] = to
+		if named += len(from) + len(to); named > maxMoves {
+			return fmt.Errorf("%w of %d bytes of names of directories that are links in layers below", ErrTooLarge, maxMoves)
+		}
+		return nil
+	})
+}
+
+// findLinks goes through a layer's directories beside what is below them, and finds
+// those that are made up and links below.
+func (m *mender) findLinks(i int, dir *erofs.Inode, stack []place, path string, found func(path string) error) error {
+	for e, err := range m.readers[i].Entries(dir) {
+		if err != nil {
+			return err
+		}
+		if e.Mode != erofs.ModeDir {
 			continue
 		}
-		to, err := m.resolve(i, from)
+		name := string(e.Name)
+		dirs, other, err := m.merge(stack, name)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if to != "" && to != from {
-			moves[from] = to
+		symlink := other != nil && other.inode.Mode&erofs.ModeType == erofs.ModeSymlink
+		if len(dirs) == 0 && !symlink {
+			continue
 		}
-	}
-	return moves, nil
-}
-
-func sortedPaths(set map[string]bool) []string {
-	paths := make([]string, 0, len(set))
-	for p := range set {
-		paths = append(paths, p)
-	}
-	slices.Sort(paths)
-	return paths
-}
-
-// link finds the first directory on a layer's path that is made up and a link
-// below; nothing if there is none.
-func (m *mender) link(i int, path string) (string, error) {
-	stack := m.stack(i)
-	here := ""
-	for _, name := range strings.Split(path, "/")[1:] {
-		here += "/" + name
-		dirs, other, err := m.merge(stack, here)
+		inode, err := m.readers[i].Inode(e.NID)
 		if err != nil {
-			return "", err
+			return err
 		}
-		if other != nil && other.inode.Mode&erofs.ModeType == erofs.ModeSymlink && m.implied[i][here] {
-			return here, nil
+		switch {
+		case len(dirs) > 0:
+			err = m.findLinks(i, inode, dirs, path+"/"+name, found)
+		case layer.Implied(inode):
+			err = found(path + "/" + name)
 		}
-		if len(dirs) == 0 {
-			return "", nil
+		if err != nil {
+			return err
 		}
-		stack = dirs
 	}
-	return "", nil
+	return nil
 }
 
 // maxLinks is how many links Linux follows.
@@ -135,8 +147,7 @@ func (m *mender) resolve(below int, path string) (string, error) {
 			}
 			continue
 		}
-		at := "/" + strings.Join(append(slices.Clone(here), name), "/")
-		dirs, other, err := m.merge(stacks[len(stacks)-1], at)
+		dirs, other, err := m.merge(stacks[len(stacks)-1], name)
 		if err != nil {
 			return "", err
 		}

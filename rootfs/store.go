@@ -44,10 +44,14 @@ const (
 	lockPrune
 )
 
-// Limits bound what one image may unpack to.
+// Limits bound what one image may unpack to, and what that takes.
 type Limits struct {
 	Bytes  int64 // 0 means 64 GiB
 	Inodes int64 // 0 means two million
+	// Memory is what unpacking may take with the number of files and zstd's
+	// windows, all layers together; one layer may take three quarters of it.
+	// 0 means 96 MiB.
+	Memory int64
 }
 
 // Config says where a store is and what it may do.
@@ -56,7 +60,7 @@ type Config struct {
 	Log    *slog.Logger // nil: none
 	Limits Limits
 	// Parallel is the number of layers unpacked at once, of all images
-	// together; 0 means one more than there are processors, at least three.
+	// together; 0 means one more than there are processors, from three to eight.
 	Parallel int
 	// LoopLayers mounts layer images by loop device even where the kernel
 	// could do without.
@@ -74,7 +78,7 @@ type Store struct {
 	flights flights
 	sealer  *sealer
 	slots   chan struct{} // one for each layer that may be unpacked at once
-	wide    chan struct{} // held by the one layer that needs a lot of memory
+	memory  *memory
 }
 
 // Open opens the store at a directory, which is made if missing, and removes
@@ -90,8 +94,11 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if c.Limits.Inodes == 0 {
 		c.Limits.Inodes = 2_000_000
 	}
+	if c.Limits.Memory == 0 {
+		c.Limits.Memory = 96 << 20
+	}
 	if c.Parallel <= 0 {
-		c.Parallel = max(3, runtime.GOMAXPROCS(0)+1)
+		c.Parallel = min(max(3, runtime.GOMAXPROCS(0)+1), 8)
 	}
 	// A file mounted without a loop device counts as a stacked file system, of
 	// which Linux allows two: our overlay, and one below it.
@@ -99,7 +106,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err := unix.Statfs(dir, &on); err == nil && on.Type == unix.OVERLAYFS_SUPER_MAGIC {
 		c.LoopLayers = true
 	}
-	s := &Store{slots: make(chan struct{}, c.Parallel), wide: make(chan struct{}, 1), config: c, log: c.Log, dir: dir, locks: content.Locks{Path: filepath.Join(dir, "lock")}, sealer: newSealer()}
+	s := &Store{slots: make(chan struct{}, c.Parallel), memory: newMemory(c.Limits.Memory), config: c, log: c.Log, dir: dir, locks: content.Locks{Path: filepath.Join(dir, "lock")}, sealer: newSealer()}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -203,10 +210,10 @@ type Layer struct {
 	Root        erofs.Attr `json:"root"`
 	RootImplied bool       `json:"root_implied,omitempty"`
 	RootOpaque  bool       `json:"root_opaque,omitempty"`
-	// Implied are directories the layer has no entry for but files in. Names
-	// are bytes, which a JSON string would not keep.
-	Implied [][]byte `json:"implied,omitempty"`
-	// Links are hard links to files that only layers below can have.
+	// Implied is how many directories the layer has no entry for but files in.
+	Implied int64 `json:"implied_dirs,omitempty"`
+	// Links are hard links to files that only layers below can have. Names are
+	// bytes, which a JSON string would not keep.
 	Links []link `json:"links,omitempty"`
 	// Capable are the files with capabilities.
 	Capable [][]byte `json:"capable,omitempty"`
@@ -220,7 +227,7 @@ type link struct {
 
 // recipe is the version of what a layer is turned into. Layer images of
 // another are made anew.
-const recipe = 1
+const recipe = 2
 
 // lookup reads a layer image's record.
 func (s *Store) lookup(diffID v1.Hash) (*Layer, error) {

@@ -207,10 +207,7 @@ func (s *Store) make(ctx context.Context, j *job, b *budget) (err error) {
 		return err
 	}
 	l := Layer{DiffID: j.DiffID, Made: time.Now().UTC(), Size: info.Size, Bytes: info.Bytes, Inodes: info.Inodes, Boot: bootID(),
-		Recipe: recipe, Root: info.Root, RootImplied: info.RootImplied, RootOpaque: info.RootOpaque}
-	for _, p := range info.Implied {
-		l.Implied = append(l.Implied, []byte(p))
-	}
+		Recipe: recipe, Root: info.Root, Implied: info.Implied, RootImplied: info.RootImplied, RootOpaque: info.RootOpaque}
 	for _, x := range info.Links {
 		l.Links = append(l.Links, link{[]byte(x.Name), []byte(x.Target)})
 	}
@@ -235,8 +232,10 @@ func (s *Store) convert(ctx context.Context, j *job, f *os.File, b *budget) (lay
 	defer closeSource()
 	defer context.AfterFunc(ctx, closeSource)()
 
+	memory := s.memory.draft(ctx)
+	defer memory.close()
 	source := &counted{r: rc, f: j.progress()}
-	z, err := s.decompress(ctx, source)
+	z, err := decompress(source, memory)
 	if err != nil {
 		return layer.Info{}, s.blame(ctx, source, err)
 	}
@@ -244,7 +243,10 @@ func (s *Store) convert(ctx context.Context, j *job, f *os.File, b *budget) (lay
 	// Headers and padding come on top of the files' bytes.
 	pipe := newAhead(z, b.limits.Bytes+b.limits.Bytes/4+1<<20)
 	defer pipe.Close()
-	info, err := layer.Convert(pipe, f, uuid(j.DiffID), b)
+	info, err := layer.Convert(pipe, f, uuid(j.DiffID), struct {
+		*budget
+		*draft
+	}{b, memory})
 	pipe.Close()
 	if err == nil {
 		// Decompressors may stop short of the source's end, where its digest

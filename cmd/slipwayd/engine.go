@@ -169,7 +169,7 @@ func (e *engine) openManager(ctx context.Context) error {
 	cfg := e.cfg
 	layers, err := rootfs.Open(ctx, rootfs.Config{
 		Dir: e.path("rootfs"), Log: e.log,
-		Limits: rootfs.Limits{Bytes: int64(cfg.Images.MaxUnpacked), Inodes: cfg.Images.MaxInodes},
+		Limits: rootfs.Limits{Bytes: int64(cfg.Images.MaxUnpacked), Inodes: cfg.Images.MaxInodes, Memory: int64(cfg.Images.MaxMemory)},
 	})
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,9 +22,10 @@ import (
 // tree is a file system of one empty directory.
 type tree struct{}
 
-func (tree) Dirs() int                                      { return 1 }
-func (tree) Dir(int) (erofs.Attr, int)                      { return erofs.Attr{Mode: erofs.ModeDir | 0o755}, 0 }
-func (tree) Entries(_ int, buf []erofs.Entry) []erofs.Entry { return buf }
+func (tree) Dirs() int                           { return 1 }
+func (tree) Dir(int) (erofs.Attr, int, bool)     { return erofs.Attr{Mode: erofs.ModeDir | 0o755}, 0, true }
+func (tree) Entries(int) iter.Seq[erofs.Entry]   { return func(func(erofs.Entry) bool) {} }
+func (tree) Links() iter.Seq2[erofs.NID, uint32] { return func(func(erofs.NID, uint32) bool) {} }
 
 func testSpec(layout Layout) Spec {
 	return Spec{

@@ -4,25 +4,28 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"slices"
+	"iter"
 )
 
 // Tree is the directories of an image, for [Writer.Finish]. They are numbered;
 // the root is 0. It is asked for every directory twice, and must answer the
 // same.
 type Tree interface {
-	// Dirs is the number of directories. A parent comes before its children.
+	// Dirs is one more than the highest number. A parent's number is below those
+	// of its children.
 	Dirs() int
 	// Dir gives a directory's attributes and its parent, the root's being
-	// itself.
-	Dir(n int) (a Attr, parent int)
-	// Entries appends the directory's entries but "." and ".." to buf, in any
-	// order.
-	Entries(n int, buf []Entry) []Entry
+	// itself. There need not be a directory of each number.
+	Dir(n int) (a Attr, parent int, ok bool)
+	// Entries gives the directory's entries but "." and "..", in the order of
+	// their names' bytes.
+	Entries(n int) iter.Seq[Entry]
+	// Links gives the inodes that have not one name but n.
+	Links() iter.Seq2[NID, uint32]
 }
 
 // Entry is a name in a directory: of the directory numbered Dir if Mode says
-// it is one, else of the inode NID.
+// it is one, else of the inode NID. Of Mode only the type counts.
 type Entry struct {
 	Name []byte
 	Mode uint16
@@ -42,11 +45,10 @@ type finisher struct {
 	tree Tree
 	nids []NID
 	list listing
-	data []byte
 }
 
 // Finish writes the directories and the super block. The file must then be
-// truncated to Image.Size.
+// truncated to Image.Size. It takes eight bytes of memory for a directory.
 func (w *Writer) Finish(t Tree) (Image, error) {
 	f := &finisher{w: w, tree: t, nids: make([]NID, t.Dirs())}
 	// Twice the same walk: the first only finds out where each directory's
@@ -72,11 +74,11 @@ func (w *Writer) Finish(t Tree) (Image, error) {
 			return Image{}, fmt.Errorf("directory planned at inode %d written at %d", f.nids[n], nid)
 		}
 	}
-	return w.seal(block)
+	return w.seal(t, block)
 }
 
 // seal writes what is buffered, then block 0.
-func (w *Writer) seal(block []byte) (Image, error) {
+func (w *Writer) seal(t Tree, block []byte) (Image, error) {
 	if err := w.flush(); err != nil {
 		return Image{}, err
 	}
@@ -88,7 +90,7 @@ func (w *Writer) seal(block []byte) (Image, error) {
 			w.pos -= BlockSize
 		}
 	}
-	for nid, n := range w.links {
+	for nid, n := range t.Links() {
 		var b [4]byte
 		binary.LittleEndian.PutUint32(b[:], n)
 		if _, err := w.file.WriteAt(b[:], int64(nid)*slotSize+nlinkOffset); err != nil {
@@ -107,112 +109,127 @@ func (w *Writer) seal(block []byte) (Image, error) {
 // goes into block0, its entries into blocks of their own.
 func (f *finisher) dir(n int, block0 []byte) (NID, error) {
 	w := f.w
-	attr, parent := f.tree.Dir(n)
+	attr, parent, ok := f.tree.Dir(n)
+	if !ok {
+		return 0, nil
+	}
 	xattrs, count, err := encodeXattrs(attr.Xattrs)
 	if err != nil {
 		return 0, err
 	}
+	start := uint32(w.pos / BlockSize)
 	l := &f.list
-	if err := l.fill(f.tree, n, parent); err != nil {
+	if err := f.fill(n, parent); err != nil {
 		return 0, err
 	}
-	start := uint32(w.pos / BlockSize)
-	layout, size := uint16(layoutInline), l.size
-	whole := size / BlockSize * BlockSize
-	if tail := size - whole; n == 0 || tail == 0 || inodeSize+len(xattrs)+tail > maxInline {
-		layout, whole = layoutPlain, int(align(int64(size), BlockSize))
-	}
-	if w.planning {
-		w.pos += int64(whole)
-	} else {
-		f.data = l.encode(f.data, f.nids)
-		if err := w.append(f.data[:whole]); err != nil {
+	f.encode()
+	layout, size, inline := uint16(layoutInline), l.size+int64(l.used), l.data[:l.used]
+	if n == 0 || inodeSize+len(xattrs)+l.used > maxInline {
+		layout, inline = layoutPlain, nil
+		if err := w.append(l.data[:]); err != nil {
 			return 0, err
 		}
 	}
-	inline := max(size-whole, 0)
-	if n == 0 {
-		if rootOffset+inodeSize+len(xattrs) > BlockSize {
-			return 0, fmt.Errorf("%d bytes of extended attributes on the root: %w", len(xattrs), ErrUnrepresentable)
-		}
-		w.inodes++
-		if !w.planning {
-			b := block0[rootOffset:]
-			putInode(b, &attr, layout, count, uint64(size), start, w.inodes, l.nlink)
-			copy(b[inodeSize:], xattrs)
-		}
-		return rootOffset / slotSize, nil
+	if n > 0 {
+		return w.inode(&attr, layout, count, xattrs, uint64(size), start, l.nlink, inline)
 	}
-	if w.planning {
-		off, _, err := w.place(int64(inodeSize + len(xattrs) + inline))
-		return NID(off / slotSize), err
+	if rootOffset+inodeSize+len(xattrs) > BlockSize {
+		return 0, fmt.Errorf("%d bytes of extended attributes on the root: %w", len(xattrs), ErrUnrepresentable)
 	}
-	return w.inode(&attr, layout, count, xattrs, uint64(size), start, l.nlink, f.data[whole:whole+inline])
+	w.inodes++
+	if !w.planning {
+		b := block0[rootOffset:]
+		putInode(b, &attr, layout, count, uint64(size), start, w.inodes, l.nlink)
+		copy(b[inodeSize:], xattrs)
+	}
+	return rootOffset / slotSize, nil
 }
 
-// listing is a directory's entries, with "." and "..", in the order and the
-// blocks the format wants.
-type listing struct {
-	entries []Entry
-	blocks  []int // number of entries in each block
-	size    int
-	nlink   uint32
-}
-
-func (l *listing) fill(t Tree, n, parent int) error {
-	// "." and ".." sort among the others by their bytes.
-	l.entries = append(l.entries[:0], Entry{Name: []byte("."), Mode: ModeDir, Dir: n}, Entry{Name: []byte(".."), Mode: ModeDir, Dir: parent})
-	l.entries = t.Entries(n, l.entries)
-	slices.SortFunc(l.entries, func(a, b Entry) int { return bytes.Compare(a.Name, b.Name) })
-	l.blocks, l.size, l.nlink = l.blocks[:0], 0, 0
-	used, count := 0, 0
-	for i, e := range l.entries {
-		if len(e.Name) == 0 || len(e.Name) > MaxName || bytes.ContainsAny(e.Name, "/\x00") {
-			return fmt.Errorf("name %.300q: %w", e.Name, ErrUnrepresentable)
+// fill goes through a directory's entries, and writes all blocks but the last.
+func (f *finisher) fill(n, parent int) error {
+	l := &f.list
+	l.entries, l.used, l.size, l.nlink, l.last = l.entries[:0], 0, 0, 1, nil
+	add := func(e Entry) error {
+		if err := l.check(e); err != nil {
+			return err
 		}
-		if i > 0 && bytes.Equal(l.entries[i-1].Name, e.Name) {
-			return fmt.Errorf("name %q twice in one directory", e.Name)
-		}
-		// A directory's own names are two, and each below it has one of it.
-		if e.Mode&ModeType == ModeDir && !bytes.Equal(e.Name, []byte("..")) {
-			l.nlink++
-		}
-		if used+direntSize+len(e.Name) > BlockSize {
-			l.blocks = append(l.blocks, count)
+		if l.used+direntSize+len(e.Name) > BlockSize {
+			f.encode()
+			if err := f.w.append(l.data[:]); err != nil {
+				return err
+			}
 			l.size += BlockSize
-			used, count = 0, 0
+			l.entries, l.used = l.entries[:0], 0
 		}
-		used += direntSize + len(e.Name)
-		count++
+		l.used += direntSize + len(e.Name)
+		l.entries = append(l.entries, e)
+		return nil
 	}
-	l.nlink++
-	l.blocks = append(l.blocks, count)
-	l.size += used
+	// "." and ".." sort among the others by their bytes.
+	own := []Entry{{Name: []byte("."), Mode: ModeDir, Dir: n}, {Name: []byte(".."), Mode: ModeDir, Dir: parent}}
+	for e := range f.tree.Entries(n) {
+		for len(own) > 0 && bytes.Compare(own[0].Name, e.Name) <= 0 {
+			if err := add(own[0]); err != nil {
+				return err
+			}
+			own = own[1:]
+		}
+		if err := add(e); err != nil {
+			return err
+		}
+	}
+	for _, e := range own {
+		if err := add(e); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
-// encode gives the directory's data, padded to whole blocks, in buf if there
-// is room.
-func (l *listing) encode(buf []byte, nids []NID) []byte {
-	size := int(align(int64(l.size), BlockSize))
-	data := slices.Grow(buf[:0], size)[:size]
-	clear(data)
-	le := binary.LittleEndian
-	entries := l.entries
-	for i, n := range l.blocks {
-		b := data[i*BlockSize : (i+1)*BlockSize]
-		name := n * direntSize
-		for j, e := range entries[:n] {
-			nid := e.NID
-			if e.Mode&ModeType == ModeDir {
-				nid = nids[e.Dir]
-			}
-			le.PutUint64(b[j*direntSize:], uint64(nid))
-			le.PutUint16(b[j*direntSize+8:], uint16(name))
-			b[j*direntSize+10] = direntType(e.Mode)
-			name += copy(b[name:], e.Name)
-		}
-		entries = entries[n:]
+// listing is a directory's entries, with "." and "..", of which one block is kept.
+type listing struct {
+	entries []Entry // of the block
+	used    int     // bytes of the block
+	size    int64   // of the blocks before it
+	nlink   uint32
+	last    []byte
+	data    [BlockSize]byte
+}
+
+// check refuses what must not be in a directory, or not after what is there.
+func (l *listing) check(e Entry) error {
+	if len(e.Name) == 0 || len(e.Name) > MaxName || bytes.ContainsAny(e.Name, "/\x00") {
+		return fmt.Errorf("name %.300q: %w", e.Name, ErrUnrepresentable)
 	}
-	return data
+	if bytes.Compare(l.last, e.Name) >= 0 {
+		return fmt.Errorf("name %q after %q in one directory", e.Name, l.last)
+	}
+	l.last = e.Name
+	// A directory's own names are two, and each below it has one of it.
+	if e.Mode&ModeType == ModeDir && string(e.Name) != ".." {
+		l.nlink++
+	}
+	return nil
+}
+
+// encode makes the block.
+func (f *finisher) encode() {
+	if f.w.planning {
+		return
+	}
+	l := &f.list
+	clear(l.data[:])
+	le := binary.LittleEndian
+	name := len(l.entries) * direntSize
+	for i, e := range l.entries {
+		nid := e.NID
+		if e.Mode&ModeType == ModeDir {
+			nid = f.nids[e.Dir]
+		}
+		b := l.data[i*direntSize:]
+		le.PutUint64(b, uint64(nid))
+		le.PutUint16(b[8:], uint16(name))
+		b[10] = direntType(e.Mode)
+		name += copy(l.data[name:], e.Name)
+	}
 }

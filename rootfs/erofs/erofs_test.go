@@ -3,7 +3,10 @@ package erofs
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
+	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -19,39 +22,45 @@ func (m *memory) WriteAt(p []byte, off int64) (int, error) {
 	return copy(m.b[off:], p), nil
 }
 
-// flat is a root with files and one empty directory.
-type flat []Entry
-
-func (f flat) Dirs() int { return 2 }
-
-func (f flat) Dir(n int) (Attr, int) {
-	return Attr{Mode: ModeDir | 0o755, Sec: int64(n), Xattrs: []Xattr{{"user.n", []byte{byte(n)}}}}, 0
+// flat is a root with files and one empty directory, numbered 2.
+type flat struct {
+	entries []Entry
+	links   map[NID]uint32
 }
 
-func (f flat) Entries(n int, buf []Entry) []Entry {
-	if n == 0 {
-		buf = append(buf, f...)
-		buf = append(buf, Entry{Name: []byte("dir"), Mode: ModeDir, Dir: 1})
+func (f *flat) Dirs() int { return 3 }
+
+func (f *flat) Dir(n int) (Attr, int, bool) {
+	return Attr{Mode: ModeDir | 0o755, Sec: int64(n), Xattrs: []Xattr{{"user.n", []byte{byte(n)}}}}, 0, n != 1
+}
+
+func (f *flat) Entries(n int) iter.Seq[Entry] {
+	if n > 0 {
+		return func(func(Entry) bool) {}
 	}
-	return buf
+	all := append(slices.Clone(f.entries), Entry{Name: []byte("dir"), Mode: ModeDir, Dir: 2})
+	slices.SortFunc(all, func(a, b Entry) int { return bytes.Compare(a.Name, b.Name) })
+	return slices.Values(all)
 }
+
+func (f *flat) Links() iter.Seq2[NID, uint32] { return maps.All(f.links) }
 
 // image is a small image with something of everything.
 func image(t testing.TB) []byte {
 	t.Helper()
 	var m memory
 	w := NewWriter(&m, [16]byte{1})
-	var entries flat
+	tree := &flat{links: map[NID]uint32{}}
 	add := func(name string, mode uint16, nid NID, err error) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		entries = append(entries, Entry{Name: []byte(name), Mode: mode, NID: nid})
+		tree.entries = append(tree.entries, Entry{Name: []byte(name), Mode: mode, NID: nid})
 	}
 	big := strings.Repeat("0123456789abcdef", 700)
 	nid, err := w.File(Attr{Mode: ModeRegular | 0o640, UID: 70000, GID: 1, Sec: -3, Nsec: 5}, int64(len(big)), strings.NewReader(big))
 	add("big", ModeRegular, nid, err)
-	w.SetLinks(nid, 2)
+	tree.links[nid] = 2
 	add("link", ModeRegular, nid, nil)
 	nid, err = w.File(Attr{Mode: ModeRegular, Xattrs: []Xattr{{"security.capability", []byte("c")}, {"user.a", nil}, {"system.posix_acl_access", []byte("acl")}}}, 5, strings.NewReader("small"))
 	add("small", ModeRegular, nid, err)
@@ -63,7 +72,7 @@ func image(t testing.TB) []byte {
 	}
 	nid, err = w.Special(Attr{Mode: ModeBlock, Rdev: rdev})
 	add("device", ModeBlock, nid, err)
-	done, err := w.Finish(entries)
+	done, err := w.Finish(tree)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +111,7 @@ func TestReader(t *testing.T) {
 	}); strings.Join(names, " ") != "security.capability=c system.posix_acl_access=acl user.a=" {
 		t.Errorf("attributes %q", names)
 	}
-	if d, err := r.Lookup(root, "dir"); err != nil || d.Sec != 1 || len(d.Xattrs) != 1 || d.Xattrs[0].Value[0] != 1 {
+	if d, err := r.Lookup(root, "dir"); err != nil || d.Sec != 2 || len(d.Xattrs) != 1 || d.Xattrs[0].Value[0] != 2 {
 		t.Errorf("directory %+v (%v)", d, err)
 	}
 	if _, err := r.Lookup(root, "nothing"); !errors.Is(err, ErrNotExist) {
@@ -123,11 +132,11 @@ func TestWriterRefuses(t *testing.T) {
 	}
 	for _, name := range []string{"", "a/b", "a\x00b", strings.Repeat("n", 256)} {
 		w := NewWriter(&memory{}, [16]byte{})
-		if _, err := w.Finish(flat{{Name: []byte(name), Mode: ModeRegular}}); !errors.Is(err, ErrUnrepresentable) {
+		if _, err := w.Finish(&flat{entries: []Entry{{Name: []byte(name), Mode: ModeRegular}}}); !errors.Is(err, ErrUnrepresentable) {
 			t.Errorf("name %q: %v", name, err)
 		}
 	}
-	if _, err := w.Finish(flat{{Name: []byte("dir"), Mode: ModeRegular}}); err == nil {
+	if _, err := w.Finish(&flat{entries: []Entry{{Name: []byte("dir"), Mode: ModeRegular}}}); err == nil {
 		t.Error("a name twice")
 	}
 }
@@ -150,20 +159,65 @@ func FuzzReader(f *testing.F) {
 		if err != nil {
 			return
 		}
-		entries, err := r.ReadDir(root)
-		if err != nil {
-			return
-		}
-		for _, e := range entries {
+		for e, err := range r.Entries(root) {
+			if err != nil {
+				return
+			}
+			_, _ = r.Lookup(root, string(e.Name))
 			i, err := r.Inode(e.NID)
 			if err != nil {
 				continue
 			}
 			if i.Mode&ModeType == ModeDir {
-				_, _ = r.ReadDir(i)
+				for range r.Entries(i) {
+				}
 				continue
 			}
 			_, _ = io.Copy(io.Discard, io.LimitReader(r.Data(i), 1<<20))
 		}
 	})
+}
+
+// A directory of many blocks is found through, name by name.
+func TestLargeDirectory(t *testing.T) {
+	var m memory
+	w := NewWriter(&m, [16]byte{})
+	tree := &flat{}
+	for n := range 5000 {
+		nid, err := w.Special(Attr{Mode: ModeFifo, UID: uint32(n)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tree.entries = append(tree.entries, Entry{Name: fmt.Appendf(nil, "%d%s", n, strings.Repeat("x", n%200)), Mode: ModeFifo, NID: nid})
+	}
+	done, err := w.Finish(tree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := NewReader(bytes.NewReader(append(m.b, make([]byte, max(0, done.Size-int64(len(m.b))))...)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := r.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, e := range tree.entries {
+		if i, err := r.Lookup(root, string(e.Name)); err != nil || i.UID != uint32(n) {
+			t.Fatalf("%q: %+v (%v)", e.Name, i, err)
+		}
+		if _, err := r.Lookup(root, string(e.Name)+"!"); !errors.Is(err, ErrNotExist) {
+			t.Fatalf("%q!: %v", e.Name, err)
+		}
+	}
+	n := 0
+	for e, err := range r.Entries(root) {
+		if err != nil || e.Mode != ModeFifo && e.Mode != ModeDir {
+			t.Fatalf("%+v (%v)", e, err)
+		}
+		n++
+	}
+	if n != len(tree.entries)+1 {
+		t.Errorf("%d entries", n)
+	}
 }

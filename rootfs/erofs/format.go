@@ -73,23 +73,21 @@ func Device(major, minor int64) (uint32, error) {
 	return uint32(minor&0xff) | uint32(major)<<8 | uint32(minor&^0xff)<<12, nil
 }
 
-// direntType gives the type code of a directory entry.
+// direntModes are the types of a directory entry, by their codes.
+var direntModes = [...]uint16{1: ModeRegular, 2: ModeDir, 3: ModeChar, 4: ModeBlock, 5: ModeFifo, 6: ModeSocket, 7: ModeSymlink}
+
 func direntType(mode uint16) uint8 {
-	switch mode & ModeType {
-	case ModeRegular:
-		return 1
-	case ModeDir:
-		return 2
-	case ModeChar:
-		return 3
-	case ModeBlock:
-		return 4
-	case ModeFifo:
-		return 5
-	case ModeSocket:
-		return 6
-	case ModeSymlink:
-		return 7
+	for code, m := range direntModes {
+		if code > 0 && m == mode&ModeType {
+			return uint8(code)
+		}
+	}
+	return 0
+}
+
+func direntMode(code uint8) uint16 {
+	if int(code) < len(direntModes) {
+		return direntModes[code]
 	}
 	return 0
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"sort"
 )
 
@@ -97,7 +98,7 @@ func (r *Reader) Inode(nid NID) (*Inode, error) {
 	if count := le.Uint16(b[2:]); count > 0 {
 		area = xattrHeaderSize + 4*int64(count-1)
 		if b, err = r.read(off+inodeSize, area); err == nil {
-			i.Xattrs, err = decodeXattrs(b)
+			i.Xattrs, err = DecodeXattrs(b)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("inode %d: extended attributes: %w", nid, err)
@@ -105,29 +106,6 @@ func (r *Reader) Inode(nid NID) (*Inode, error) {
 	}
 	i.tail = off + inodeSize + area
 	return i, nil
-}
-
-func decodeXattrs(b []byte) ([]Xattr, error) {
-	var all []Xattr
-	for b = b[xattrHeaderSize:]; len(b) >= 4; {
-		nameLen, index, valueLen := int(b[0]), b[1], int(binary.LittleEndian.Uint16(b[2:]))
-		n := 4 + nameLen + valueLen
-		if n > len(b) {
-			return nil, ErrCorrupt
-		}
-		prefix := ""
-		for _, p := range xattrPrefixes {
-			if p.index == index {
-				prefix = p.prefix
-			}
-		}
-		if prefix == "" {
-			return nil, ErrCorrupt
-		}
-		all = append(all, Xattr{prefix + string(b[4:4+nameLen]), bytes.Clone(b[4+nameLen : n])})
-		b = b[min(int(align(int64(n), 4)), len(b)):]
-	}
-	return all, nil
 }
 
 // Data reads what an inode holds: a file's bytes, a link's target.
@@ -139,75 +117,127 @@ func (r *Reader) Data(i *Inode) io.Reader {
 	return io.MultiReader(io.NewSectionReader(r.file, i.data, whole), io.NewSectionReader(r.file, i.tail, i.Size-whole))
 }
 
-// A directory's size is bounded by what inodes and names a layer may have; this
-// only keeps a broken image from asking for all memory.
-const maxDir = 1 << 30
-
-// ReadDir gives a directory's entries but "." and "..", sorted. Of an entry it
-// knows the name and the inode.
-func (r *Reader) ReadDir(i *Inode) ([]Entry, error) {
-	if i.Mode&ModeType != ModeDir || i.Size > maxDir || i.Size > r.size {
-		return nil, fmt.Errorf("directory %d: %w", i.NID, ErrCorrupt)
-	}
-	data := make([]byte, i.Size)
-	if _, err := io.ReadFull(r.Data(i), data); err != nil {
-		return nil, fmt.Errorf("directory %d: %w", i.NID, corrupt(err))
-	}
-	var all []Entry
-	for len(data) > 0 {
-		block := data[:min(BlockSize, len(data))]
-		data = data[len(block):]
-		entries, err := direntBlock(block)
-		if err != nil {
-			return nil, fmt.Errorf("directory %d: %w", i.NID, err)
+// Entries gives a directory's entries but "." and "..", sorted: of each the name,
+// the type and the inode. It keeps a block at a time; an error ends it.
+func (r *Reader) Entries(i *Inode) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		if i.Mode&ModeType != ModeDir {
+			yield(Entry{}, fmt.Errorf("directory %d: %w", i.NID, ErrCorrupt))
+			return
 		}
-		all = append(all, entries...)
-	}
-	if !sort.SliceIsSorted(all, func(a, b int) bool { return bytes.Compare(all[a].Name, all[b].Name) < 0 }) {
-		return nil, fmt.Errorf("directory %d: %w: not sorted", i.NID, ErrCorrupt)
-	}
-	return all, nil
-}
-
-func direntBlock(block []byte) ([]Entry, error) {
-	le := binary.LittleEndian
-	if len(block) < direntSize {
-		return nil, ErrCorrupt
-	}
-	first := int(le.Uint16(block[8:]))
-	if first%direntSize != 0 || first < direntSize || first > len(block) {
-		return nil, ErrCorrupt
-	}
-	entries := make([]Entry, 0, first/direntSize)
-	for at := 0; at < first; at += direntSize {
-		start, end := int(le.Uint16(block[at+8:])), len(block)
-		if at+direntSize < first {
-			end = int(le.Uint16(block[at+direntSize+8:]))
+		var last []byte
+		for n := range r.blocks(i) {
+			d, err := r.dirBlock(i, n)
+			for k := 0; err == nil && k < d.count(); k++ {
+				e := d.entry(k)
+				if bytes.Compare(last, e.Name) >= 0 {
+					err = fmt.Errorf("directory %d: %w: not sorted", i.NID, ErrCorrupt)
+					break
+				}
+				last = e.Name
+				if string(e.Name) != "." && string(e.Name) != ".." && !yield(e, nil) {
+					return
+				}
+			}
+			if err != nil {
+				yield(Entry{}, err)
+				return
+			}
 		}
-		if start < first || start > end || end > len(block) {
-			return nil, ErrCorrupt
-		}
-		name := block[start:end]
-		if at+direntSize == first {
-			name, _, _ = bytes.Cut(name, []byte{0})
-		}
-		if string(name) == "." || string(name) == ".." {
-			continue
-		}
-		entries = append(entries, Entry{Name: name, NID: NID(le.Uint64(block[at:]))})
 	}
-	return entries, nil
 }
 
 // Lookup finds a name in a directory.
 func (r *Reader) Lookup(dir *Inode, name string) (*Inode, error) {
-	entries, err := r.ReadDir(dir)
+	missing := func() error { return fmt.Errorf("%q: %w", name, ErrNotExist) }
+	var block dirents
+	var failed error
+	// The block that has the name is the last that does not begin behind it.
+	n := sort.Search(int(r.blocks(dir)), func(n int) bool {
+		if failed != nil {
+			return true
+		}
+		var d dirents
+		if d, failed = r.dirBlock(dir, int64(n)); failed != nil || string(d.entry(0).Name) > name {
+			return true
+		}
+		block = d
+		return false
+	})
+	if failed != nil {
+		return nil, failed
+	}
+	if n == 0 {
+		if dir.Mode&ModeType != ModeDir {
+			return nil, fmt.Errorf("directory %d: %w", dir.NID, ErrCorrupt)
+		}
+		return nil, missing()
+	}
+	k := sort.Search(block.count(), func(k int) bool { return string(block.entry(k).Name) >= name })
+	if k == block.count() || string(block.entry(k).Name) != name {
+		return nil, missing()
+	}
+	return r.Inode(block.entry(k).NID)
+}
+
+// blocks is how many a directory has.
+func (r *Reader) blocks(i *Inode) int64 {
+	if i.Mode&ModeType != ModeDir {
+		return 0
+	}
+	return (i.Size + BlockSize - 1) / BlockSize
+}
+
+// dirBlock reads a directory's block and checks it.
+func (r *Reader) dirBlock(i *Inode, n int64) (dirents, error) {
+	off, size := i.data+n*BlockSize, min(BlockSize, i.Size-n*BlockSize)
+	if i.layout == layoutInline && size < BlockSize {
+		off = i.tail
+	}
+	b, err := r.read(off, size)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("directory %d: %w", i.NID, err)
 	}
-	n := sort.Search(len(entries), func(i int) bool { return string(entries[i].Name) >= name })
-	if n == len(entries) || string(entries[n].Name) != name {
-		return nil, fmt.Errorf("%q: %w", name, ErrNotExist)
+	if d := dirents(b); d.valid() {
+		return d, nil
 	}
-	return r.Inode(entries[n].NID)
+	return nil, fmt.Errorf("directory %d: %w", i.NID, ErrCorrupt)
+}
+
+// dirents is a block of a directory.
+type dirents []byte
+
+func (d dirents) count() int { return d.start(0) / direntSize }
+
+// start is where the name of entry k is.
+func (d dirents) start(k int) int {
+	return int(binary.LittleEndian.Uint16(d[k*direntSize+8:]))
+}
+
+// valid says whether the names lie one behind the other in the block.
+func (d dirents) valid() bool {
+	if len(d) < direntSize {
+		return false
+	}
+	first := d.start(0)
+	if first%direntSize != 0 || first < direntSize || first > len(d) {
+		return false
+	}
+	for k := 1; k < d.count(); k++ {
+		if d.start(k) < d.start(k-1) || d.start(k) > len(d) {
+			return false
+		}
+	}
+	return true
+}
+
+func (d dirents) entry(k int) Entry {
+	b := d[k*direntSize:]
+	e := Entry{NID: NID(binary.LittleEndian.Uint64(b)), Mode: direntMode(b[10])}
+	if k+1 < d.count() {
+		e.Name = d[d.start(k):d.start(k+1)]
+	} else {
+		e.Name, _, _ = bytes.Cut(d[d.start(k):], []byte{0})
+	}
+	return e
 }

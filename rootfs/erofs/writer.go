@@ -38,7 +38,6 @@ type Writer struct {
 	planning bool
 
 	inodes uint32
-	links  map[NID]uint32
 	tail   [BlockSize]byte
 }
 
@@ -46,7 +45,7 @@ type Writer struct {
 // zeros wherever nothing is written: blocks of zeros are left out.
 func NewWriter(file io.WriterAt, uuid [16]byte) *Writer {
 	return &Writer{file: file, uuid: uuid, pos: BlockSize, bufEnd: BlockSize,
-		buf: make([]byte, 0, bufferSize), links: map[NID]uint32{}}
+		buf: make([]byte, 0, bufferSize)}
 }
 
 // Inodes is the number of inodes written so far.
@@ -119,9 +118,6 @@ func (w *Writer) Special(a Attr) (NID, error) {
 	}
 	return w.inode(&a, layoutPlain, count, xattrs, 0, a.Rdev, 1, nil)
 }
-
-// SetLinks states how many names an inode has, one unless stated.
-func (w *Writer) SetLinks(nid NID, n uint32) { w.links[nid] = n }
 
 // inode packs an inode, its attributes and its inline data into the chunk.
 func (w *Writer) inode(a *Attr, layout, count uint16, xattrs []byte, size uint64, u, nlink uint32, inline []byte) (NID, error) {

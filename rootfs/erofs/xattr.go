@@ -1,6 +1,7 @@
 package erofs
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -51,13 +52,22 @@ func encodeXattrs(xattrs []Xattr) ([]byte, uint16, error) {
 	if len(xattrs) == 0 {
 		return nil, 0, nil
 	}
+	b, err := EncodeXattrs(xattrs)
+	if err != nil {
+		return nil, 0, err
+	}
+	return b, uint16((len(b)-xattrHeaderSize)/4 + 1), nil
+}
+
+// EncodeXattrs gives attributes as an image has them; [DecodeXattrs] reads them.
+func EncodeXattrs(xattrs []Xattr) ([]byte, error) {
 	sorted := slices.Clone(xattrs)
 	slices.SortFunc(sorted, func(a, b Xattr) int { return strings.Compare(a.Name, b.Name) })
 	b := make([]byte, xattrHeaderSize, 64)
 	for _, x := range sorted {
 		index, rest, ok := splitXattr(x.Name)
 		if !ok || len(rest) > 255 || len(x.Value) > 65535 || strings.ContainsRune(rest, 0) {
-			return nil, 0, fmt.Errorf("extended attribute %.80q of %d bytes: %w", x.Name, len(x.Value), ErrUnrepresentable)
+			return nil, fmt.Errorf("extended attribute %.80q of %d bytes: %w", x.Name, len(x.Value), ErrUnrepresentable)
 		}
 		b = append(b, uint8(len(rest)), index)
 		b = binary.LittleEndian.AppendUint16(b, uint16(len(x.Value)))
@@ -67,9 +77,32 @@ func encodeXattrs(xattrs []Xattr) ([]byte, uint16, error) {
 			b = append(b, 0)
 		}
 	}
-	count := (len(b)-xattrHeaderSize)/4 + 1
-	if count > 65535 {
-		return nil, 0, fmt.Errorf("%d bytes of extended attributes on one file: %w", len(b), ErrUnrepresentable)
+	if inodeSize+len(b) > chunkSize {
+		return nil, fmt.Errorf("%d bytes of extended attributes on one file: %w", len(b), ErrUnrepresentable)
 	}
-	return b, uint16(count), nil
+	return b, nil
+}
+
+// DecodeXattrs reads what [EncodeXattrs] gave, which it keeps no part of.
+func DecodeXattrs(b []byte) ([]Xattr, error) {
+	var all []Xattr
+	for b = b[min(xattrHeaderSize, len(b)):]; len(b) >= 4; {
+		nameLen, index, valueLen := int(b[0]), b[1], int(binary.LittleEndian.Uint16(b[2:]))
+		n := 4 + nameLen + valueLen
+		if n > len(b) {
+			return nil, ErrCorrupt
+		}
+		prefix := ""
+		for _, p := range xattrPrefixes {
+			if p.index == index {
+				prefix = p.prefix
+			}
+		}
+		if prefix == "" {
+			return nil, ErrCorrupt
+		}
+		all = append(all, Xattr{prefix + string(b[4:4+nameLen]), bytes.Clone(b[4+nameLen : n])})
+		b = b[min(int(align(int64(n), 4)), len(b)):]
+	}
+	return all, nil
 }

@@ -285,7 +285,7 @@ func (h *header) override(pax []byte) error {
 			return err
 		}
 	}
-	return nil
+	return h.sortXattrs()
 }
 
 func (h *header) record(key string, value []byte) error {
@@ -293,7 +293,10 @@ func (h *header) record(key string, value []byte) error {
 		if bytes.IndexByte([]byte(key), 0) >= 0 {
 			return errOdd
 		}
-		return h.xattr(name, value)
+		if keepXattr(name) {
+			h.xattrs = append(h.xattrs, erofs.Xattr{Name: name, Value: bytes.Clone(value)})
+		}
+		return nil
 	}
 	if strings.HasPrefix(key, "GNU.sparse.") {
 		return errOdd
@@ -332,17 +335,14 @@ func (h *header) record(key string, value []byte) error {
 	return err
 }
 
-// xattr keeps an extended attribute; of several of one name the last counts.
-func (h *header) xattr(name string, value []byte) error {
-	if !keepXattr(name) {
-		return nil
-	}
-	for i := range h.xattrs {
-		if h.xattrs[i].Name == name {
+// sortXattrs sorts the extended attributes. Of several of one name the last counts.
+func (h *header) sortXattrs() error {
+	slices.SortFunc(h.xattrs, func(a, b erofs.Xattr) int { return strings.Compare(a.Name, b.Name) })
+	for i := 1; i < len(h.xattrs); i++ {
+		if h.xattrs[i].Name == h.xattrs[i-1].Name {
 			return errOdd
 		}
 	}
-	h.xattrs = append(h.xattrs, erofs.Xattr{Name: name, Value: bytes.Clone(value)})
 	return nil
 }
 

@@ -2,6 +2,7 @@ package layer
 
 import (
 	"archive/tar"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -30,8 +31,9 @@ type Info struct {
 	RootImplied bool
 	// RootOpaque: the layer hides all that is below it.
 	RootOpaque bool
-	// Implied lists directories made for want of an entry.
-	Implied []string
+	// Implied is how many directories were made for want of an entry, besides the
+	// root. In the image they have [ImpliedXattr].
+	Implied int64
 	// Links are the hard links whose targets the layer does not have: they may be
 	// in layers below, and are not in the image.
 	Links []Link
@@ -47,7 +49,18 @@ type Link struct{ Name, Target string }
 type Budget interface {
 	Bytes(n int64) error
 	Inodes(n int64) error
+	// Memory is asked for what grows with the number of files. It may wait. What is
+	// given back is negative, and not refused.
+	Memory(n int64) error
 }
+
+// ImpliedXattr marks the directories of an image that the layer has no entry for.
+// Those who look at a mounted stack do not see it: overlayfs keeps all attributes
+// of this prefix to itself.
+const ImpliedXattr = "trusted.overlay.implied"
+
+// maxNamed bounds the paths that an Info has, which stay in memory and in records.
+const maxNamed = 4 << 20
 
 const (
 	whiteoutPrefix  = ".wh."
@@ -83,18 +96,34 @@ func Convert(r io.Reader, file io.WriterAt, uuid [16]byte, budget Budget) (Info,
 	if err := drain(r); err != nil {
 		return Info{}, err
 	}
-	var outside []Link
-	for _, l := range t.pending {
-		err := t.link(l.Name, l.Target, false)
-		if errors.Is(err, errMissing) {
-			outside = append(outside, l)
-		} else if err != nil {
-			return Info{}, fmt.Errorf("entry %.300q: %w", l.Name, err)
-		}
+	outside, err := t.late()
+	if err != nil {
+		return Info{}, err
 	}
 	info, err := t.finish()
 	info.Links = outside
 	return info, err
+}
+
+// late makes the hard links that came before their targets, and gives those whose
+// targets did not come.
+func (t *tree) late() ([]Link, error) {
+	var outside []Link
+	named := 0
+	for i := range t.pending.n {
+		p := t.pending.at(uint32(i))
+		l := Link{string(t.text.get(p.text, int(p.name))), string(t.text.get(p.text+uint32(p.name), int(p.target)))}
+		err := t.link(l.Name, l.Target, false)
+		if errors.Is(err, errMissing) {
+			outside = append(outside, l)
+			if named += len(l.Name) + len(l.Target); named > maxNamed {
+				return nil, fmt.Errorf("%w of %d bytes of hard links to files of other layers", ErrTooLarge, maxNamed)
+			}
+		} else if err != nil {
+			return nil, fmt.Errorf("entry %.300q: %w", l.Name, err)
+		}
+	}
+	return outside, nil
 }
 
 // streamError tells a broken archive from a reader that failed: the reader's
@@ -156,36 +185,37 @@ func (t *tree) add(h *header, r io.Reader) error {
 	if err := t.budget.Inodes(1); err != nil {
 		return err
 	}
-	nid, err := t.inode(h, a, r)
+	n, err := t.inode(h, a, r)
 	if err != nil {
 		return malformed(err)
 	}
-	return t.put(d, name, kindOf(a.Mode), nid)
+	return t.put(d, name, n)
 }
 
 // inode writes what is no directory.
-func (t *tree) inode(h *header, a erofs.Attr, r io.Reader) (erofs.NID, error) {
-	switch a.Mode & erofs.ModeType {
-	case erofs.ModeRegular:
+func (t *tree) inode(h *header, a erofs.Attr, r io.Reader) (n node, err error) {
+	n.kind = kindOf(a.Mode)
+	switch n.kind {
+	case kindRegular:
 		if err := t.budget.Bytes(h.size); err != nil {
-			return 0, err
+			return n, err
 		}
 		t.bytes += h.size
-		nid, err := t.w.File(a, h.size, r)
-		if slices.ContainsFunc(a.Xattrs, func(x erofs.Xattr) bool { return x.Name == capabilityXattr }) {
-			t.capable[nid] = true
+		if capable(a.Xattrs) {
+			n.flags = inodeCapable
 		}
-		return nid, err
-	case erofs.ModeSymlink:
-		nid, err := t.w.Symlink(a, h.link)
-		if err != nil {
-			return 0, err
-		}
-		at, err := t.text.put(h.link)
-		t.targets[nid] = span{at, uint16(len(h.link))}
-		return nid, err
+		n.nid, err = t.w.File(a, h.size, r)
+	case kindSymlink:
+		n.target = h.link
+		n.nid, err = t.w.Symlink(a, h.link)
+	default:
+		n.nid, err = t.w.Special(a)
 	}
-	return t.w.Special(a)
+	return n, err
+}
+
+func capable(xattrs []erofs.Xattr) bool {
+	return slices.ContainsFunc(xattrs, func(x erofs.Xattr) bool { return x.Name == capabilityXattr })
 }
 
 // malformed marks the errors that the entry is the cause of.
@@ -216,25 +246,35 @@ func (t *tree) directory(parts []string, a erofs.Attr) error {
 			}
 		}
 	}
-	d := t.dirs.at(n)
-	d.mode, d.uid, d.gid, d.sec, d.nsec, d.implied = a.Mode, a.UID, a.GID, a.Sec, a.Nsec, false
-	return t.setXattrs(d, a.Xattrs)
+	return t.setAttr(t.dirs.at(n), a)
 }
 
-// setXattrs keeps a directory's attributes until the end.
-func (t *tree) setXattrs(d *dir, xattrs []erofs.Xattr) error {
-	d.xattrs = 0
-	if len(xattrs) == 0 {
+// setAttr makes a directory one that has an entry, and keeps what that says of it
+// until the end.
+func (t *tree) setAttr(d *dir, a erofs.Attr) error {
+	d.mode, d.uid, d.gid, d.sec, d.nsec, d.xattrs = a.Mode, a.UID, a.GID, a.Sec, a.Nsec, 0
+	d.flags &^= dirImplied
+	if len(a.Xattrs) == 0 {
 		return nil
 	}
-	for _, x := range xattrs {
-		if err := t.text.count(len(x.Name) + len(x.Value)); err != nil {
-			return err
-		}
+	b, err := erofs.EncodeXattrs(a.Xattrs)
+	if err != nil {
+		return malformed(err)
 	}
-	t.xattrs = append(t.xattrs, xattrs)
-	d.xattrs = uint32(len(t.xattrs))
-	return nil
+	at, err := t.text.put(string(binary.LittleEndian.AppendUint32(nil, uint32(len(b)))), string(b))
+	d.xattrs = at + 1
+	return err
+}
+
+// xattrs are a directory's attributes.
+func (t *tree) xattrs(d *dir) []erofs.Xattr {
+	if d.xattrs == 0 {
+		return nil
+	}
+	at := d.xattrs - 1
+	// What was encoded is decoded without error.
+	xattrs, _ := erofs.DecodeXattrs(t.text.get(at+4, int(binary.LittleEndian.Uint32(t.text.get(at, 4)))))
+	return xattrs
 }
 
 func (t *tree) whiteout(parts []string) error {
@@ -247,7 +287,7 @@ func (t *tree) whiteout(parts []string) error {
 		return malformed(err)
 	}
 	if name == opaqueMark {
-		t.dirs.at(in).opaque = true
+		t.dirs.at(in).flags |= dirOpaque
 		return nil
 	}
 	name = name[len(whiteoutPrefix):]
@@ -259,10 +299,10 @@ func (t *tree) whiteout(parts []string) error {
 		if err := t.budget.Inodes(1); err != nil {
 			return err
 		}
-		return t.put(in, name, kindWhiteout, 0)
+		return t.put(in, name, node{kind: kindWhiteout})
 	case old.kind == kindDir:
 		d := t.dirs.at(old.low)
-		d.opaque, d.implied = true, false
+		d.flags = dirOpaque
 	}
 	return nil
 }
@@ -292,20 +332,17 @@ func (t *tree) link(name, target string, wait bool) error {
 	if err := t.budget.Inodes(1); err != nil {
 		return err
 	}
+	n.flags |= inodeShared
 	// Making the link's parents may take the target's name away.
-	k, nid := n.kind, n.nid()
-	if _, ok := t.links[nid]; !ok {
-		t.links[nid] = 1
-	}
+	of := t.node(n)
 	in, last, err := t.parent(parts)
 	if err != nil {
 		return malformed(err)
 	}
-	if e := t.find(in, last); e != nil && (!wait || e.kind == k && e.nid() == nid) {
+	if e := t.find(in, last); e != nil && (!wait || e.kind == of.kind && e.nid() == of.nid) {
 		return nil
 	}
-	t.links[nid]++
-	return t.put(in, last, k, nid)
+	return t.put(in, last, of)
 }
 
 // postpone keeps a hard link that came before its target until the end.
@@ -313,11 +350,13 @@ func (t *tree) postpone(name, target string) error {
 	if err := t.budget.Inodes(1); err != nil {
 		return err
 	}
-	if err := t.text.count(len(name) + len(target)); err != nil {
+	_, p, err := t.pending.add()
+	if err != nil {
 		return err
 	}
-	t.pending = append(t.pending, Link{name, target})
-	return nil
+	*p = pending{name: uint16(len(name)), target: uint16(len(target))}
+	p.text, err = t.text.put(name, target)
+	return err
 }
 
 // attributes reads what an inode holds from a tar header.

@@ -40,6 +40,8 @@ func (s *small) Inodes(n int64) error {
 	return nil
 }
 
+func (*small) Memory(int64) error { return nil }
+
 var fuzzSeeds = [][]tarEntry{
 	nil,
 	{directory("d", 0o755), file("d/f", "hello"), symlink("s", "d"), file("s/g", "x"), hardlink("h", "d/f")},
@@ -176,11 +178,10 @@ func walk(r *erofs.Reader, dir *erofs.Inode, names, links map[erofs.NID]uint32, 
 	if depth > 5000 {
 		return errors.New("directories in a circle")
 	}
-	entries, err := r.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
+	for e, err := range r.Entries(dir) {
+		if err != nil {
+			return err
+		}
 		i, err := r.Inode(e.NID)
 		if err != nil {
 			return fmt.Errorf("%q: %w", e.Name, err)

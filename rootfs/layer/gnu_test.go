@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -140,7 +139,7 @@ func TestConvertInfo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info.Bytes != 6 || info.Inodes != 6 || !info.RootImplied || info.RootOpaque || !slices.Equal(info.Implied, []string{"/a", "/a/b"}) {
+	if info.Bytes != 6 || info.Inodes != 6 || !info.RootImplied || info.RootOpaque || info.Implied != 2 {
 		t.Errorf("info %+v", info)
 	}
 	_, info, err = convert(t, stream(t, []tarEntry{directory("./", 0o700), file(".wh..wh..opq", "")}))

@@ -26,6 +26,7 @@ type free struct{}
 
 func (free) Bytes(int64) error  { return nil }
 func (free) Inodes(int64) error { return nil }
+func (free) Memory(int64) error { return nil }
 
 type tarEntry = rootfstest.Entry
 
@@ -163,7 +164,7 @@ func xattrs(t testing.TB, name string) string {
 
 const (
 	root     = "40755 0:0 @0.000000000"
-	implied  = root
+	implied  = root + ` trusted.overlay.implied=""`
 	whiteout = "20000 0:0 0:0 @0.000000000"
 	opaque   = ` trusted.overlay.opaque="y"`
 )
@@ -238,12 +239,12 @@ func TestConvert(t *testing.T) {
 			file(".wh.implied", ""), file("implied/f", ""),
 		}, map[string]string{
 			"gone": implied, "gone/x": whiteout, "y": whiteout, "z": whiteout, "file": `100644 0:0 "anew"`, "late": `100644 0:0 "anew"`,
-			"dir": "40700 0:0" + opaque, "dir2": "40700 0:0" + opaque, "implied": implied + opaque, "implied/f": `100644 0:0 ""`,
+			"dir": "40700 0:0" + opaque, "dir2": "40700 0:0" + opaque, "implied": root + opaque, "implied/f": `100644 0:0 ""`,
 		}},
 		{"opaque", []tarEntry{
 			directory("a", 0o700), file("a/kept", "1"), file("a/.wh..wh..opq", ""), file("b/.wh..wh..opq", ""), file("b/kept", "2"),
 			file(".wh..wh.plnk/x", ""), file(".wh..wh.aufs", ""),
-		}, map[string]string{"a": "40700 0:0" + opaque, "a/kept": `100644 0:0 "1"`, "b": implied + opaque, "b/kept": `100644 0:0 "2"`,
+		}, map[string]string{"a": "40700 0:0" + opaque, "a/kept": `100644 0:0 "1"`, "b": root + ` trusted.overlay.implied=""` + opaque, "b/kept": `100644 0:0 "2"`,
 			".wh..wh.plnk": implied, ".wh..wh.plnk/x": `100644 0:0 ""`}},
 		{"no way out", []tarEntry{
 			file("../../etc/passwd", "1"), file("/abs/f", "2"), file("a/../b", "3"),

@@ -10,12 +10,6 @@ import (
 	"github.com/slipway-vm/slipway/rootfs/erofs"
 )
 
-// unbounded is the budget of what has been paid for.
-type unbounded struct{}
-
-func (unbounded) Bytes(int64) error  { return nil }
-func (unbounded) Inodes(int64) error { return nil }
-
 // Borrowed is a file of another layer image, and the paths that it gets where there
 // is nothing of that name.
 type Borrowed struct {
@@ -25,10 +19,10 @@ type Borrowed struct {
 }
 
 // Rewrite makes of a layer image another, in which everything is where move
-// says its path goes, and what is borrowed besides. implied are the paths of
-// directories that the layer had no entry for.
-func Rewrite(r *erofs.Reader, implied map[string]bool, move func(path string) string, borrowed []Borrowed, file io.WriterAt, uuid [16]byte) (Info, error) {
-	t, err := newTree(erofs.NewWriter(file, uuid), unbounded{})
+// says its path goes, and what is borrowed besides. Of the budget only the memory
+// counts: the rest has been paid for.
+func Rewrite(r *erofs.Reader, move func(path string) string, borrowed []Borrowed, file io.WriterAt, uuid [16]byte, budget Budget) (Info, error) {
+	t, err := newTree(erofs.NewWriter(file, uuid), paid{budget})
 	if err != nil {
 		return Info{}, err
 	}
@@ -37,7 +31,8 @@ func Rewrite(r *erofs.Reader, implied map[string]bool, move func(path string) st
 	if err != nil {
 		return Info{}, err
 	}
-	w := &rewriter{tree: t, r: r, implied: implied, move: move, inodes: map[erofs.NID]erofs.NID{}}
+	w := &rewriter{tree: t, r: r, move: move, inodes: map[erofs.NID]erofs.NID{}}
+	defer func() { t.arena.giveBack(int64(len(w.inodes)) * mapped) }()
 	if err := w.dir(root, ""); err != nil {
 		return Info{}, err
 	}
@@ -49,14 +44,23 @@ func Rewrite(r *erofs.Reader, implied map[string]bool, move func(path string) st
 	return t.finish()
 }
 
+// paid is a budget in which files and inodes have been paid for.
+type paid struct{ Budget }
+
+func (paid) Bytes(int64) error  { return nil }
+func (paid) Inodes(int64) error { return nil }
+
+// mapped is about what an inode takes in a map of the heap.
+const mapped = 64
+
 // borrow copies a file, and names the copy.
 func (w *rewriter) borrow(b Borrowed) error {
 	t := w.tree
-	nid, err := w.copy(b.Reader, b.Inode)
+	n, err := w.copy(b.Reader, b.Inode)
 	if err != nil {
 		return err
 	}
-	t.links[nid] = 0
+	n.flags |= inodeShared
 	for _, path := range b.Paths {
 		parts, err := split(path)
 		if err != nil {
@@ -69,8 +73,7 @@ func (w *rewriter) borrow(b Borrowed) error {
 		if t.find(in, name) != nil {
 			continue
 		}
-		t.links[nid]++
-		if err := t.put(in, name, kindOf(b.Inode.Mode), nid); err != nil {
+		if err := t.put(in, name, n); err != nil {
 			return err
 		}
 	}
@@ -78,22 +81,20 @@ func (w *rewriter) borrow(b Borrowed) error {
 }
 
 type rewriter struct {
-	tree    *tree
-	r       *erofs.Reader
-	implied map[string]bool
-	move    func(string) string
-	inodes  map[erofs.NID]erofs.NID // old to new, of those with several names
+	tree   *tree
+	r      *erofs.Reader
+	move   func(string) string
+	inodes map[erofs.NID]erofs.NID // old to new, of those with several names
 }
 
 func (w *rewriter) dir(i *erofs.Inode, path string) error {
 	if err := w.enter(i, path); err != nil {
 		return fmt.Errorf("%.300q: %w", path, err)
 	}
-	entries, err := w.r.ReadDir(i)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
+	for e, err := range w.r.Entries(i) {
+		if err != nil {
+			return err
+		}
 		child, err := w.r.Inode(e.NID)
 		if err != nil {
 			return err
@@ -114,30 +115,38 @@ func (w *rewriter) dir(i *erofs.Inode, path string) error {
 // enter makes a directory that has an entry of its own; others come with
 // what is in them.
 func (w *rewriter) enter(i *erofs.Inode, path string) error {
-	if w.implied[path] && path == "" {
-		return nil
-	}
 	a := i.Attr
-	plain := slices.DeleteFunc(slices.Clone(a.Xattrs), func(x erofs.Xattr) bool { return x.Name == opaqueXattr })
-	opaque := len(plain) < len(a.Xattrs)
-	a.Xattrs = plain
+	a.Xattrs = Said(i)
 	parts, err := split(w.move(path))
 	if err != nil {
 		return err
 	}
-	if !w.implied[path] {
+	if !Implied(i) {
 		if err := w.tree.directory(parts, a); err != nil {
 			return err
 		}
 	}
-	if opaque {
+	if Opaque(i) {
 		d, err := w.tree.walk(parts, true)
 		if err != nil {
 			return err
 		}
-		w.tree.dirs.at(d).opaque = true
+		w.tree.dirs.at(d).flags |= dirOpaque
 	}
 	return nil
+}
+
+// Implied says whether the layer had no entry for a directory of its image, and
+// Opaque whether that hides what is below. Said are its other attributes.
+func Implied(i *erofs.Inode) bool { return marked(i, ImpliedXattr) }
+func Opaque(i *erofs.Inode) bool  { return marked(i, opaqueXattr) }
+
+func Said(i *erofs.Inode) []erofs.Xattr {
+	return slices.DeleteFunc(slices.Clone(i.Xattrs), func(x erofs.Xattr) bool { return x.Name == opaqueXattr || x.Name == ImpliedXattr })
+}
+
+func marked(i *erofs.Inode, name string) bool {
+	return slices.ContainsFunc(i.Xattrs, func(x erofs.Xattr) bool { return x.Name == name })
 }
 
 func (w *rewriter) file(i *erofs.Inode, path string) error {
@@ -151,42 +160,95 @@ func (w *rewriter) file(i *erofs.Inode, path string) error {
 		return err
 	}
 	if i.Mode&erofs.ModeType == erofs.ModeChar && i.Rdev == 0 {
-		return t.put(in, name, kindWhiteout, 0)
+		return t.put(in, name, node{kind: kindWhiteout})
 	}
-	nid, seen := w.inodes[i.NID]
-	if !seen {
-		if nid, err = w.copy(w.r, i); err != nil {
-			return fmt.Errorf("%.300q: %w", path, err)
-		}
+	n, err := w.inode(i)
+	if err != nil {
+		return fmt.Errorf("%.300q: %w", path, err)
 	}
-	if i.Links > 1 {
-		w.inodes[i.NID] = nid
-		t.links[nid]++
-	}
-	return t.put(in, name, kindOf(i.Mode), nid)
+	return t.put(in, name, n)
 }
 
-func (w *rewriter) copy(r *erofs.Reader, i *erofs.Inode) (erofs.NID, error) {
-	t := w.tree
-	switch i.Mode & erofs.ModeType {
-	case erofs.ModeRegular:
-		t.bytes += i.Size
-		return t.w.File(i.Attr, i.Size, r.Data(i))
-	case erofs.ModeSymlink:
-		target, err := Target(r, i)
-		if err != nil {
-			return 0, err
-		}
-		nid, err := t.w.Symlink(i.Attr, target)
-		if err != nil {
-			return 0, err
-		}
-		at, err := t.text.put(target)
-		t.targets[nid] = span{at, uint16(len(target))}
-		return nid, err
+// inode copies what is no directory, once however many names it has.
+func (w *rewriter) inode(i *erofs.Inode) (node, error) {
+	nid, seen := w.inodes[i.NID]
+	if seen {
+		return w.describe(w.r, i, nid)
 	}
-	return t.w.Special(i.Attr)
+	n, err := w.copy(w.r, i)
+	if err == nil && i.Links > 1 {
+		if err = w.tree.budget.Memory(mapped); err == nil {
+			w.inodes[i.NID] = n.nid
+		}
+	}
+	return n, err
 }
+
+// describe is what the copy of an inode is for the tree.
+func (w *rewriter) describe(r *erofs.Reader, i *erofs.Inode, nid erofs.NID) (n node, err error) {
+	n = node{kind: kindOf(i.Mode), nid: nid}
+	if i.Links > 1 {
+		n.flags |= inodeShared
+	}
+	if n.kind == kindRegular && capable(i.Xattrs) {
+		n.flags |= inodeCapable
+	}
+	if n.kind == kindSymlink {
+		n.target, err = Target(r, i)
+	}
+	return n, err
+}
+
+func (w *rewriter) copy(r *erofs.Reader, i *erofs.Inode) (n node, err error) {
+	t := w.tree
+	if n, err = w.describe(r, i, 0); err != nil {
+		return n, err
+	}
+	switch n.kind {
+	case kindRegular:
+		t.bytes += i.Size
+		n.nid, err = t.w.File(i.Attr, i.Size, r.Data(i))
+	case kindSymlink:
+		n.nid, err = t.w.Symlink(i.Attr, n.target)
+	default:
+		n.nid, err = t.w.Special(i.Attr)
+	}
+	return n, err
+}
+
+// Directories is an image of nothing but directories.
+type Directories struct{ tree *tree }
+
+// NewDirectories starts an image with its root. It must be closed.
+func NewDirectories(root erofs.Attr, file io.WriterAt, uuid [16]byte, budget Budget) (*Directories, error) {
+	t, err := newTree(erofs.NewWriter(file, uuid), paid{budget})
+	if err != nil {
+		return nil, err
+	}
+	return &Directories{t}, t.setAttr(t.dirs.at(0), root)
+}
+
+// Add makes a directory in one that is there; the root is 0. One that is there
+// stays as it is.
+func (d *Directories) Add(in uint32, name string, a erofs.Attr) (uint32, error) {
+	if e := d.tree.find(in, name); e != nil {
+		return e.low, nil
+	}
+	n, err := d.tree.putDir(in, name)
+	if err != nil {
+		return 0, err
+	}
+	return n, d.tree.setAttr(d.tree.dirs.at(n), a)
+}
+
+// Finish writes the image and gives its size.
+func (d *Directories) Finish() (int64, error) {
+	info, err := d.tree.finish()
+	return info.Size, err
+}
+
+// Close frees what the image took of memory.
+func (d *Directories) Close() { d.tree.free() }
 
 // Target reads where a symbolic link in an image leads.
 func Target(r *erofs.Reader, i *erofs.Inode) (string, error) {

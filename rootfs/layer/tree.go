@@ -2,6 +2,7 @@ package layer
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -17,30 +18,19 @@ import (
 type tree struct {
 	w      *erofs.Writer
 	budget Budget
+	arena  arena
 
 	dirs    slab[dir]
 	entries slab[entry]
 	text    text
-	xattrs  [][]erofs.Xattr // of directories
+	pending slab[pending]
 
 	// table is a hash table of entry numbers plus one, at most half full.
 	table []uint32
 	pages []byte // what it is made of
 	seed  maphash.Seed
 
-	// links counts the names of inodes that have had more than one, targets
-	// finds symbolic links' targets.
-	links   map[erofs.NID]uint32
-	targets map[erofs.NID]span
-	capable map[erofs.NID]bool // files with capabilities
-
-	bytes   int64
-	pending []Link // hard links that came before their targets
-}
-
-type span struct {
-	at uint32
-	n  uint16
+	bytes int64
 }
 
 // dir is a directory.
@@ -51,23 +41,45 @@ type dir struct {
 	parent   uint32
 	name     uint32 // number of its entry; the root has none
 	first    uint32 // number of its newest entry plus one
-	xattrs   uint32 // place in tree.xattrs plus one
+	xattrs   uint32 // place of its attributes plus one, their length before them
 	mode     uint16
-	opaque   bool
-	implied  bool
+	flags    uint16
 }
+
+// What a directory may be.
+const (
+	dirDead    = 1 << iota // with all in it
+	dirOpaque              // hides what is below
+	dirImplied             // has no entry of its own
+)
+
+func (d *dir) is(flag uint16) bool { return d.flags&flag != 0 }
 
 // entry is a name in a directory. One that is replaced is used again; one that
 // is gone, with a directory that was replaced, is dead.
 type entry struct {
 	dir  uint32
 	next uint32 // the directory's next entry plus one
-	text uint32
+	text uint32 // of a symbolic link with its target behind the name
 	// what it names: a directory's number, or an inode.
-	low  uint32
-	high uint8
-	size uint8 // of the name
-	kind kind
+	low   uint32
+	high  uint8
+	size  uint8 // of the name
+	kind  kind
+	flags uint8
+}
+
+// What an entry's inode may be.
+const (
+	inodeShared  = 1 << iota // has had other names
+	inodeCapable             // is a file with capabilities
+)
+
+// pending is a hard link that came before its target: its name in the text, and
+// then the target.
+type pending struct {
+	text         uint32
+	name, target uint16
 }
 
 type kind uint8
@@ -97,7 +109,9 @@ func kindOf(mode uint16) kind {
 
 func (e *entry) nid() erofs.NID { return erofs.NID(e.high)<<32 | erofs.NID(e.low) }
 
-func (e *entry) names(k kind, nid erofs.NID) { e.kind, e.low, e.high = k, uint32(nid), uint8(nid>>32) }
+func (e *entry) names(k kind, nid erofs.NID) {
+	e.kind, e.low, e.high, e.flags = k, uint32(nid), uint8(nid>>32), 0
+}
 
 const (
 	maxPath    = 4095 // PATH_MAX without its NUL
@@ -110,11 +124,14 @@ var (
 )
 
 func newTree(w *erofs.Writer, budget Budget) (*tree, error) {
-	t := &tree{w: w, budget: budget, seed: maphash.MakeSeed(), links: map[erofs.NID]uint32{}, targets: map[erofs.NID]span{}, capable: map[erofs.NID]bool{}}
-	if err := t.resize(1 << 10); err != nil {
-		return nil, err
+	a := arena{budget}
+	t := &tree{w: w, budget: budget, arena: a, seed: maphash.MakeSeed(),
+		dirs: slab[dir]{arena: a}, entries: slab[entry]{arena: a}, pending: slab[pending]{arena: a}, text: text{arena: a}}
+	err := t.resize(1 << 10)
+	if err == nil {
+		_, err = t.newDir(0)
 	}
-	if _, err := t.newDir(0); err != nil {
+	if err != nil {
 		t.free()
 		return nil, err
 	}
@@ -124,8 +141,13 @@ func newTree(w *erofs.Writer, budget Budget) (*tree, error) {
 func (t *tree) free() {
 	t.dirs.free()
 	t.entries.free()
+	t.pending.free()
 	t.text.free()
-	freePages(t.pages)
+	t.freeTable()
+}
+
+func (t *tree) freeTable() {
+	t.arena.free(t.pages)
 	t.table, t.pages = nil, nil
 }
 
@@ -134,19 +156,17 @@ func (t *tree) newDir(parent uint32) (uint32, error) {
 	if err != nil {
 		return 0, err
 	}
-	*d = dir{parent: parent, mode: erofs.ModeDir | 0o755, implied: true}
+	*d = dir{parent: parent, mode: erofs.ModeDir | 0o755, flags: dirImplied}
 	return n, nil
 }
 
 // resize makes the table anew, of n slots, a power of two.
 func (t *tree) resize(n int) error {
-	b, err := pages(4 * n)
-	if err != nil {
+	t.freeTable()
+	var err error
+	if t.table, t.pages, err = numbers[uint32](t.arena, n); err != nil {
 		return err
 	}
-	freePages(t.pages)
-	t.pages = b
-	t.table = unsafe.Slice((*uint32)(unsafe.Pointer(unsafe.SliceData(b))), n)
 	for i := range t.entries.n {
 		e := t.entries.at(uint32(i))
 		slot, _ := t.slot(e.dir, t.name(e))
@@ -156,6 +176,12 @@ func (t *tree) resize(n int) error {
 }
 
 func (t *tree) name(e *entry) []byte { return t.text.get(e.text, int(e.size)) }
+
+// target is where a symbolic link leads.
+func (t *tree) target(e *entry) string {
+	at := e.text + uint32(e.size)
+	return string(t.text.get(at+2, int(binary.LittleEndian.Uint16(t.text.get(at, 2)))))
+}
 
 // slot finds where an entry's number is, or should be.
 func (t *tree) slot(dir uint32, name []byte) (*uint32, *entry) {
@@ -181,52 +207,70 @@ func (t *tree) find(dir uint32, name string) *entry {
 }
 
 // make gives the entry of a name, a dead one if there was none.
-func (t *tree) make(in uint32, name string) (*entry, error) {
+func (t *tree) make(in uint32, name string) (uint32, *entry, error) {
 	slot, e := t.slot(in, unsafe.Slice(unsafe.StringData(name), len(name)))
 	if e != nil {
-		return e, nil
+		return *slot - 1, e, nil
 	}
 	if t.entries.n >= len(t.table)/2 {
 		if err := t.resize(2 * len(t.table)); err != nil {
-			return nil, err
+			return 0, nil, err
 		}
 		slot, _ = t.slot(in, unsafe.Slice(unsafe.StringData(name), len(name)))
 	}
 	at, err := t.text.put(name)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	n, e, err := t.entries.add()
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	d := t.dirs.at(in)
 	*e = entry{dir: in, next: d.first, text: at, size: uint8(len(name))}
 	d.first = n + 1
 	*slot = n + 1
-	return e, nil
+	return n, e, nil
 }
 
-// number is an entry's, found by its name.
-func (t *tree) number(e *entry) uint32 {
-	slot, _ := t.slot(e.dir, t.name(e))
-	return *slot - 1
+// node is what a name may be of, beside a directory.
+type node struct {
+	kind   kind
+	nid    erofs.NID
+	flags  uint8
+	target string // of a symbolic link
+}
+
+// node is what an entry names.
+func (t *tree) node(e *entry) node {
+	n := node{kind: e.kind, nid: e.nid(), flags: e.flags}
+	if n.kind == kindSymlink {
+		n.target = t.target(e)
+	}
+	return n
 }
 
 // put lets a name be an inode's, instead of whatever the layer had there.
-func (t *tree) put(in uint32, name string, k kind, nid erofs.NID) error {
-	e, err := t.make(in, name)
+func (t *tree) put(in uint32, name string, n node) error {
+	_, e, err := t.make(in, name)
 	if err != nil {
 		return err
 	}
 	t.drop(e)
-	e.names(k, nid)
+	if n.kind == kindSymlink {
+		length := binary.LittleEndian.AppendUint16(nil, uint16(len(n.target)))
+		if e.text, err = t.text.put(name, string(length), n.target); err != nil {
+			return err
+		}
+	}
+	e.names(n.kind, n.nid)
+	e.flags = n.flags
 	return nil
 }
 
 // putDir makes a directory at a name.
 func (t *tree) putDir(in uint32, name string) (uint32, error) {
-	e, err := t.make(in, name)
+	at, e, err := t.make(in, name)
 	if err != nil {
 		return 0, err
 	}
@@ -238,33 +282,37 @@ func (t *tree) putDir(in uint32, name string) (uint32, error) {
 	}
 	e.names(kindDir, erofs.NID(n))
 	d := t.dirs.at(n)
-	d.name = t.number(e)
+	d.name = at
 	if anew {
 		// Removed and made anew: nothing below has a say.
-		d.opaque, d.implied = true, false
+		d.flags = dirOpaque
 	}
 	return n, nil
 }
 
-// drop takes from an entry what it names, and everything below that.
-func (t *tree) drop(e *entry) {
-	pending := []*entry{e}
-	for len(pending) > 0 {
-		e := pending[len(pending)-1]
-		pending = pending[:len(pending)-1]
-		switch e.kind {
-		case kindDir:
-			for next := t.dirs.at(e.low).first; next != 0; {
-				child := t.entries.at(next - 1)
-				next = child.next
-				pending = append(pending, child)
-			}
-		default:
-			if n, ok := t.links[e.nid()]; ok {
-				t.links[e.nid()] = n - 1
+// drop takes from an entry what it names, and everything below that. It keeps
+// nothing but where it is: there may be a million names in one directory.
+func (t *tree) drop(top *entry) {
+	for e := top; ; {
+		if e.kind == kindDir {
+			d := t.dirs.at(e.low)
+			d.flags |= dirDead
+			next := d.first
+			d.first = 0
+			e.names(kindDead, 0)
+			if next != 0 {
+				e = t.entries.at(next - 1)
+				continue
 			}
 		}
 		e.names(kindDead, 0)
+		for e != top && e.next == 0 {
+			e = t.entries.at(t.dirs.at(e.dir).name)
+		}
+		if e == top {
+			return
+		}
+		e = t.entries.at(e.next - 1)
 	}
 }
 
@@ -316,8 +364,7 @@ func (t *tree) walk(parts []string, create bool) (uint32, error) {
 			if follows++; follows > maxFollows {
 				return 0, errLoop
 			}
-			s := t.targets[e.nid()]
-			target := string(t.text.get(s.at, int(s.n)))
+			target := t.target(e)
 			if strings.HasPrefix(target, "/") {
 				here, depth = 0, 0
 			}

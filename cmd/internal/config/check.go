@@ -75,6 +75,7 @@ var checks = map[string]func(*Config) error{
 	},
 	"images.max_unpacked": func(c *Config) error { return atLeast(c.Images.MaxUnpacked, MiB) },
 	"images.max_store":    func(c *Config) error { return atLeast(c.Images.MaxStore, 0) },
+	"images.max_memory":   func(c *Config) error { return atLeast(c.Images.MaxMemory, 16*MiB) },
 	"images.max_inodes":   func(c *Config) error { return atLeast(c.Images.MaxInodes, 1) },
 	"flavors":             func(c *Config) error { return checkFlavors(c.Flavors) },
 }

@@ -90,6 +90,7 @@ type Images struct {
 	CAFiles            []string            `key:"ca_files"`
 	MaxUnpacked        Size                `key:"max_unpacked"`
 	MaxInodes          int64               `key:"max_inodes"`
+	MaxMemory          Size                `key:"max_memory"`
 	MaxStore           Size                `key:"max_store"` // 0: no limit
 }
 
@@ -122,6 +123,7 @@ func Default() *Config {
 			CAFiles:            []string{},
 			MaxUnpacked:        64 * GiB,
 			MaxInodes:          8_000_000,
+			MaxMemory:          96 * MiB,
 		},
 		Flavors: []Flavor{
 			{Name: "m1.nano", VCPUs: 1, Memory: 256 * MiB, Disk: 1 * GiB},
