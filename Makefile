@@ -149,6 +149,14 @@ check: deps-dev ## Format, vet, lint and run the tests without guests under the 
 	@echo "check: golangci-lint (building it takes a minute, once)"; $(LINT) run --build-tags guest,$(TAGS) ./...
 	@echo "check: go test -race"; go test -race -tags $(TAGS) ./...
 
+.PHONY: openstack
+openstack: ## Start a real OpenStack on this machine, to test against: make openstack [CLOUD=core] for Keystone and Glance alone.
+	@etc/openstack/cloud up $(or $(CLOUD),all)
+
+.PHONY: openstack-down
+openstack-down: ## End what `make openstack` started.
+	@etc/openstack/cloud down
+
 .PHONY: bench
 bench: deps-bench build kernel kernel-stock test-image bench-images ## Measure boots and image pulls against their floors: make bench [BENCHFLAGS='-run images'].
 	@$(TEST_ENV) go run -tags guest,$(TAGS) ./cmd/internal/bench $(BENCHFLAGS)
