@@ -1,8 +1,8 @@
 // Package images finds OCI images and gives their bytes.
 //
 // A reference says where an image is: in a registry, in an OCI layout
-// (oci:DIR[:TAG]), or in an archive (oci-archive:FILE[:TAG],
-// docker-archive:FILE[:TAG]). [Store.Resolve] makes of it an [Image]: one
+// (oci:DIR[:TAG]), in an archive (oci-archive:FILE[:TAG],
+// docker-archive:FILE[:TAG]), or in OpenStack's Glance (glance:NAME-OR-ID). [Store.Resolve] makes of it an [Image]: one
 // manifest for one platform, its configuration, and its layers, whose bytes are
 // only fetched when somebody reads them.
 //

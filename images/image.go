@@ -37,6 +37,7 @@ type Image struct {
 
 	ref    Reference
 	source blobs
+	origin *origin // nil where the reference says it
 }
 
 // Close releases what the image's layers are read from.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"unicode"
 
 	"github.com/google/go-containerregistry/pkg/name"
 )
@@ -16,6 +17,7 @@ const (
 	Layout        Transport = "oci"
 	LayoutArchive Transport = "oci-archive"
 	DockerArchive Transport = "docker-archive"
+	Glance        Transport = "glance"
 )
 
 // Stdin is the path of an archive that is read from the standard input of whoever
@@ -23,7 +25,7 @@ const (
 const Stdin = "-"
 
 // Reference is a parsed reference. Name is set for a registry, Path and
-// perhaps Tag otherwise.
+// perhaps Tag otherwise; in Glance, Path is an image's name or ID.
 type Reference struct {
 	Transport Transport
 	Name      name.Reference
@@ -38,6 +40,12 @@ func ParseReference(s string) (Reference, error) {
 		if rest, ok := strings.CutPrefix(s, string(t)+":"); ok {
 			return parseFile(t, rest)
 		}
+	}
+	if rest, ok := strings.CutPrefix(s, string(Glance)+":"); ok {
+		if rest == "" || strings.ContainsFunc(rest, unicode.IsControl) {
+			return Reference{}, fmt.Errorf("%w: %q names no image: use glance:NAME or glance:ID", ErrInvalidReference, s)
+		}
+		return Reference{Transport: Glance, Path: rest}, nil
 	}
 	n, err := name.ParseReference(strings.TrimPrefix(s, "docker://"))
 	if err != nil {
@@ -73,7 +81,11 @@ func parseFile(t Transport, rest string) (Reference, error) {
 }
 
 // Piped says whether the reference is of an archive in the standard input.
-func (r Reference) Piped() bool { return r.Path == Stdin }
+func (r Reference) Piped() bool { return r.Path == Stdin && r.Transport != Glance }
+
+// Remote says whether the reference is of a service on the network, which is only
+// asked for what is not here.
+func (r Reference) Remote() bool { return r.Transport == Registry || r.Transport == Glance }
 
 // String is the canonical form: what is shown, and what images are
 // remembered by.

@@ -66,14 +66,17 @@ func (s *Store) resolve(ctx context.Context, ref string, o ResolveOptions) (*Ima
 	if o.Platform == nil {
 		o.Platform = &v1.Platform{OS: "linux", Architecture: runtime.GOARCH}
 	}
-	if r.Transport == Registry && o.Pull != PullAlways {
+	if r.Remote() && o.Pull != PullAlways {
 		i, err := s.remembered(ctx, ref, r, o)
 		if err == nil || o.Pull == PullNever || !errors.Is(err, ErrNotFound) {
 			return i, err
 		}
 	}
-	if r.Piped() {
+	switch {
+	case r.Piped():
 		return s.piped(ctx, r, o)
+	case r.Transport == Glance:
+		return s.resolveGlance(ctx, r, o)
 	}
 	source, top, err := s.locate(ctx, r)
 	if err != nil {
@@ -168,16 +171,25 @@ func (s *Store) remembered(ctx context.Context, ref string, r Reference, o Resol
 			return nil, err
 		}
 	}
-	i, err := newImage(r, raw, config, &lazyBlobs{store: s, ref: r})
+	i, err := newImage(r, raw, config, s.sourceOf(e, r))
 	if err != nil {
 		return nil, err
 	}
+	i.origin = e.Origin
 	if err := checkPlatform(i, o.Platform); err != nil {
 		// Another platform's was remembered.
 		return nil, fmt.Errorf("%w: %w", ErrNotFound, err)
 	}
 	i.Local = true
 	return i, nil
+}
+
+// sourceOf is where the blobs of a remembered image are to be had again.
+func (s *Store) sourceOf(e entry, r Reference) blobs {
+	if e.Origin != nil {
+		return &glanceBlobs{store: s, id: e.Origin.ID}
+	}
+	return &lazyBlobs{store: s, ref: r}
 }
 
 // lazyBlobs opens where a reference points when the first blob is asked for.

@@ -20,6 +20,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/slipway-vm/slipway/images/content"
+	"github.com/slipway-vm/slipway/images/glance"
 )
 
 // Config says where a store is and how it reaches registries.
@@ -39,6 +40,8 @@ type Config struct {
 	CAFiles []string
 	// UserAgent names the program to registries.
 	UserAgent string
+	// Glance is where references with glance: point; nil: nowhere.
+	Glance *glance.Client
 }
 
 // Store remembers images and resolves references. It is safe for concurrent
@@ -76,6 +79,7 @@ type entry struct {
 	Digest    v1.Hash   `json:"digest"`
 	Config    v1.Hash   `json:"config"`
 	Pulled    time.Time `json:"pulled"`
+	Origin    *origin   `json:"origin,omitempty"`
 }
 
 // Open opens the store at a directory, which is made if missing.
@@ -149,7 +153,7 @@ func (s *Store) save(ctx context.Context, i *Image) (Record, error) {
 	if err := errors.Join(s.blobs.Put(name, config), s.blobs.Put(i.Digest, raw)); err != nil {
 		return Record{}, err
 	}
-	e := entry{Reference: i.Reference, Digest: i.Digest, Config: name, Pulled: time.Now().UTC()}
+	e := entry{Reference: i.Reference, Digest: i.Digest, Config: name, Pulled: time.Now().UTC(), Origin: i.origin}
 	if err := content.WriteUnsynced(filepath.Join(s.dir, "tmp"), s.entryPath(i.Reference), e); err != nil {
 		return Record{}, err
 	}

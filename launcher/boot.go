@@ -26,6 +26,7 @@ const (
 	StepQueue   = "waiting for its turn"
 	StepResolve = "resolving the image"
 	StepFetch   = "fetching and unpacking"
+	StepPush    = "uploading" // of a push, which is no part of a boot
 	StepClone   = "cloning the root"
 	StepProbe   = "trying the accelerator"
 	StepDefine  = "starting the guest"
@@ -198,6 +199,9 @@ func (r *run) root(ctx context.Context, srv *Server) (*guest.Spec, error) {
 		return nil, err
 	}
 	defer func() { _ = img.Close() }()
+	if r.i.auth != nil && r.i.auth.Glance != nil {
+		r.i.auth = nil // a token does not last until a rebuild
+	}
 	cfg, err := img.ConfigFile()
 	if err != nil {
 		return nil, err

@@ -15,6 +15,7 @@ import (
 
 	"github.com/slipway-vm/slipway/guest"
 	"github.com/slipway-vm/slipway/images"
+	"github.com/slipway-vm/slipway/images/glance"
 	"github.com/slipway-vm/slipway/launcher/events"
 	"github.com/slipway-vm/slipway/launcher/output"
 	"github.com/slipway-vm/slipway/rootfs"
@@ -357,7 +358,12 @@ func (m *Manager) CreateFor(ctx context.Context, n NewServer) (Server, error) {
 	if n.NoHost != "" {
 		srv.VMState, srv.Fault, srv.FaultCode, srv.FaultAt = VMError, n.NoHost, codeSlipway, time.Now().UTC()
 	}
-	return m.create(ctx, srv, nil)
+	// Glance is asked for its image in the name of whoever asks for the server.
+	var auth *Credentials
+	if caller, ok := glance.CallerOf(ctx); ok {
+		auth = &Credentials{Glance: &caller}
+	}
+	return m.create(ctx, srv, auth)
 }
 
 func (m *Manager) create(ctx context.Context, srv Server, auth *Credentials) (Server, error) {

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 
 	"github.com/slipway-vm/slipway/images"
+	"github.com/slipway-vm/slipway/images/glance"
 	"github.com/slipway-vm/slipway/rootfs"
 )
 
@@ -36,6 +37,8 @@ type PullProgress struct {
 type Credentials struct {
 	Registry string           `json:"registry"` // host[:port]
 	Auth     authn.AuthConfig `json:"auth"`
+	// Glance is in whose name Glance is asked; nil: in Slipway's own.
+	Glance *glance.Caller `json:"-"`
 }
 
 // LogValue keeps them out of logs.
@@ -44,6 +47,12 @@ func (*Credentials) LogValue() slog.Value { return slog.StringValue("redacted") 
 // with gives a context for requests with these credentials, if there are any.
 func (c *Credentials) with(ctx context.Context) context.Context {
 	if c == nil {
+		return ctx
+	}
+	if c.Glance != nil {
+		ctx = glance.WithCaller(ctx, *c.Glance)
+	}
+	if c.Registry == "" {
 		return ctx
 	}
 	return images.WithCredentials(ctx, c.Registry, c.Auth)
@@ -247,6 +256,7 @@ func imageError(err error) error {
 	for from, to := range map[error]error{
 		images.ErrNotFound:         ErrNotFound,
 		images.ErrInvalidReference: ErrInvalid,
+		images.ErrAmbiguous:        ErrConflict,
 		images.ErrUnavailable:      ErrUnavailable,
 	} {
 		if errors.Is(err, from) {

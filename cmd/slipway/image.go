@@ -18,7 +18,7 @@ import (
 
 func (c *cli) image() *cobra.Command {
 	cmd := &cobra.Command{Use: "image", Short: "Look after images"}
-	cmd.AddCommand(c.imagePull(), c.imageList(), c.imageShow(), c.imageDelete(), c.imagePrune(), c.imageVerify())
+	cmd.AddCommand(c.imagePull(), c.imagePush(), c.imageList(), c.imageShow(), c.imageDelete(), c.imagePrune(), c.imageVerify())
 	return cmd
 }
 
@@ -30,8 +30,8 @@ func (c *cli) imagePull() *cobra.Command {
 		Use: "pull IMAGE [IMAGE...]", Short: "Fetch and unpack images",
 		Long: `Fetch and unpack images.
 
-IMAGE is a registry reference, oci:DIR[:TAG], oci-archive:FILE[:TAG] or
-docker-archive:FILE[:NAME]. The FILE - is the standard input; the image is then
+IMAGE is a registry reference, oci:DIR[:TAG], oci-archive:FILE[:TAG],
+docker-archive:FILE[:NAME] or glance:NAME-OR-ID. The FILE - is the standard input; the image is then
 known by the name that it has in the archive, or else by its ID.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
@@ -132,7 +132,7 @@ func (d *pullDisplay) report(p launcher.PullProgress) {
 func layerLine(l launcher.LayerProgress) string {
 	mb := func(n int64) string { return fmt.Sprintf("%.1f", float64(n)/1e6) }
 	digest := short(strings.TrimPrefix(l.Digest, "sha256:"))
-	if l.Phase == rootfs.PhaseFetch && l.Total > 0 {
+	if (l.Phase == rootfs.PhaseFetch || l.Phase == launcher.PhaseUpload) && l.Total > 0 {
 		return fmt.Sprintf("%-12s %s %s of %s MB, %d %%", digest, l.Phase, mb(l.Done), mb(l.Total), 100*l.Done/l.Total)
 	}
 	return fmt.Sprintf("%-12s %s, %s MB", digest, l.Phase, mb(l.Total))

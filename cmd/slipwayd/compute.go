@@ -24,9 +24,17 @@ func (s *service) openCompute(ctx context.Context, e *engine) (err error) {
 	}
 	s.compute, err = compute.Open(ctx, compute.Config{
 		Store: e.store, Flavors: flavors(e.cfg), DefaultFlavor: e.cfg.Boot.Flavor,
-		Servers: e.manager.Servers, Images: e.manager, Host: s.host, Log: e.log,
+		Servers: e.manager.Servers, Images: e.manager, Glance: e.glance(), Host: s.host, Log: e.log,
 	})
 	return err
+}
+
+// glance is a Glance that is configured, or nil.
+func (e *engine) glance() compute.Glance {
+	if client := e.cloud.Glance(e.cfg.Image); client != nil {
+		return client
+	}
+	return nil
 }
 
 // computeMount is Nova.
@@ -61,7 +69,10 @@ func (s *service) slipwayMount(e *engine) mount {
 	}
 }
 
-func (s *service) projectExists(_ context.Context, id string) (bool, error) {
+func (s *service) projectExists(ctx context.Context, id string) (bool, error) {
+	if s.keystone != nil {
+		return s.keystone.ProjectExists(ctx, id)
+	}
 	_, err := s.dir.Project(id)
 	if errors.Is(err, launcher.ErrNotFound) {
 		return false, nil
@@ -72,6 +83,9 @@ func (s *service) projectExists(_ context.Context, id string) (bool, error) {
 // adminProject is the ID of the first project, which the servers of the local socket
 // are shown in; empty if it was deleted.
 func (s *service) adminProject() string {
+	if s.keystone != nil {
+		return ""
+	}
 	for _, p := range s.dir.Projects(func(p identity.Project) bool { return p.Name == "admin" && !p.IsDomain }) {
 		return p.ID
 	}

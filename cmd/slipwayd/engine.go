@@ -20,6 +20,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 
+	"github.com/slipway-vm/slipway/cmd/internal/cloud"
 	"github.com/slipway-vm/slipway/cmd/internal/config"
 	"github.com/slipway-vm/slipway/guest"
 	"github.com/slipway-vm/slipway/images"
@@ -48,7 +49,8 @@ type engine struct {
 	networks *network.Service
 	server   *http.Server
 	socket   net.Listener
-	service  *service // nil where no network service is wanted
+	service  *service     // nil where no network service is wanted
+	cloud    *cloud.Cloud // nil where it belongs to none
 	// onDemand: the engine may be ended by one that serves the network too.
 	onDemand bool
 	closers  []func() error // in the order of opening
@@ -174,9 +176,13 @@ func (e *engine) openManager(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if e.cloud, err = cloud.Open(cfg, "slipway/"+version); err != nil {
+		return err
+	}
 	pulled, err := images.Open(images.Config{
 		Dir: e.path("images"), Log: e.log,
 		Insecure: cfg.Images.InsecureRegistries, Mirrors: cfg.Images.Mirrors, CAFiles: cfg.Images.CAFiles,
+		Glance: e.cloud.Glance(cfg.Image),
 	})
 	if err != nil {
 		return err

@@ -9,8 +9,8 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"time"
 
+	"github.com/slipway-vm/slipway/cmd/internal/cloud"
 	"github.com/slipway-vm/slipway/cmd/internal/config"
 	"github.com/slipway-vm/slipway/launcher/api/keystone"
 	"github.com/slipway-vm/slipway/launcher/api/openstack"
@@ -33,16 +33,15 @@ type mount struct {
 
 // mounts is everything that OpenStack's clients reach, in the order of the catalog.
 func (s *service) mounts(e *engine) []mount {
-	return []mount{
-		{
-			typ: "identity", name: "keystone", about: "Slipway's users and projects",
-			prefix: "/identity", version: "/v3", dialect: openstack.Identity,
-			handler: s.identity, authenticates: true,
-		},
-		s.computeMount(e),
-		s.imageMount(e),
-		s.slipwayMount(e),
+	all := []mount{s.computeMount(e), s.imageMount(e), s.slipwayMount(e)}
+	if s.keystone != nil {
+		return all
 	}
+	return append([]mount{{
+		typ: "identity", name: "keystone", about: "Slipway's users and projects",
+		prefix: "/identity", version: "/v3", dialect: openstack.Identity,
+		handler: s.identity, authenticates: true,
+	}}, all...)
 }
 
 // service is the network side of an engine.
@@ -51,9 +50,11 @@ type service struct {
 	log      *slog.Logger
 	dir      *identity.Directory
 	identity *keystone.API
+	keystone *cloud.Cloud // whose Keystone is used instead of our own; nil: none
 	mounted  []mount
 	limits   *projectLimits
 	metrics  *metrics
+	tokens   openstack.Authenticator
 	listener net.Listener
 	server   *http.Server
 	compute  *compute.Compute
@@ -64,15 +65,7 @@ type service struct {
 // openService brings the network side up as far as its listener.
 func openService(ctx context.Context, e *engine, reset bool) (_ *service, err error) {
 	s := &service{cfg: e.cfg.API, log: e.log, limits: newProjectLimits(e.cfg.API.RateLimit), base: strings.TrimRight(e.cfg.API.PublicURL, "/")}
-	keys, err := identity.OpenKeys(identity.KeysConfig{Dir: e.path("keys"), Keep: s.cfg.TokenLife + time.Hour})
-	if err != nil {
-		return nil, err
-	}
-	s.dir, err = identity.Open(ctx, identity.Config{Store: e.store.Identities(), Keys: keys, TokenLife: s.cfg.TokenLife})
-	if err != nil {
-		return nil, err
-	}
-	if err := s.listen(ctx); err != nil {
+	if err := s.openIdentity(ctx, e, reset); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -80,15 +73,9 @@ func openService(ctx context.Context, e *engine, reset bool) (_ *service, err er
 			err = errors.Join(err, s.listener.Close())
 		}
 	}()
-	if s.dir.Empty() || reset {
-		if err := s.firstRun(ctx, e.cfg.StateDir); err != nil {
-			return nil, err
-		}
-	}
 	if err := s.openCompute(ctx, e); err != nil {
 		return nil, err
 	}
-	s.identity = keystone.New(keystone.Config{Directory: s.dir, Catalog: s.catalog, Log: e.log})
 	s.mounted = s.mounts(e)
 	s.metrics = newMetrics(e)
 	s.server = &http.Server{
@@ -178,10 +165,9 @@ func (s *service) mount(m mount) http.Handler {
 	h := m.handler
 	if !m.authenticates {
 		h = openstack.Authentication{
-			Tokens:      s.identity,
-			IdentityURL: func(r *http.Request) string { return s.root(r) + "/identity" },
-			Public:      m.public, Dialect: m.dialect, Log: s.log,
-		}.Middleware(s.limits.middleware(m.dialect, h))
+			Tokens: s.tokens, IdentityURL: s.identityURL,
+			Public: m.public, Dialect: m.dialect, Log: s.log,
+		}.Middleware(s.limits.middleware(m.dialect, s.asCaller(h)))
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := openstack.ExchangeOf(r.Context())

@@ -94,6 +94,7 @@ func (a *API) routes() []route {
 		{"GET", "/images", a.listImages},
 		{"POST", "/images/pull", a.pullImage},
 		{"POST", "/images/load", a.loadImage},
+		{"POST", "/images/push", a.pushImage},
 		{"GET", "/image", a.showImage}, // references have slashes: ?ref=
 		{"DELETE", "/image", a.deleteImage},
 		{"POST", "/images/prune", a.pruneImages},

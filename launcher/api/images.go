@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/slipway-vm/slipway/guest"
+	"github.com/slipway-vm/slipway/images"
 	"github.com/slipway-vm/slipway/launcher"
 )
 
@@ -102,11 +103,43 @@ func (a *API) loadImage(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
+// PushBody is the body of a request to push an image.
+type PushBody struct {
+	launcher.PushOrder
+	// Credentials are for the registry of the image.
+	Credentials *launcher.Credentials `json:"credentials,omitempty"`
+}
+
+// PushEvent is one line of the answer to a push: progress, then what it came to or an
+// error.
+type PushEvent struct {
+	Progress *launcher.PullProgress `json:"progress,omitempty"`
+	Pushed   *images.Pushed         `json:"pushed,omitempty"`
+	Error    *Error                 `json:"error,omitempty"`
+}
+
+func (a *API) pushImage(w http.ResponseWriter, r *http.Request) error {
+	var body PushBody
+	if err := readJSON(r, &body); err != nil {
+		return err
+	}
+	return sendProgress(w, func(p *launcher.PullProgress, pushed *images.Pushed, e *Error) any { return PushEvent{p, pushed, e} },
+		func(progress func(launcher.PullProgress)) (images.Pushed, error) {
+			return a.manager.Push(r.Context(), body.PushOrder, body.Credentials, progress)
+		})
+}
+
 // sendPull answers with a pull's progress and outcome.
 func sendPull(w http.ResponseWriter, pull func(func(launcher.PullProgress)) (launcher.Image, error)) error {
+	return sendProgress(w, func(p *launcher.PullProgress, img *launcher.Image, e *Error) any { return PullEvent{p, img, e} }, pull)
+}
+
+// sendProgress answers with the progress of what takes long and with its outcome, each
+// a line made by event, which is given one of the three.
+func sendProgress[T any](w http.ResponseWriter, event func(*launcher.PullProgress, *T, *Error) any, do func(func(launcher.PullProgress)) (T, error)) error {
 	var mu sync.Mutex
 	out, flush := json.NewEncoder(w), http.NewResponseController(w)
-	send := func(e PullEvent) error {
+	send := func(e any) error {
 		mu.Lock()
 		defer mu.Unlock()
 		if err := out.Encode(e); err != nil {
@@ -116,17 +149,17 @@ func sendPull(w http.ResponseWriter, pull func(func(launcher.PullProgress)) (lau
 	}
 	var last time.Time
 	done := 0
-	img, err := pull(func(p launcher.PullProgress) {
+	outcome, err := do(func(p launcher.PullProgress) {
 		if settled := settledLayers(p); settled > done || time.Since(last) >= progressInterval {
 			last, done = time.Now(), settled
-			_ = send(PullEvent{Progress: &p}) // a client that has gone ends the request's context
+			_ = send(event(&p, nil, nil)) // a client that has gone ends the request's context
 		}
 	})
 	if err != nil {
 		e, _ := asError(err)
-		return send(PullEvent{Error: e})
+		return send(event(nil, nil, e))
 	}
-	return send(PullEvent{Image: &img})
+	return send(event(nil, &outcome, nil))
 }
 
 func settledLayers(p launcher.PullProgress) int {

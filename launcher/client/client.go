@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/slipway-vm/slipway/images"
 	"github.com/slipway-vm/slipway/launcher"
 	"github.com/slipway-vm/slipway/launcher/api"
 	"github.com/slipway-vm/slipway/launcher/events"
@@ -357,6 +358,28 @@ func receivePull(resp *http.Response, progress func(launcher.PullProgress)) (lau
 			return launcher.Image{}, e.Error
 		case e.Image != nil:
 			return *e.Image, nil
+		case e.Progress != nil:
+			progress(*e.Progress)
+		}
+	}
+}
+
+// Push stores an image elsewhere, and tells how far it is.
+func (c *Client) Push(ctx context.Context, body api.PushBody, progress func(launcher.PullProgress)) (images.Pushed, error) {
+	resp, err := c.do(ctx, http.MethodPost, "/images/push", nil, body)
+	if err != nil {
+		return images.Pushed{}, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	for in := json.NewDecoder(resp.Body); ; {
+		var e api.PushEvent
+		switch err := in.Decode(&e); {
+		case err != nil:
+			return images.Pushed{}, fmt.Errorf("push: the engine has gone: %w", err)
+		case e.Error != nil:
+			return images.Pushed{}, e.Error
+		case e.Pushed != nil:
+			return *e.Pushed, nil
 		case e.Progress != nil:
 			progress(*e.Progress)
 		}

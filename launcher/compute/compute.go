@@ -19,6 +19,8 @@ type Config struct {
 	Servers func() []launcher.Server
 	// Images are the launcher's; nil: none.
 	Images ImageStore
+	// Glance has images besides; nil: none.
+	Glance Glance
 	// Host is this machine's name.
 	Host string
 	Log  *slog.Logger // nil discards
@@ -47,7 +49,7 @@ func Open(ctx context.Context, cfg Config) (*Compute, error) {
 	if cfg.Servers == nil {
 		cfg.Servers = func() []launcher.Server { return nil }
 	}
-	c := &Compute{Images: &Images{store: cfg.Images, now: cfg.Now, log: cfg.Log}}
+	c := &Compute{Images: &Images{store: cfg.Images, glance: cfg.Glance, now: cfg.Now, log: cfg.Log}}
 	var err error
 	if c.Flavors, err = openFlavors(ctx, cfg); err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/slipway-vm/slipway/images"
+	"github.com/slipway-vm/slipway/images/glance"
 	"github.com/slipway-vm/slipway/launcher"
 )
 
@@ -26,10 +28,20 @@ type ImageStore interface {
 	DeleteImage(ctx context.Context, ref string, force bool) error
 }
 
+// Glance is a real image service; *glance.Client is one. It is asked in the name of
+// whoever the context says.
+type Glance interface {
+	// Find returns the image with an ID or a name, or glance.ErrNotFound.
+	Find(ctx context.Context, name string) (glance.Image, error)
+	// List returns the images that pass a filter.
+	List(ctx context.Context, filter url.Values) ([]glance.Image, error)
+}
+
 // Image is an image as an image service shows it.
 type Image struct {
 	// ID is a UUID made of the reference. It stays when the reference comes to mean
-	// another image, and is known before the image is here.
+	// another image, and is known before the image is here. An image of Glance's has
+	// its own.
 	ID        string
 	Name      string // the reference, or what it was asked for by
 	Reference string // canonical
@@ -39,15 +51,20 @@ type Image struct {
 	Arch      string // of the image's configuration
 	Created   time.Time
 	Updated   time.Time
+
+	Glance     bool   // it is Glance's
+	Visibility string // there
+	Owner      string // there: a project
 }
 
-// Images are those that are ready, and those that a registry has and that were
+// Images are those that are ready, those of Glance's, and those that a registry has and that were
 // lately asked for by name. What was only asked for is found by its ID for as long
 // as the process runs; whoever creates a server has just asked.
 type Images struct {
-	store ImageStore
-	now   func() time.Time
-	log   *slog.Logger
+	store  ImageStore
+	glance Glance // nil: none
+	now    func() time.Time
+	log    *slog.Logger
 
 	mu    sync.Mutex
 	asked []Image // the latest last, none twice
@@ -67,7 +84,8 @@ func ImageID(reference string) string {
 	return uuid.NewSHA1(imageSpace, []byte(reference)).String()
 }
 
-// All returns the images that are ready, the newest first.
+// All returns the images that are ready and those of Glance's that the caller may
+// see, the newest first.
 func (m *Images) All(ctx context.Context) ([]Image, error) {
 	if m.store == nil {
 		return nil, nil
@@ -78,8 +96,16 @@ func (m *Images) All(ctx context.Context) ([]Image, error) {
 	}
 	list := make([]Image, 0, len(stored))
 	for _, img := range stored {
-		list = append(list, asImage(img, true))
+		// Whose those of Glance's are, Glance says.
+		if ref, err := images.ParseReference(img.Reference); err != nil || ref.Transport != images.Glance {
+			list = append(list, asImage(img, true))
+		}
 	}
+	theirs, err := m.ofGlance(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list = append(list, theirs...)
 	slices.SortFunc(list, func(a, b Image) int { return b.Created.Compare(a.Created) })
 	return list, nil
 }
@@ -97,6 +123,11 @@ func asImage(img launcher.Image, ready bool) Image {
 
 // Find returns the image with an ID.
 func (m *Images) Find(ctx context.Context, id string) (Image, error) {
+	if m.glance != nil {
+		if x, err := m.glanceByID(ctx, id); !errors.Is(err, launcher.ErrNotFound) {
+			return x, err
+		}
+	}
 	all, err := m.All(ctx)
 	if err != nil {
 		return Image{}, err
@@ -132,6 +163,12 @@ func (m *Images) Named(ctx context.Context, name string) (Image, error) {
 		if x.Reference == name || ref.Transport == images.Registry && x.Reference == ref.String() {
 			x.Name = name
 			return x, nil
+		}
+	}
+	if m.glance != nil {
+		x, err := m.findInGlance(ctx, name)
+		if !errors.Is(err, launcher.ErrNotFound) {
+			return x, err
 		}
 	}
 	// A path of this host is nothing that a user of the network may name.
@@ -187,7 +224,10 @@ func (m *Images) Delete(ctx context.Context, id string) error {
 	m.mu.Lock()
 	m.asked = slices.DeleteFunc(m.asked, func(o Image) bool { return o.ID == id })
 	m.mu.Unlock()
-	if !x.Ready {
+	switch {
+	case x.Glance:
+		return launcher.Errorf(launcher.ErrConflict, "image %s is Glance's", id)
+	case !x.Ready:
 		return nil
 	}
 	return m.store.DeleteImage(ctx, x.Reference, false)

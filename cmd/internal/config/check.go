@@ -73,11 +73,16 @@ var checks = map[string]func(*Config) error{
 			return nil
 		})
 	},
-	"images.max_unpacked": func(c *Config) error { return atLeast(c.Images.MaxUnpacked, MiB) },
-	"images.max_store":    func(c *Config) error { return atLeast(c.Images.MaxStore, 0) },
-	"images.max_memory":   func(c *Config) error { return atLeast(c.Images.MaxMemory, 16*MiB) },
-	"images.max_inodes":   func(c *Config) error { return atLeast(c.Images.MaxInodes, 1) },
-	"flavors":             func(c *Config) error { return checkFlavors(c.Flavors) },
+	"images.max_unpacked":  func(c *Config) error { return atLeast(c.Images.MaxUnpacked, MiB) },
+	"images.max_store":     func(c *Config) error { return atLeast(c.Images.MaxStore, 0) },
+	"images.max_memory":    func(c *Config) error { return atLeast(c.Images.MaxMemory, 16*MiB) },
+	"images.max_inodes":    func(c *Config) error { return atLeast(c.Images.MaxInodes, 1) },
+	"cloud.name":           func(*Config) error { return nil },
+	"cloud.file":           func(c *Config) error { return absoluteOrEmpty(c.Cloud.File) },
+	"identity.url":         func(c *Config) error { return publicURL(c.Identity.URL) },
+	"identity.token_cache": func(c *Config) error { return atLeast(c.Identity.TokenCache, 0) },
+	"image.url":            func(c *Config) error { return publicURL(c.Image.URL) },
+	"flavors":              func(c *Config) error { return checkFlavors(c.Flavors) },
 }
 
 // checkTogether tests what one setting asks of another.
@@ -85,6 +90,11 @@ func (c *Config) checkTogether(origins map[string]string) error {
 	for key, other := range map[string]string{"api.tls_cert": c.API.TLSKey, "api.tls_key": c.API.TLSCert} {
 		if origin, ok := origins[key]; ok && other == "" && c.API.TLSCert+c.API.TLSKey != "" {
 			return fmt.Errorf("%s: api.tls_cert and api.tls_key are needed together", origin)
+		}
+	}
+	for key, url := range map[string]string{"identity.url": c.Identity.URL, "image.url": c.Image.URL} {
+		if url != "" && c.Cloud.Name == "" {
+			return fmt.Errorf("%s: %s needs cloud.name: as whom Slipway logs in", origins[key], key)
 		}
 	}
 	var names []string

@@ -37,6 +37,9 @@ type Config struct {
 	Boot     Boot     `key:"boot"`
 	Logs     Logs     `key:"logs"`
 	Images   Images   `key:"images"`
+	Cloud    Cloud    `key:"cloud"`
+	Identity Identity `key:"identity"`
+	Image    Image    `key:"image"`
 	Flavors  []Flavor `key:"flavors"`
 }
 
@@ -94,6 +97,23 @@ type Images struct {
 	MaxStore           Size                `key:"max_store"` // 0: no limit
 }
 
+// Cloud says as whom Slipway logs in to an OpenStack.
+type Cloud struct {
+	Name string `key:"name"` // in clouds.yaml
+	File string `key:"file"` // path of that; empty: where the openstack client looks
+}
+
+// Identity is about the Keystone that governs the API.
+type Identity struct {
+	URL        string        `key:"url"`         // empty: Slipway's own
+	TokenCache time.Duration `key:"token_cache"` // how long an answer about a token is believed
+}
+
+// Image is about the Glance that has images.
+type Image struct {
+	URL string `key:"url"` // empty: none
+}
+
 // Flavor is a named size of server.
 type Flavor struct {
 	Name   string `yaml:"name"`
@@ -125,6 +145,7 @@ func Default() *Config {
 			MaxInodes:          8_000_000,
 			MaxMemory:          96 * MiB,
 		},
+		Identity: Identity{TokenCache: 10 * time.Second},
 		Flavors: []Flavor{
 			{Name: "m1.nano", VCPUs: 1, Memory: 256 * MiB, Disk: 1 * GiB},
 			{Name: "m1.tiny", VCPUs: 1, Memory: 512 * MiB, Disk: 1 * GiB},

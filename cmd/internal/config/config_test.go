@@ -203,7 +203,7 @@ func TestErrors(t *testing.T) {
 		env, args  []string
 		want       []string // parts of the error
 	}{
-		{"unknown section", "log: {}\nbot: {}", nil, nil, []string{"slipway.yaml:2: unknown key bot (known here: api, boot, engine, "}},
+		{"unknown section", "log: {}\nbot: {}", nil, nil, []string{"slipway.yaml:2: unknown key bot (known here: api, boot, cloud, engine, "}},
 		{"unknown key", "boot:\n  rot: 9p", nil, nil, []string{"slipway.yaml:2: unknown key boot.rot (known here: flavor, kernel, root, "}},
 		{"wrong case", "Boot: {root: 9p}", nil, nil, []string{"slipway.yaml:1: unknown key Boot"}},
 		{"section without keys", "boot: 9p", nil, nil, []string{"slipway.yaml:1: boot: not a mapping"}},

@@ -61,6 +61,9 @@ func view(x compute.Image) imageView {
 	if x.Ready {
 		v.Pulled = "True"
 	}
+	if x.Glance {
+		v.Visibility, v.Owner = x.Visibility, &x.Owner
+	}
 	if x.Size > 0 {
 		v.Size = &x.Size
 	}
@@ -260,6 +263,9 @@ func (a *api) remove(w http.ResponseWriter, r *http.Request) error {
 	}
 	if !openstack.CallerOf(r.Context()).Has(openstack.Admin) {
 		return openstack.Forbidden("You are not authorized to complete delete_image action.")
+	}
+	if x.Glance {
+		return openstack.Forbidden("Image %s is stored in Glance: delete it there.", x.ID)
 	}
 	err = a.images.Delete(r.Context(), x.ID)
 	if errors.Is(err, launcher.ErrConflict) {
