@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/slipway-vm/slipway/cmd/internal/traces"
 )
 
 // A detached server goes on when its engine is killed, more than once, and the
@@ -74,7 +76,7 @@ func TestEndWithoutEngine(t *testing.T) {
 	s.run("boot", "--detach", "--name", "lost", busybox, "sh", "-c", "echo on; exec sleep 1000").ok()
 	s.start("server", "logs", "--follow", "lost").expect("on\n")
 	s.killEngine()
-	for pid, args := range processes() {
+	for pid, args := range traces.Processes() {
 		if strings.HasPrefix(filepath.Base(args[0]), "qemu") && strings.Contains(strings.Join(args, " "), s.dir) {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
@@ -94,7 +96,7 @@ func TestGuestDies(t *testing.T) {
 	s := newState(t)
 	c := s.start("boot", busybox, "sh", "-c", "echo on; exec sleep 1000")
 	c.expect("on\n")
-	for pid, args := range processes() {
+	for pid, args := range traces.Processes() {
 		if strings.HasPrefix(filepath.Base(args[0]), "qemu") && strings.Contains(strings.Join(args, " "), s.dir) {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/slipway-vm/slipway/cmd/internal/traces"
 )
 
 // show returns a fact of a server.
@@ -143,7 +145,7 @@ func TestOptionsRefused(t *testing.T) {
 // qemu is the process of the state directory's one guest.
 func (s *state) qemu() int {
 	s.t.Helper()
-	for pid, args := range processes() {
+	for pid, args := range traces.Processes() {
 		if strings.HasPrefix(filepath.Base(args[0]), "qemu") && strings.Contains(strings.Join(args, " "), s.dir) {
 			return pid
 		}
