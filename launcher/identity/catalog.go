@@ -37,7 +37,7 @@ func (d *Directory) SaveService(ctx context.Context, s Service) (Service, error)
 
 // SaveEndpoint adds an endpoint, which gets an id, or changes one. Known are the ids
 // of services and regions that are not the directory's.
-func (d *Directory) SaveEndpoint(ctx context.Context, e Endpoint, known []string) (Endpoint, error) {
+func (d *Directory) SaveEndpoint(ctx context.Context, e Endpoint, known []string, makeRegion bool) (Endpoint, error) {
 	if !slices.Contains([]string{"public", "internal", "admin"}, e.Interface) {
 		return e, invalid("Invalid input for field 'interface': %q is not one of public, internal and admin.", e.Interface)
 	}
@@ -52,7 +52,12 @@ func (d *Directory) SaveEndpoint(ctx context.Context, e Endpoint, known []string
 			return invalid("Could not find service: %s.", e.Service)
 		}
 		if _, ok := d.regions.Rows[e.Region]; e.Region != "" && !ok && !slices.Contains(known, e.Region) {
-			return invalid("Could not find region: %s.", e.Region)
+			if !makeRegion {
+				return invalid("Could not find region: %s.", e.Region)
+			}
+			if err := records.Put(tx, &d.regions, e.Region, Region{ID: e.Region}); err != nil {
+				return err
+			}
 		}
 		return records.Put(tx, &d.endpoints, e.ID, e)
 	})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/slipway-vm/slipway/launcher/records"
 )
@@ -108,8 +109,12 @@ func newID() string {
 
 // checkName refuses what Keystone does.
 func checkName(what, name string) error {
-	if name == "" || len(name) > 255 {
-		return invalid("Invalid input for field 'name': the name of a %s has 1 to 255 characters.", what)
+	limit := 255
+	if what == "project" { // or domain
+		limit = 64
+	}
+	if name == "" || utf8.RuneCountInString(name) > limit {
+		return invalid("Invalid input for field 'name': the name of a %s has 1 to %d characters.", what, limit)
 	}
 	return nil
 }

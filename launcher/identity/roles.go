@@ -74,8 +74,12 @@ func (d *Directory) Imply(ctx context.Context, id, implied string, yes bool) err
 		if !ok {
 			return notFound("role", id)
 		}
-		if _, ok := d.roles.Rows[implied]; !ok {
+		other, ok := d.roles.Rows[implied]
+		if !ok {
 			return notFound("role", implied)
+		}
+		if yes && r.DomainID == "" && other.DomainID != "" {
+			return forbidden("Role %s of a domain cannot be implied by role %s of none.", implied, id)
 		}
 		has := slices.Contains(r.Implies, implied)
 		switch {
@@ -122,6 +126,12 @@ func (d *Directory) DeleteRole(ctx context.Context, id string) error {
 		}
 		return nil
 	})
+}
+
+// global returns roles and what they imply, without the roles of domains: these are
+// but words for what they imply, and no policy knows them.
+func (d *Directory) global(ids []string) []Role {
+	return slices.DeleteFunc(d.withImplied(ids), func(r Role) bool { return r.DomainID != "" })
 }
 
 // withImplied returns roles and what they imply, by name.
@@ -228,7 +238,7 @@ func (d *Directory) Effective() []Assignment {
 				}
 			}
 		}
-		for _, role := range d.withImplied([]string{a.Role}) {
+		for _, role := range d.global([]string{a.Role}) {
 			for _, user := range users {
 				for _, target := range targets {
 					e := Assignment{Role: role.ID, User: user, Project: target}
@@ -252,7 +262,7 @@ func (d *Directory) rolesOn(user, project string) []Role {
 			ids = append(ids, a.Role)
 		}
 	}
-	return d.withImplied(ids)
+	return d.global(ids)
 }
 
 // ProjectsOf lists the projects, or the domains, on which a user has a role.

@@ -192,8 +192,11 @@ func (a *API) saveEndpoint(w http.ResponseWriter, r *http.Request, e identity.En
 	in.text("service_id", &e.Service)
 	in.text("interface", &e.Interface)
 	in.text("url", &e.URL)
-	in.text("region", &e.Region)
-	in.text("region_id", &e.Region)
+	// By its older name a region is made where it is not there.
+	makeRegion := in.text("region", &e.Region)
+	if in.text("region_id", &e.Region) {
+		makeRegion = false
+	}
 	in.text("name", &e.Name)
 	in.text("description", &e.Description)
 	in.flag("enabled", &e.Enabled)
@@ -204,7 +207,7 @@ func (a *API) saveEndpoint(w http.ResponseWriter, r *http.Request, e identity.En
 	for _, service := range a.services(r) {
 		known = append(known, service.ID)
 	}
-	if e, err = a.dir.SaveEndpoint(r.Context(), e, known); err != nil {
+	if e, err = a.dir.SaveEndpoint(r.Context(), e, known, makeRegion); err != nil {
 		return err
 	}
 	return writeOne(w, status, "endpoint", endpointView(r, e))

@@ -112,6 +112,10 @@ func (a *API) showImplied(w http.ResponseWriter, r *http.Request) error {
 	}
 	for _, id := range role.Implies {
 		if id == r.PathValue("implied") {
+			if r.Method == http.MethodHead {
+				w.WriteHeader(http.StatusNoContent)
+				return nil
+			}
 			return a.writeImplied(w, r, http.StatusOK)
 		}
 	}

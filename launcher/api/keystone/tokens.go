@@ -135,15 +135,14 @@ func (a *API) issueToken(w http.ResponseWriter, r *http.Request) error {
 	return writeOne(w, http.StatusCreated, "token", a.tokenView(r, token))
 }
 
-// subject is the token that a request is about: the caller's own, or for an
+// subject is the token that a request is about: one of the caller's own, or for an
 // administrator any other.
 func (a *API) subject(r *http.Request) (string, *identity.Token, error) {
-	text := r.Header.Get(subjectHeader)
-	own := text == r.Header.Get(openstack.TokenHeader)
-	if !own && !openstack.CallerOf(r.Context()).Has(openstack.Admin) {
+	text, caller := r.Header.Get(subjectHeader), openstack.CallerOf(r.Context())
+	t, err := a.dir.Validate(r.Context(), text)
+	if !caller.Has(openstack.Admin) && (err != nil || t.User.ID != caller.UserID) {
 		return "", nil, openstack.Forbidden("You are not authorized to perform the requested action: identity:validate_token.")
 	}
-	t, err := a.dir.Validate(r.Context(), text)
 	if errors.Is(err, identity.ErrUnauthorized) {
 		return "", nil, openstack.NotFound("Could not find token.")
 	}
