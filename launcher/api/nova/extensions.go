@@ -44,6 +44,7 @@ var extensions = [][3]string{ // alias, name, description
 	{"os-flavor-rxtx", "FlavorRxtx", "Support to show the rxtx status of a flavor."},
 	{"os-flavor-swap", "FlavorSwap", "Support to show the swap status of a flavor."},
 	{"os-hypervisor-status", "HypervisorStatus", "Show hypervisor status."},
+	{"os-hosts", "Hosts", "Admin-only host administration."},
 	{"os-hypervisors", "Hypervisors", "Admin-only hypervisor administration."},
 	{"os-instance-actions", "InstanceActions", "View a log of actions and events taken on an instance."},
 	{"os-instance_usage_audit_log", "OSInstanceUsageAuditLog", "Admin-only Task Log Monitoring."},

@@ -73,7 +73,7 @@ func (a *API) routes() []route {
 	for _, routes := range [][]route{
 		a.versionRoutes(),
 		a.flavorRoutes(), a.keypairRoutes(), a.serverGroupRoutes(), a.quotaRoutes(),
-		a.serviceRoutes(), a.hypervisorRoutes(), a.aggregateRoutes(), a.usageRoutes(),
+		a.serviceRoutes(), a.hostRoutes(), a.hypervisorRoutes(), a.aggregateRoutes(), a.usageRoutes(),
 		a.extensionRoutes(), a.remnantRoutes(),
 		a.serverRoutes(), a.serverPartRoutes(), a.instanceActionRoutes(),
 	} {

@@ -167,8 +167,8 @@ func (a *API) order(r *http.Request, whole, b body) (*order, error) {
 	s := launcher.Server{Spec: launcher.Spec{Image: image.Reference, Size: &flavor}}
 	describe(b, &s)
 	s.ImageRef, s.Metadata = image.ID, stringsOf(b.in("metadata"))
-	if len(s.Metadata) > maxMetadata {
-		return nil, tooMuchMetadata()
+	if err := a.cfg.Compute.Quotas.Metadata(caller.ProjectID, caller.UserID, len(s.Metadata)); err != nil {
+		return nil, err
 	}
 	s.UserData, s.ConfigDrive = b.text("user_data"), b.truth("config_drive", false)
 	s.Zone, _, _ = strings.Cut(b.text("availability_zone"), ":")
@@ -309,14 +309,7 @@ func checkPlace(r *http.Request, b body, a *API) error {
 	return nil
 }
 
-const (
-	maxTags     = 50
-	maxMetadata = 128
-)
-
-func tooMuchMetadata() error {
-	return openstack.Forbidden("Maximum number of metadata items exceeds %d", maxMetadata)
-}
+const maxTags = 50
 
 // stringsOf are the members of an object of strings.
 func stringsOf(b body) map[string]string {

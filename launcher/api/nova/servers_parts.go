@@ -108,19 +108,6 @@ func (a *API) clearPassword(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// diagnostics is what the guest counts of itself.
-func (a *API) diagnostics(w http.ResponseWriter, r *http.Request) error {
-	srv, err := a.server(r)
-	if err != nil {
-		return err
-	}
-	stats, err := a.cfg.Manager.Stats(r.Context(), srv.ID)
-	if err != nil {
-		return err
-	}
-	return openstack.WriteJSON(w, http.StatusOK, stats)
-}
-
 func metadataView(srv *launcher.Server) view { return view{"metadata": orEmpty(srv.Metadata)} }
 
 func (a *API) listMetadata(w http.ResponseWriter, r *http.Request) error {
@@ -157,8 +144,8 @@ func (a *API) changeMetadata(r *http.Request, values map[string]string, whole bo
 			maps.Copy(next, s.Metadata)
 		}
 		maps.Copy(next, values)
-		if len(next) > maxMetadata {
-			return tooMuchMetadata()
+		if err := a.cfg.Compute.Quotas.Metadata(a.projectOf(s), s.User, len(next)); err != nil {
+			return err
 		}
 		s.Metadata = next
 		return nil

@@ -91,8 +91,16 @@ func (p period) of(s launcher.Server) usageOfServer {
 		MemoryMB: s.Flavor.Memory >> 20, LocalGB: (s.Flavor.Disk + s.Flavor.Ephemeral) >> 30,
 		State: string(s.VMState), Started: stamp(s.Created), Uptime: int64(time.Since(s.Created).Seconds()),
 	}
-	if start := later(s.Created, p.start); start.Before(p.stop) {
-		u.Hours = decimal(p.stop.Sub(start).Hours())
+	stop := p.stop
+	if s.VMState == launcher.VMDeleted {
+		ended := stamp(s.Terminated)
+		u.Ended, u.State, u.Uptime = &ended, "terminated", int64(s.Terminated.Sub(s.Created).Seconds())
+		if s.Terminated.Before(stop) {
+			stop = s.Terminated
+		}
+	}
+	if start := later(s.Created, p.start); start.Before(stop) {
+		u.Hours = decimal(stop.Sub(start).Hours())
 	}
 	return u
 }
@@ -108,8 +116,9 @@ func later(a, b time.Time) time.Time {
 // is empty. From 2.40 on they come in pages, which end with the last server of the
 // one before; next are the links to the page that follows.
 func (a *API) usedServers(r *http.Request, p period, project string) (servers []launcher.Server, next []openstack.Link, err error) {
-	for _, s := range a.cfg.Manager.Servers() {
-		if s.Project != "" && (project == "" || s.Project == project) && !s.Created.After(p.stop) {
+	for _, s := range append(a.cfg.Manager.Servers(), a.cfg.Manager.Deleted()...) {
+		gone := s.VMState == launcher.VMDeleted && s.Terminated.Before(p.start)
+		if s.Project != "" && (project == "" || s.Project == project) && !s.Created.After(p.stop) && !gone {
 			servers = append(servers, s)
 		}
 	}
