@@ -18,6 +18,8 @@
 //
 //	reboot    active                    ─▶ rebooting      ─▶ reboot_started      ─▶ active
 //	  (hard)  any but building, resized ─▶ rebooting_hard ─▶ reboot_started_hard ─▶ active
+//	suspend   active                    ─▶ suspending                            ─▶ suspended
+//	resume    suspended                 ─▶ resuming                              ─▶ active
 //	rebuild   active, error             ─▶ rebuilding     ─▶ rebuild_spawning    ─▶ active
 //	          stopped                   ─▶ rebuilding                            ─▶ stopped
 //	resize    active                    ─▶ resize_prep    ─▶ resize_finish       ─▶ resized

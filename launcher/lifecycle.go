@@ -258,6 +258,24 @@ func (m *Manager) Unpause(ctx context.Context, id string) error {
 	return m.hold(ctx, id, ActionUnpause, VMActive, p.Unpause)
 }
 
+// Suspend holds a server like Pause, by Nova's other word for it.
+func (m *Manager) Suspend(ctx context.Context, id string) error {
+	p, err := m.pauser()
+	if err != nil {
+		return err
+	}
+	return m.hold(ctx, id, ActionSuspend, VMSuspended, p.Pause)
+}
+
+// Resume lets a suspended server go on.
+func (m *Manager) Resume(ctx context.Context, id string) error {
+	p, err := m.pauser()
+	if err != nil {
+		return err
+	}
+	return m.hold(ctx, id, ActionResume, VMActive, p.Unpause)
+}
+
 func (m *Manager) pauser() (Pauser, error) {
 	if p, ok := m.cfg.Hypervisor.(Pauser); ok {
 		return p, nil

@@ -128,16 +128,21 @@ func (m *Manager) resumeAction(ctx context.Context, i *instance) error {
 func (m *Manager) resumeRun(ctx context.Context, i *instance, power PowerState) error {
 	err := i.update(ctx, m.cfg.Store, func(s *Server) {
 		s.Power = power
-		if s.VMState != VMActive && s.VMState != VMPaused {
+		held := VMPaused
+		switch {
+		case s.VMState == VMSuspended || s.TaskState == TaskSuspending:
+			held = VMSuspended
+		case s.VMState != VMActive && s.VMState != VMPaused:
 			return
 		}
-		if s.TaskState == TaskPausing || s.TaskState == TaskUnpausing {
+		switch s.TaskState {
+		case TaskPausing, TaskUnpausing, TaskSuspending, TaskResuming, TaskUpdatingPassword:
 			s.TaskState = TaskNone
 		}
 		if s.TaskState == TaskNone {
 			s.VMState = VMActive
 			if power == PowerPaused {
-				s.VMState = VMPaused
+				s.VMState = held
 			}
 		}
 	})

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -69,6 +70,65 @@ func TestHardRebootEndsSoftOne(t *testing.T) {
 		}
 	}
 	b.until(srv.ID, func(s launcher.Server) bool { return s.Run == 2 && active(s) })
+}
+
+func TestSuspend(t *testing.T) {
+	b := newBench(t)
+	srv := b.counting()
+	if err := b.m.Suspend(t.Context(), srv.ID); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.until(srv.ID, idle(launcher.VMSuspended)); got.Power != launcher.PowerPaused || got.Status() != "SUSPENDED" {
+		t.Errorf("suspended, its power state is %d and its status %s", got.Power, got.Status())
+	}
+	b.reopen()
+	b.until(srv.ID, idle(launcher.VMSuspended))
+	if err := b.m.Unpause(t.Context(), srv.ID); !errors.Is(err, launcher.ErrConflict) {
+		t.Errorf("unpause of a suspended server: %v", err)
+	}
+	if err := b.m.Resume(t.Context(), srv.ID); err != nil {
+		t.Fatal(err)
+	}
+	b.until(srv.ID, active)
+}
+
+func TestSetPassword(t *testing.T) {
+	b := newBench(t)
+	b.hv.Commands = map[string]func(string) (int, string){"chpasswd": nil}
+	srv := b.counting()
+	set := func(password string) error {
+		err := b.m.SetPassword(t.Context(), srv.ID, password)
+		b.until(srv.ID, active)
+		return err
+	}
+	if err := set("new"); !errors.Is(err, launcher.ErrConflict) || !strings.Contains(err.Error(), "chpasswd: executable file not found") {
+		t.Errorf("in an image without chpasswd: %v", err)
+	}
+	var given string
+	b.hv.Commands = map[string]func(string) (int, string){"chpasswd": func(input string) (int, string) {
+		given = input
+		if strings.Contains(input, "weak") {
+			return 1, "chpasswd: too \x1b[1mweak\n"
+		}
+		return 0, ""
+	}}
+	if err := b.m.Reboot(t.Context(), srv.ID, true); err != nil {
+		t.Fatal(err)
+	}
+	b.until(srv.ID, func(s launcher.Server) bool { return s.Run == 2 && active(s) })
+	if err := set("weak"); !errors.Is(err, launcher.ErrConflict) || !strings.HasSuffix(err.Error(), "because chpasswd failed: chpasswd: too [1mweak") {
+		t.Errorf("refused by chpasswd: %v", err)
+	}
+	if err := set("a: b"); err != nil || given != "root:a: b\n" {
+		t.Errorf("chpasswd was given %q, %v", given, err)
+	}
+	if err := set("x\napp:y"); !errors.Is(err, launcher.ErrInvalid) {
+		t.Errorf("two lines: %v", err)
+	}
+	records, err := b.m.Actions(t.Context(), srv.ID)
+	if err != nil || len(records) != 5 || records[0].Message != "" || !strings.Contains(records[1].Message, "too") {
+		t.Errorf("recorded are %+v, %v", records, err)
+	}
 }
 
 func TestPause(t *testing.T) {

@@ -8,10 +8,11 @@ import (
 )
 
 var (
-	allVMStates = []VMState{VMBuilding, VMActive, VMPaused, VMStopped, VMResized, VMError, VMDeleted}
+	allVMStates = []VMState{VMBuilding, VMActive, VMPaused, VMSuspended, VMStopped, VMResized, VMError, VMDeleted}
 	allTasks    = []TaskState{
 		TaskNone, TaskScheduling, TaskSpawning, TaskPoweringOn, TaskPoweringOff, TaskRebooting, TaskRebootStarted,
-		TaskRebootingHard, TaskRebootStartedHard, TaskPausing, TaskUnpausing, TaskRebuilding, TaskRebuildSpawning,
+		TaskRebootingHard, TaskRebootStartedHard, TaskPausing, TaskUnpausing, TaskSuspending, TaskResuming,
+		TaskUpdatingPassword, TaskRebuilding, TaskRebuildSpawning,
 		TaskResizePrep, TaskResizeFinish, TaskResizeReverting, TaskDeleting,
 	}
 )
@@ -20,21 +21,21 @@ var (
 // a state, idle, or state/task; "*" after a state is every task; "!" in front of the
 // list means also for a server that has never run.
 func TestRules(t *testing.T) {
-	everywhere := "! building* active* paused* stopped* resized* error*"
+	everywhere := "! building* active* paused* suspended* stopped* resized* error*"
 	allowed := map[Action]string{
 		ActionStart:          "! stopped error",
 		ActionStop:           "active active/powering-off active/powering-on error error/powering-off error/powering-on",
 		ActionReboot:         "active",
-		ActionRebootHard:     "active active/rebooting paused paused/rebooting stopped stopped/rebooting error error/rebooting",
+		ActionRebootHard:     "active active/rebooting paused paused/rebooting suspended suspended/rebooting stopped stopped/rebooting error error/rebooting",
 		ActionPause:          "active",
 		ActionUnpause:        "! paused",
 		ActionSuspend:        "active",
-		ActionResume:         "!",
+		ActionResume:         "! suspended",
 		ActionRebuild:        "active stopped error",
 		ActionResize:         "active stopped",
 		ActionConfirmResize:  "! resized",
 		ActionRevertResize:   "! resized",
-		ActionCreateImage:    "! active stopped paused",
+		ActionCreateImage:    "! active stopped paused suspended",
 		ActionChangePassword: "active",
 		ActionLock:           everywhere,
 		ActionUnlock:         everywhere,
@@ -73,6 +74,8 @@ func TestStatus(t *testing.T) {
 		"REBOOT":        {"active/rebooting", "active/reboot_started"},
 		"HARD_REBOOT":   {"active/rebooting_hard", "active/reboot_started_hard"},
 		"PAUSED":        {"paused/", "paused/unpausing"},
+		"SUSPENDED":     {"suspended/", "suspended/resuming"},
+		"PASSWORD":      {"active/updating_password"},
 		"SHUTOFF":       {"stopped/", "stopped/powering-on"},
 		"REBUILD":       {"active/rebuilding", "stopped/rebuilding", "error/rebuild_spawning"},
 		"RESIZE":        {"active/resize_prep", "stopped/resize_prep", "active/resize_finish"},

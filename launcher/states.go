@@ -8,7 +8,10 @@ const (
 	VMBuilding VMState = "building"
 	VMActive   VMState = "active"
 	VMPaused   VMState = "paused"
-	VMStopped  VMState = "stopped"
+	// VMSuspended is a server whose processors are held, as those of a paused one are.
+	// Its memory stays in use: a guest with a shared file system cannot be saved.
+	VMSuspended VMState = "suspended"
+	VMStopped   VMState = "stopped"
 	// VMResized is a server with a new flavor that waits to be confirmed or reverted.
 	VMResized VMState = "resized"
 	VMError   VMState = "error"
@@ -34,6 +37,11 @@ const (
 
 	TaskPausing   TaskState = "pausing"
 	TaskUnpausing TaskState = "unpausing"
+
+	TaskSuspending TaskState = "suspending"
+	TaskResuming   TaskState = "resuming"
+
+	TaskUpdatingPassword TaskState = "updating_password"
 
 	TaskRebuilding      TaskState = "rebuilding"
 	TaskRebuildSpawning TaskState = "rebuild_spawning"
@@ -95,6 +103,8 @@ func (s *Server) Status() string {
 		return s.activeStatus()
 	case VMPaused:
 		return "PAUSED"
+	case VMSuspended:
+		return "SUSPENDED"
 	case VMStopped:
 		if s.resizing() {
 			return "RESIZE"
@@ -115,6 +125,8 @@ func (s *Server) activeStatus() string {
 		return "REBOOT"
 	case TaskRebootingHard, TaskRebootStartedHard:
 		return "HARD_REBOOT"
+	case TaskUpdatingPassword:
+		return "PASSWORD"
 	}
 	if s.resizing() {
 		return "RESIZE"

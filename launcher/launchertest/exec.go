@@ -7,9 +7,12 @@ import (
 	"github.com/slipway-vm/slipway/guest/agent"
 )
 
-// Exec implements agent.Control: whatever is executed gives its input back, and
-// ends with the number of its arguments.
+// Exec implements agent.Control: whatever is none of the hypervisor's Commands gives
+// its input back, and ends with the number of its arguments.
 func (c *control) Exec(req agent.ExecRequest) (agent.Process, error) {
+	if f, ok := c.commands[req.Args[0]]; ok {
+		return execute(req.Args[0], f)
+	}
 	e := &echo{code: len(req.Args) - 1, ended: make(chan struct{})}
 	e.out, e.in = io.Pipe()
 	if !req.Stdin {

@@ -44,6 +44,10 @@ func (p *Process) Write(ctx context.Context, s agent.Stream, text string) {
 type Hypervisor struct {
 	// Programs are found by the first argument of an entrypoint.
 	Programs map[string]Program
+	// Commands are what can be executed beside an entrypoint, by the first argument:
+	// they are given their whole input, and return their status and what they say. One
+	// that is nil is not in the image.
+	Commands map[string]func(input string) (code int, said string)
 	// StartError makes Start fail, PauseError Pause and Unpause.
 	StartError, PauseError error
 	// Mute makes guests that never answer; DieEarly makes them end before that.
@@ -114,7 +118,7 @@ func (h *Hypervisor) live(ctx context.Context, g *fakeGuest, spec guest.Spec) {
 		<-ctx.Done()
 		return
 	}
-	c := &control{off: g.off, stop: make(chan struct{}), began: time.Now()}
+	c := &control{commands: h.Commands, off: g.off, stop: make(chan struct{}), began: time.Now()}
 	s := &agent.Server{Control: c, Output: agent.NewOutputLog(0), Events: agent.NewEventLog()}
 	go func() { _ = s.Serve(ctx, &port{l: g.listen, ctx: ctx}) }()
 	program := h.Programs[spec.Args[0]]
@@ -227,8 +231,9 @@ func (h *Hypervisor) Forget() {
 type control struct {
 	agent.Control
 
-	off   func()
-	began time.Time
+	commands map[string]func(string) (int, string)
+	off      func()
+	began    time.Time
 
 	mu      sync.Mutex
 	kill    func()

@@ -67,8 +67,8 @@ var actions = map[string]action{
 	"reboot":        {policy: "servers:reboot", arg: aReboot, do: (*API).reboot},
 	"pause":         {policy: "os-pause-server:pause", do: simply((*launcher.Manager).Pause)},
 	"unpause":       {policy: "os-pause-server:unpause", do: simply((*launcher.Manager).Unpause)},
-	"suspend":       {policy: "os-suspend-server:suspend", do: notHere(launcher.ActionSuspend, notSupported+" A guest with a shared file system cannot be saved: pause it, or stop it.")},
-	"resume":        {policy: "os-suspend-server:resume", do: notHere(launcher.ActionResume, notSupported)},
+	"suspend":       {policy: "os-suspend-server:suspend", do: simply((*launcher.Manager).Suspend)},
+	"resume":        {policy: "os-suspend-server:resume", do: simply((*launcher.Manager).Resume)},
 	"lock":          {policy: "os-lock-server:lock", free: true, do: (*API).lock},
 	"unlock":        {policy: "os-lock-server:unlock", free: true, do: (*API).unlock},
 	"rebuild":       {policy: "servers:rebuild", do: (*API).rebuild},
@@ -84,7 +84,7 @@ var actions = map[string]action{
 	"os-getRDPConsole":      {policy: "os-remote-consoles", max: 5, arg: aRemoteType, do: unavailableConsole},
 	"os-getSerialConsole":   {policy: "os-remote-consoles", max: 5, arg: aRemoteType, do: unavailableConsole},
 	"createImage":           {policy: "servers:create_image", arg: aSnapshot, do: notHere(launcher.ActionCreateImage, notSupported+" Servers cannot be made into images.")},
-	"changePassword":        {policy: "os-admin-password", arg: aPassword, do: notHere(launcher.ActionChangePassword, "Unable to set password on instance")},
+	"changePassword":        {policy: "os-admin-password", arg: aPassword, do: (*API).changePassword},
 	"createBackup":          {policy: "os-create-backup", do: notHere(launcher.ActionCreateImage, notSupported)},
 	"trigger_crash_dump":    {policy: "servers:trigger_crash_dump", min: 17, do: notHere("", notSupported)},
 	"rescue":                {policy: "os-rescue", do: notHere("", notSupported)},
@@ -297,6 +297,14 @@ func (a *API) resize(w http.ResponseWriter, r *http.Request, srv *launcher.Serve
 		return a.cfg.Manager.Resize(asCaller(r), srv.ID, flavor)
 	})
 	if err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusAccepted)
+	return nil
+}
+
+func (a *API) changePassword(w http.ResponseWriter, r *http.Request, srv *launcher.Server, arg any) error {
+	if err := a.cfg.Manager.SetPassword(asCaller(r), srv.ID, body(arg.(map[string]any)).text("adminPass")); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusAccepted)

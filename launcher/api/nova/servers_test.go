@@ -70,12 +70,15 @@ func newFleet(t *testing.T) *fleet {
 		}
 		return agent.Exit{Code: 143, Signal: 15}
 	}
+	commands := map[string]func(string) (int, string){"chpasswd": func(input string) (int, string) {
+		return strings.Count(input, "weak"), "too weak"
+	}}
 	flavors := []launcher.Flavor{
 		{Name: "tiny", VCPUs: 1, Memory: 128 << 20, Disk: 1 << 30}, {Name: "small", VCPUs: 2, Memory: 256 << 20, Disk: 2 << 30},
 	}
 	m, err := launcher.New(t.Context(), launcher.Config{
 		Dir: filepath.Join(dir, "servers"), Images: pulled, Roots: roots, Store: &launchertest.Store{},
-		Hypervisor: &launchertest.Hypervisor{Programs: map[string]launchertest.Program{"/run": runs}},
+		Hypervisor: &launchertest.Hypervisor{Programs: map[string]launchertest.Program{"/run": runs}, Commands: commands},
 		Kernels:    launchertest.Kernels{}, Host: launchertest.Host{}, DomainPrefix: "test-", Init: "/test/init",
 		Flavors: flavors, DefaultFlavor: "tiny", StopGrace: time.Second,
 	})
@@ -251,7 +254,9 @@ func TestServerActions(t *testing.T) {
 		{`{"pause":null}`, 202, "PAUSED"},
 		{`{"os-stop":null}`, 409, "PAUSED"},
 		{`{"unpause":null}`, 202, "ACTIVE"},
-		{`{"suspend":null}`, 501, "ACTIVE"},
+		{`{"suspend":null}`, 202, "SUSPENDED"},
+		{`{"unpause":null}`, 409, "SUSPENDED"},
+		{`{"resume":null}`, 202, "ACTIVE"},
 		{`{"resume":null}`, 409, "ACTIVE"},
 		{`{"os-stop":null}`, 202, "SHUTOFF"},
 		{`{"suspend":null}`, 409, "SHUTOFF"},
@@ -267,7 +272,8 @@ func TestServerActions(t *testing.T) {
 		{`{"rebuild":{"imageRef":"` + imageID + `","name":"again"}}`, 202, "ACTIVE"},
 		{`{"rebuild":{"imageRef":"` + strings.Replace(imageID, "9", "1", 1) + `"}}`, 400, "ACTIVE"},
 		{`{"createImage":{"name":"x"}}`, 501, "ACTIVE"},
-		{`{"changePassword":{"adminPass":"x"}}`, 501, "ACTIVE"},
+		{`{"changePassword":{"adminPass":"x"}}`, 202, "ACTIVE"},
+		{`{"changePassword":{"adminPass":"weak"}}`, 409, "ACTIVE"},
 		{`{"os-getVNCConsole":{"type":"novnc"}}`, 400, "ACTIVE"},
 		{`{"nosuch":null}`, 400, "ACTIVE"},
 		{`{}`, 400, "ACTIVE"},
@@ -293,7 +299,7 @@ func TestServerActions(t *testing.T) {
 	f.until(id, "ERROR")
 
 	v := f.do(reader(project), "2.58", "GET", "/v2.1/servers/"+id+"/os-instance-actions", "", 200)
-	if got := len(v["instanceActions"].([]any)); got != 16 {
+	if got := len(v["instanceActions"].([]any)); got != 20 {
 		t.Errorf("%d actions are recorded: %v", got, v)
 	}
 	request := v["instanceActions"].([]any)[1].(map[string]any)["request_id"].(string)
@@ -402,6 +408,16 @@ func TestCreateRefuses(t *testing.T) {
 	if n := len(f.m.Servers()); n != 0 {
 		t.Errorf("%d servers were made", n)
 	}
+}
+
+func TestMetadataQuota(t *testing.T) {
+	f := newFleet(t)
+	path := "/v2.1/servers/" + f.make("web", `,"metadata":{"a":"1"}`)
+	f.do(admin(other), "", "PUT", "/v2.1/os-quota-sets/"+project, `{"quota_set":{"metadata_items":1}}`, 200)
+	f.do(member(project), "", "POST", path+"/metadata", `{"metadata":{"a":"2"}}`, 200)
+	f.do(member(project), "", "POST", path+"/metadata", `{"metadata":{"b":"2"}}`, 403)
+	f.do(member(project), "", "POST", "/v2.1/servers",
+		`{"server":{"name":"b","imageRef":"`+imageID+`","flavorRef":"tiny","metadata":{"a":"1","b":"2"}}}`, 403)
 }
 
 func TestMetadataAndTags(t *testing.T) {
