@@ -29,6 +29,9 @@ func (s *Service) CreateFloatingIP(ctx context.Context, f FloatingIP) (FloatingI
 		if !n.External {
 			return invalid("Bad floatingip request: Network %s is not a valid external network.", f.Network)
 		}
+		if err := admit(s, "floatingip", &s.floating, floatingBase, f.Project); err != nil {
+			return err
+		}
 		s.begin(&f.Base)
 		own := Port{Network: f.Network, Owner: OwnerFloatingIP, Device: f.ID, SecurityGroups: []string{}}
 		if f.IP.IsValid() || f.Subnet != "" {

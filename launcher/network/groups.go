@@ -55,7 +55,12 @@ func (s *Service) CreateGroup(ctx context.Context, g SecurityGroup) (SecurityGro
 	if g.Name == DefaultName {
 		return g, conflict("Default security group already exists.")
 	}
-	err := s.change(ctx, func(tx *records.Tx) error { return s.addGroup(tx, &g) })
+	err := s.change(ctx, func(tx *records.Tx) error {
+		if err := admit(s, "security_group", &s.groups, groupBase, g.Project); err != nil {
+			return err
+		}
+		return s.addGroup(tx, &g)
+	})
 	return g, err
 }
 
@@ -129,6 +134,9 @@ func (s *Service) CreateRule(ctx context.Context, r Rule) (Rule, error) {
 			return err
 		}
 		if _, err := row(&s.groups, "Security group", r.RemoteGroup); r.RemoteGroup != "" && err != nil {
+			return err
+		}
+		if err := admit(s, "security_group_rule", &s.rules, ruleBase, r.Project); err != nil {
 			return err
 		}
 		s.begin(&r.Base)

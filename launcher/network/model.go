@@ -165,6 +165,10 @@ type SecurityGroup struct {
 // are there without having been asked for.
 const DefaultName = "default"
 
+// DefaultDomain is that of servers' names, where their network has none of its own:
+// OpenStack's.
+const DefaultDomain = "openstacklocal"
+
 // Direction is seen from the port.
 type Direction string
 

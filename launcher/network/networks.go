@@ -18,7 +18,12 @@ func (s *Service) Network(id string) (Network, error) { return show(s, &s.networ
 
 // CreateNetwork makes a network, which has no subnets yet.
 func (s *Service) CreateNetwork(ctx context.Context, n Network) (Network, error) {
-	err := s.change(ctx, func(tx *records.Tx) error { return s.addNetwork(tx, &n) })
+	err := s.change(ctx, func(tx *records.Tx) error {
+		if err := admit(s, "network", &s.networks, networkBase, n.Project); err != nil {
+			return err
+		}
+		return s.addNetwork(tx, &n)
+	})
 	return n, err
 }
 
@@ -110,6 +115,9 @@ func (s *Service) Subnet(id string) (Subnet, error) { return show(s, &s.subnets,
 func (s *Service) CreateSubnet(ctx context.Context, sub Subnet) (Subnet, error) {
 	err := s.change(ctx, func(tx *records.Tx) error {
 		if _, err := row(&s.networks, "Network", sub.Network); err != nil {
+			return err
+		}
+		if err := admit(s, "subnet", &s.subnets, subnetBase, sub.Project); err != nil {
 			return err
 		}
 		return s.addSubnet(tx, &sub)

@@ -44,6 +44,9 @@ func (s *Service) addPort(tx *records.Tx, p *Port) error {
 	if _, err := row(&s.networks, "Network", p.Network); err != nil {
 		return err
 	}
+	if err := admit(s, "port", &s.ports, portBase, p.Project); err != nil {
+		return err
+	}
 	s.begin(&p.Base)
 	p.Status, p.Tap = StatusDown, ""
 	if p.MAC == "" {

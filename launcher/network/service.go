@@ -44,6 +44,7 @@ type Service struct {
 	rules     records.Table[Rule]
 	floating  records.Table[FloatingIP]
 	published records.Table[Published]
+	limits    records.Table[Limits] // by project
 
 	changed func() // called after each change, with mu held
 }
@@ -60,7 +61,7 @@ func Open(ctx context.Context, cfg Config) (*Service, error) {
 	for _, load := range []func(context.Context, records.Store) error{
 		s.networks.Load("network"), s.subnets.Load("subnet"), s.ports.Load("port"),
 		s.groups.Load("security_group"), s.rules.Load("security_group_rule"),
-		s.floating.Load("floatingip"), s.published.Load("published"),
+		s.floating.Load("floatingip"), s.published.Load("published"), s.limits.Load("limits"),
 	} {
 		if err := load(ctx, cfg.Store); err != nil {
 			return nil, fmt.Errorf("open networks: %w", err)
