@@ -10,11 +10,13 @@ import (
 	"github.com/slipway-vm/slipway/launcher"
 	"github.com/slipway-vm/slipway/launcher/api"
 	"github.com/slipway-vm/slipway/launcher/api/glance"
+	"github.com/slipway-vm/slipway/launcher/api/neutron"
 	"github.com/slipway-vm/slipway/launcher/api/nova"
 	"github.com/slipway-vm/slipway/launcher/api/openstack"
 	"github.com/slipway-vm/slipway/launcher/compute"
 	"github.com/slipway-vm/slipway/launcher/host"
 	"github.com/slipway-vm/slipway/launcher/identity"
+	"github.com/slipway-vm/slipway/launcher/network"
 )
 
 // openCompute reads what stands around servers.
@@ -66,6 +68,15 @@ func (s *service) slipwayMount(e *engine) mount {
 		handler: api.NewNetwork(api.NetworkConfig{
 			Manager: e.manager, LocalProject: s.adminProject(), Version: version, Log: e.log,
 		}),
+	}
+}
+
+// networkMount is Neutron. Its clients add the version to the catalog's URL.
+func (s *service) networkMount(e *engine) mount {
+	return mount{
+		typ: "network", name: "neutron", about: "Slipway's networks",
+		prefix: "/network", dialect: openstack.Network, public: neutron.Public,
+		handler: neutron.New(neutron.Config{Networks: e.networks, LocalProject: s.adminProject(), Host: s.host, Domain: network.DefaultDomain, Log: e.log}),
 	}
 }
 

@@ -33,7 +33,7 @@ type mount struct {
 
 // mounts is everything that OpenStack's clients reach, in the order of the catalog.
 func (s *service) mounts(e *engine) []mount {
-	all := []mount{s.computeMount(e), s.imageMount(e), s.slipwayMount(e)}
+	all := []mount{s.computeMount(e), s.imageMount(e), s.networkMount(e), s.slipwayMount(e)}
 	if s.keystone != nil {
 		return all
 	}
