@@ -22,7 +22,26 @@ type Link struct {
 	Gateway6    netip.Addr
 	Nameservers []netip.Addr
 	Search      []string
+	Routes      []Route // beside those to the gateways
 	DHCP4       bool
+}
+
+// Route leads to a destination by another host of the link.
+type Route struct {
+	To  netip.Prefix
+	Via netip.Addr
+}
+
+// AllRoutes are the routes to the gateways and the others.
+func (l Link) AllRoutes() []Route {
+	var all []Route
+	if l.Gateway4.IsValid() {
+		all = append(all, Route{netip.PrefixFrom(netip.IPv4Unspecified(), 0), l.Gateway4})
+	}
+	if l.Gateway6.IsValid() {
+		all = append(all, Route{netip.PrefixFrom(netip.IPv6Unspecified(), 0), l.Gateway6})
+	}
+	return append(all, l.Routes...)
 }
 
 // The types below are the file's own form.
@@ -75,11 +94,8 @@ func (l Link) file() ethernetFile {
 	for _, p := range l.Addresses {
 		e.Addresses = append(e.Addresses, p.String())
 	}
-	if l.Gateway4.IsValid() {
-		e.Routes = append(e.Routes, routeFile{To: "0.0.0.0/0", Via: l.Gateway4.String()})
-	}
-	if l.Gateway6.IsValid() {
-		e.Routes = append(e.Routes, routeFile{To: "::/0", Via: l.Gateway6.String()})
+	for _, r := range l.AllRoutes() {
+		e.Routes = append(e.Routes, routeFile{To: r.To.String(), Via: r.Via.String()})
 	}
 	if len(l.Nameservers) > 0 || len(l.Search) > 0 {
 		ns := &nameserversFile{Search: slices.Clone(l.Search)}

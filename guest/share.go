@@ -8,11 +8,14 @@ import (
 
 // What host and guest agree on, see package share.
 type (
-	Spec     = share.Spec
-	Mount    = share.Mount
-	Host     = share.Host
-	Module   = share.Module
-	RootMode = share.RootMode
+	Spec   = share.Spec
+	Mount  = share.Mount
+	Host   = share.Host
+	Module = share.Module
+
+	Interface = share.Interface
+	Route     = share.Route
+	RootMode  = share.RootMode
 
 	Disks         = share.Disks
 	Directory     = share.Directory

@@ -90,7 +90,11 @@ func (r *run) spawn(ctx context.Context) error {
 	defer release()
 	cloned := time.Now()
 	r.step(StepClone)
-	disks, err := r.furnish(ctx, &srv, process)
+	plugged, err := r.plug(ctx, &srv, process)
+	if err != nil {
+		return err
+	}
+	disks, err := r.furnish(ctx, &srv, process, plugged.Config)
 	if err != nil {
 		return err
 	}
@@ -99,6 +103,7 @@ func (r *run) spawn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	spec.NICs = plugged.NICs
 	r.step(StepDefine)
 	err = r.i.update(ctx, r.m.cfg.Store, func(s *Server) {
 		s.Kernel, s.KernelID, s.Machine, s.Accel = kernel.Name, kernel.Digest, spec.Machine, spec.Accel
@@ -252,7 +257,7 @@ func (r *run) pullProgress(p PullProgress) {
 
 // furnish brings together what the guest is given: the seed, the volumes and the
 // root, mounted in the share or as disks.
-func (r *run) furnish(ctx context.Context, srv *Server, spec *guest.Spec) (*disks, error) {
+func (r *run) furnish(ctx context.Context, srv *Server, spec *guest.Spec, networks *cloudinit.NetworkConfig) (*disks, error) {
 	overlay, err := r.m.cfg.Roots.Overlay(r.i.dir)
 	if err != nil {
 		return nil, err
@@ -261,7 +266,7 @@ func (r *run) furnish(ctx context.Context, srv *Server, spec *guest.Spec) (*disk
 		return nil, err
 	}
 	share := filepath.Join(r.i.dir, shareDir)
-	if err := r.writeSeed(srv, spec, share); err != nil {
+	if err := r.writeSeed(srv, spec, networks, share); err != nil {
 		return nil, err
 	}
 	mode := guest.RootMode(srv.RootMode)
@@ -322,7 +327,7 @@ func preflight(dir string, spec *guest.Spec) error {
 // the kernel's generator holds.
 const entropySize = 32
 
-func (r *run) writeSeed(srv *Server, spec *guest.Spec, share string) error {
+func (r *run) writeSeed(srv *Server, spec *guest.Spec, networks *cloudinit.NetworkConfig, share string) error {
 	spec.Restart.Count = srv.RestartCount
 	spec.Entropy = make([]byte, entropySize)
 	_, _ = rand.Read(spec.Entropy)
@@ -335,6 +340,7 @@ func (r *run) writeSeed(srv *Server, spec *guest.Spec, share string) error {
 	if err != nil {
 		return err
 	}
+	data.Network = networks
 	if err := seed.Write(dir, data); err != nil {
 		return err
 	}
@@ -454,7 +460,7 @@ func (m *Manager) remove(ctx context.Context, i *instance) error {
 	i.insist(ctx, m.cfg.Store, m.log, func(s *Server) { s.TaskState = TaskDeleting })
 	i.log.End()
 	domain := m.cfg.DomainPrefix + i.id
-	if err := errors.Join(m.cfg.Hypervisor.Destroy(ctx, domain), m.unmountServer(ctx, i)); err != nil {
+	if err := errors.Join(m.cfg.Hypervisor.Destroy(ctx, domain), m.unmountServer(ctx, i), m.release(ctx, i)); err != nil {
 		return fmt.Errorf("delete server %s: %w", i.id, err)
 	}
 	if err := errors.Join(i.log.Close(), os.RemoveAll(i.dir)); err != nil {

@@ -23,7 +23,8 @@ type instance struct {
 	srv     Server
 	changed chan struct{} // closed and replaced at every change
 
-	removing sync.Mutex // held while it is removed
+	removing   sync.Mutex // held while it is removed
+	publishing sync.Mutex // held while what is published of it changes
 
 	// ctx ends with the manager, or when the server is deleted; the work is what
 	// goes on for the server beside its run.

@@ -52,6 +52,8 @@ type Config struct {
 	OutputLimit output.Limit
 	// ConsoleLimit is how many bytes a console log may take; 0: any number.
 	ConsoleLimit int64
+	// Networks gives servers their interfaces; where it is nil they have none.
+	Networks Networks
 	// Events is told what happens to servers; nil is told nothing.
 	Events *events.Log
 	// BuildTimeout is how long all of a boot may take, pulls included; 0 means an hour.
@@ -387,9 +389,12 @@ func (m *Manager) create(ctx context.Context, srv Server, auth *Credentials) (Se
 		return Server{}, err
 	}
 	i.auth = auth
+	if err := m.allocate(ctx, i); err != nil {
+		return Server{}, errors.Join(err, m.drop(i))
+	}
 	m.happened(i, events.Create, nil)
 	if err := m.firstStart(ctx, i, newAction(ctx, srv.ID, ActionCreate)); err != nil {
-		return Server{}, errors.Join(err, m.drop(i))
+		return Server{}, errors.Join(err, m.release(context.WithoutCancel(ctx), i), m.drop(i))
 	}
 	srv, _ = i.snapshot()
 	return srv, nil

@@ -1,10 +1,14 @@
 package launcher
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
+
+	"github.com/slipway-vm/slipway/cloudinit"
+	"github.com/slipway-vm/slipway/launcher/domain"
 )
 
 // Publish leads from a port of the host to one of a server.
@@ -55,4 +59,50 @@ type NIC struct {
 	MAC         string         `json:"mac"`
 	Addresses   []netip.Prefix `json:"addresses,omitempty"`
 	Tag         string         `json:"tag,omitempty"`
+}
+
+// Covers reports whether what is published is what p asks for.
+func (p Publish) Covers(published Publish) bool {
+	return p.HostIP == published.HostIP && p.GuestPort == published.GuestPort && p.Protocol == published.Protocol &&
+		(p.HostPort == 0 || p.HostPort <= published.HostPort && published.HostPort <= max(p.HostPort, p.HostEnd))
+}
+
+// Undoes reports whether p names what is published: by the host's port where it has
+// one, else by the guest's.
+func (p Publish) Undoes(published Publish) bool {
+	if p.Protocol != published.Protocol || p.HostIP.IsValid() && p.HostIP != published.HostIP {
+		return false
+	}
+	if p.HostPort == 0 {
+		return p.GuestPort == published.GuestPort
+	}
+	return p.HostPort == published.HostPort && p.GuestPort == published.GuestPort
+}
+
+// Plugged is what a server's domain and its guest are told of its networks.
+type Plugged struct {
+	NICs      []domain.NIC
+	Config    *cloudinit.NetworkConfig
+	Published []Publish
+}
+
+// Networks gives servers their interfaces. [network.Service] does.
+type Networks interface {
+	// Allocate makes the ports that a new server asks for. After an error it has
+	// none.
+	Allocate(ctx context.Context, srv *Server) ([]NIC, error)
+	// Plug makes the host ready for a server's domain, and publishes its ports.
+	// After an error nothing of it is left.
+	Plug(ctx context.Context, srv *Server) (*Plugged, error)
+	// Publish replaces what is published of a server that is plugged.
+	Publish(ctx context.Context, srv *Server, ports []Publish) error
+	// PublishedOf returns what of a server is published now.
+	PublishedOf(server string) []Publish
+	// Unplug takes back what Plug has made. What is not there is no error.
+	Unplug(ctx context.Context, server string) error
+	// Release gives up a deleted server's ports.
+	Release(ctx context.Context, server string) error
+	// Reconcile takes back what belongs to no server of those that there are; true
+	// are those whose domains run.
+	Reconcile(ctx context.Context, servers map[string]bool) error
 }

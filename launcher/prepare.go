@@ -61,6 +61,9 @@ func (s *Spec) validate() error {
 			return err
 		}
 	}
+	if err := s.validateNetworks(); err != nil {
+		return err
+	}
 	return s.validateOptions()
 }
 

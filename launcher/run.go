@@ -90,7 +90,7 @@ func (r *run) clear(ctx context.Context) error {
 		r.timer.Stop()
 	}
 	err := r.m.cfg.Hypervisor.Destroy(ctx, r.domain)
-	return errors.Join(err, r.m.unmountServer(ctx, r.i))
+	return errors.Join(err, r.m.unplug(ctx, r.i), r.m.unmountServer(ctx, r.i))
 }
 
 // finishable reports whether a boot that was cut short is to be done again. A server

@@ -82,6 +82,9 @@ type Spec struct {
 	DNSSearch   []string     `json:"dns_search,omitempty"`
 	DNSOptions  []string     `json:"dns_options,omitempty"`
 	Hosts       []guest.Host `json:"hosts,omitempty"`
+	// Networks are the server's interfaces; the default network where nil.
+	Networks []NetworkRequest `json:"networks,omitempty"`
+	Publish  []Publish        `json:"publish,omitempty"`
 	// Options are docker's; the guest sees to them.
 	guest.Options
 	Labels map[string]string `json:"labels,omitempty"`
@@ -146,6 +149,9 @@ type Server struct {
 	Machine  guest.Machine `json:"machine,omitempty"`
 	Accel    guest.Accel   `json:"accel,omitempty"`
 	RootMode string        `json:"root_mode,omitempty"`
+
+	NICs      []NIC     `json:"nics,omitempty"`
+	Published []Publish `json:"published,omitempty"` // while it runs
 
 	Created  time.Time `json:"created"`
 	Launched time.Time `json:"launched,omitzero"` // of the current or latest run

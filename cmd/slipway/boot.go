@@ -30,6 +30,8 @@ type bootFlags struct {
 	env        []string
 	envFiles   []string
 	volumes    []string
+	networks   []string
+	publish    []string
 	userData   string
 	options    optionFlags
 	entrypoint string
@@ -86,6 +88,8 @@ period; a second one ends it at once.`,
 	f.StringVar(&b.spec.Hostname, "hostname", "", "host `name` of the server")
 	f.StringVar(&b.entrypoint, "entrypoint", "", "`program` instead of the image's entrypoint; empty for none")
 	f.StringArrayVarP(&b.volumes, "volume", "v", nil, "`HOST:GUEST[:ro]`: a host directory in the server; can be repeated")
+	f.StringArrayVar(&b.networks, "network", nil, "`NETWORK[,ip=ADDRESS][,mac=MAC]`, none or host-user; can be repeated (default: the network default)")
+	f.StringArrayVarP(&b.publish, "publish", "p", nil, "`[IP:][HOST:]GUEST[/PROTOCOL]`: a port of the server, or a range, on the host; can be repeated")
 	f.StringVar(&b.userData, "user-data", "", "`file` of user data for cloud-init: a cloud-config, a script, a MIME message; - for the standard input")
 	f.StringVar(&b.spec.RootMode, "root", "", "how the root reaches the guest: virtiofs, 9p or block")
 	f.StringVar(&b.spec.Kernel, "kernel", "", "guest `kernel`: a name, a digest or a file")
@@ -157,6 +161,16 @@ func (b *bootFlags) fill(cmd *cobra.Command, args []string) error {
 			return err
 		}
 		s.Volumes = append(s.Volumes, volume)
+	}
+	for _, n := range b.networks {
+		request, err := parseNetwork(n)
+		if err != nil {
+			return err
+		}
+		s.Networks = append(s.Networks, request)
+	}
+	if s.Publish, err = parsePublish(b.publish); err != nil {
+		return err
 	}
 	if err := logOptions(s, b.logOpts); err != nil {
 		return err

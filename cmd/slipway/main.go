@@ -82,7 +82,7 @@ func (c *cli) command() *cobra.Command {
 	}
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	c.flags = config.AddFlags(root.PersistentFlags())
-	root.AddCommand(c.boot(), c.server(), c.image(), c.kernel(), c.host(), c.service())
+	root.AddCommand(c.boot(), c.server(), c.image(), c.network(), c.kernel(), c.host(), c.service())
 	return root
 }
 

@@ -22,7 +22,7 @@ import (
 func (c *cli) server() *cobra.Command {
 	cmd := &cobra.Command{Use: "server", Short: "Look after servers"}
 	cmd.AddCommand(c.serverList(), c.serverShow(), c.serverSet(), c.serverLogs(), c.serverStart(), c.serverStop(), c.serverKill(), c.serverWait(), c.serverExec(), c.serverAttach(), c.serverCopy(),
-		c.serverStats(), c.serverTop(), c.serverEvents(), c.serverFreeze(), c.serverThaw(), c.serverDelete())
+		c.serverStats(), c.serverTop(), c.serverEvents(), c.serverFreeze(), c.serverThaw(), c.serverPublish(), c.serverUnpublish(), c.serverDelete())
 	return cmd
 }
 
@@ -152,6 +152,17 @@ func serverFields(s launcher.Server) (fields []string, values []any) {
 		}
 		volumes = append(volumes, v.Host+":"+v.Guest+":"+mode)
 	}
+	var addresses, published []string
+	for _, n := range s.NICs {
+		for _, a := range n.Addresses {
+			addresses = append(addresses, n.NetworkName+"="+a.Addr().String())
+		}
+	}
+	for _, p := range s.Published {
+		published = append(published, p.String())
+	}
+	add("addresses", optional(strings.Join(addresses, ", ")))
+	add("ports", optional(strings.Join(published, ", ")))
 	add("volumes", optional(strings.Join(volumes, ", ")))
 	addOptions(s, add)
 	add("created", stamp(s.Created))

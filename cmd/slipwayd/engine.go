@@ -30,6 +30,7 @@ import (
 	"github.com/slipway-vm/slipway/launcher/events"
 	"github.com/slipway-vm/slipway/launcher/host"
 	"github.com/slipway-vm/slipway/launcher/network"
+	"github.com/slipway-vm/slipway/launcher/network/dataplane"
 	"github.com/slipway-vm/slipway/launcher/output"
 	"github.com/slipway-vm/slipway/launcher/store"
 	"github.com/slipway-vm/slipway/launcher/virt"
@@ -205,10 +206,14 @@ func (e *engine) openManager(ctx context.Context) error {
 		return err
 	}
 	e.onClose(e.store.Close)
-	e.networks, err = network.Open(ctx, network.Config{Store: e.store.Networks(), Identity: identityOf(cfg), Log: e.log})
+	e.networks, err = network.Open(ctx, network.Config{
+		Store: e.store.Networks(), Identity: identityOf(cfg), HostPrefixes: dataplane.HostPrefixes,
+		Plane: dataplane.New(dataplane.Config{Identity: identityOf(cfg), Log: e.log}), Log: e.log,
+	})
 	if err != nil {
 		return err
 	}
+	e.onClose(e.networks.Close)
 	happened, err := events.Open(e.path("events.log"))
 	if err != nil {
 		return err
@@ -229,6 +234,7 @@ func (e *engine) openManager(ctx context.Context) error {
 		Hypervisor: e.virt, DomainPrefix: prefix, Store: e.store, Host: here, Init: initPath, Configure: configure,
 		Flavors: flavors(cfg), DefaultFlavor: cfg.Boot.Flavor,
 		RootMode: cfg.Boot.Root, MaxImages: int64(cfg.Images.MaxStore),
+		Networks:     e.networks,
 		Events:       happened,
 		OutputLimit:  output.Limit{Bytes: int64(cfg.Logs.MaxSize), Files: int(cfg.Logs.MaxFiles)},
 		ConsoleLimit: int64(cfg.Logs.MaxConsole),
@@ -239,7 +245,7 @@ func (e *engine) openManager(ctx context.Context) error {
 	}
 	e.onClose(e.manager.Close)
 	e.server = &http.Server{
-		Handler:           e.counted(api.New(e.manager, kernels, e.info, e.log)),
+		Handler:           e.counted(api.New(e.manager, e.networks, kernels, e.info, e.log)),
 		BaseContext:       func(net.Listener) context.Context { return e.ctx },
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(e.log.Handler(), slog.LevelDebug),

@@ -37,6 +37,9 @@ func (g *guestState) setUp() error {
 	if err := raiseLoopback(); err != nil {
 		return err
 	}
+	if err := setInterfaces(g.spec.Interfaces); err != nil {
+		return err
+	}
 	if err := setEntropy(g.spec.Entropy); err != nil {
 		return err
 	}
@@ -68,7 +71,9 @@ func etcFiles(spec *share.Spec) map[string][]byte {
 		if short != spec.Hostname {
 			names += " " + short
 		}
-		fmt.Fprintf(&hosts, "127.0.1.1\t%s\n", names)
+		for _, a := range ownAddresses(spec) {
+			fmt.Fprintf(&hosts, "%s\t%s\n", a, names)
+		}
 	}
 	for _, h := range spec.Hosts {
 		fmt.Fprintf(&hosts, "%s\t%s\n", h.Address, strings.Join(h.Names, " "))
@@ -88,6 +93,21 @@ func etcFiles(spec *share.Spec) map[string][]byte {
 		files["resolv.conf"] = resolv.Bytes()
 	}
 	return files
+}
+
+// ownAddresses are what the server's name stands for: its addresses on its first
+// network, as in containers.
+func ownAddresses(spec *share.Spec) []string {
+	var own []string
+	for _, i := range spec.Interfaces {
+		for _, p := range i.Addresses {
+			own = append(own, p.Addr().String())
+		}
+		if own != nil {
+			return own
+		}
+	}
+	return []string{"127.0.1.1"}
 }
 
 // raiseLoopback sets lo up, by which the kernel gives it its addresses.

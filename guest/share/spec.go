@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"path"
 	"strings"
 	"time"
@@ -46,6 +47,8 @@ type Spec struct {
 	Search      []string `json:"search,omitempty"`
 	DNSOptions  []string `json:"dnsOptions,omitempty"`
 	Hosts       []Host   `json:"hosts,omitempty"`
+	// Interfaces are set up before the entrypoint starts.
+	Interfaces []Interface `json:"interfaces,omitempty"`
 	// Entropy, fresh for each boot, is what the guest's random numbers begin with.
 	Entropy []byte `json:"entropy,omitempty"`
 	Options
@@ -62,6 +65,21 @@ type Mount struct {
 type Host struct {
 	Address string   `json:"address"`
 	Names   []string `json:"names"`
+}
+
+// Interface is a network interface, found by its MAC.
+type Interface struct {
+	Name      string         `json:"name"` // such as eth0
+	MAC       string         `json:"mac"`
+	MTU       int            `json:"mtu,omitempty"`
+	Addresses []netip.Prefix `json:"addresses,omitempty"`
+	Routes    []Route        `json:"routes,omitempty"`
+}
+
+// Route leads to a destination by another host of the link.
+type Route struct {
+	To  netip.Prefix `json:"to"`
+	Via netip.Addr   `json:"via"`
 }
 
 // ParseSpec reads and validates a Spec.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/slipway-vm/slipway/launcher"
+	networking "github.com/slipway-vm/slipway/launcher/network"
 )
 
 // Prefix begins the path of every request.
@@ -26,10 +27,11 @@ const maxBody = 1 << 20
 
 // API is a handler for all requests.
 type API struct {
-	manager *launcher.Manager
-	kernels Kernels
-	facts   Facts
-	log     *slog.Logger
+	manager  *launcher.Manager
+	networks *networking.Service
+	kernels  Kernels
+	facts    Facts
+	log      *slog.Logger
 	// upgrade makes a connection of messages of a request's.
 	upgrade func(context.Context, http.ResponseWriter, *http.Request) (Conn, error)
 }
@@ -48,11 +50,11 @@ type Info struct {
 }
 
 // New makes the handler. A nil log discards.
-func New(m *launcher.Manager, kernels Kernels, facts Facts, log *slog.Logger) http.Handler {
+func New(m *launcher.Manager, networks *networking.Service, kernels Kernels, facts Facts, log *slog.Logger) http.Handler {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	a := &API{manager: m, kernels: kernels, facts: facts, log: log, upgrade: upgradeStream}
+	a := &API{manager: m, networks: networks, kernels: kernels, facts: facts, log: log, upgrade: upgradeStream}
 	mux := http.NewServeMux()
 	for _, r := range a.routes() {
 		mux.HandleFunc(r.method+" "+Prefix+r.path, a.handle(r.serve))
@@ -90,6 +92,11 @@ func (a *API) routes() []route {
 		{"GET", "/root-modes", a.listRootModes},
 		{"POST", "/servers/{server}/freeze", a.freezeServer},
 		{"POST", "/servers/{server}/thaw", a.thawServer},
+		{"POST", "/servers/{server}/publish", a.publishServer},
+		{"GET", "/networks", a.listNetworks},
+		{"POST", "/networks", a.createNetwork},
+		{"GET", "/networks/{network}", a.showNetwork},
+		{"DELETE", "/networks/{network}", a.deleteNetwork},
 		{"GET", "/events", a.events},
 		{"GET", "/images", a.listImages},
 		{"POST", "/images/pull", a.pullImage},

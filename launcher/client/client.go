@@ -296,6 +296,35 @@ func (c *Client) Thaw(ctx context.Context, ref string) error {
 	return c.call(ctx, http.MethodPost, server(ref)+"/thaw", nil, nil, nil)
 }
 
+// Networks lists the networks.
+func (c *Client) Networks(ctx context.Context) ([]api.Network, error) {
+	var list []api.Network
+	return list, c.call(ctx, http.MethodGet, "/networks", nil, nil, &list)
+}
+
+// Network returns the network that ref names.
+func (c *Client) Network(ctx context.Context, ref string) (api.Network, error) {
+	var n api.Network
+	return n, c.call(ctx, http.MethodGet, "/networks/"+url.PathEscape(ref), nil, nil, &n)
+}
+
+// CreateNetwork makes a network.
+func (c *Client) CreateNetwork(ctx context.Context, body api.NetworkBody) (api.Network, error) {
+	var n api.Network
+	return n, c.call(ctx, http.MethodPost, "/networks", nil, body, &n)
+}
+
+// DeleteNetwork removes a network that no server is on.
+func (c *Client) DeleteNetwork(ctx context.Context, ref string) error {
+	return c.call(ctx, http.MethodDelete, "/networks/"+url.PathEscape(ref), nil, nil, nil)
+}
+
+// Publish changes what is published of a server.
+func (c *Client) Publish(ctx context.Context, ref string, body api.PublishBody) (launcher.Server, error) {
+	var s launcher.Server
+	return s, c.call(ctx, http.MethodPost, server(ref)+"/publish", nil, body, &s)
+}
+
 // Images lists the images that are ready.
 func (c *Client) Images(ctx context.Context) ([]launcher.Image, error) {
 	var list []launcher.Image

@@ -73,7 +73,7 @@ func newEngine(t *testing.T) (*client.Client, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: api.New(m, kernels, facts, nil), ReadHeaderTimeout: time.Minute}
+	server := &http.Server{Handler: api.New(m, nil, kernels, facts, nil), ReadHeaderTimeout: time.Minute}
 	go func() { _ = server.Serve(l) }()
 	t.Cleanup(func() {
 		for _, s := range m.Servers() {

@@ -46,6 +46,9 @@ type Spec struct {
 	// open makes QEMU translate the code anew.)
 	OwnShare bool
 
+	// NICs are attached in this order.
+	NICs []NIC
+
 	Emulator    string // path of qemu-system-x86_64; libvirt's own choice where empty
 	ConsoleLog  string // file that the serial console is written to, appended
 	AgentSocket string // unix socket that QEMU listens on for the host end of guest.AgentPort
@@ -113,6 +116,11 @@ func (s Spec) validate() error {
 			return fmt.Errorf("domain %s: %w", s.Name, err)
 		}
 	}
+	for _, n := range s.NICs {
+		if err := n.validate(); err != nil {
+			return fmt.Errorf("domain %s: %w", s.Name, err)
+		}
+	}
 	switch {
 	case s.Machine != guest.MachineMicroVM && s.Machine != guest.MachinePC:
 		return fmt.Errorf("domain %s: unknown machine type %q", s.Name, s.Machine)
@@ -152,6 +160,7 @@ func (s Spec) devices() *libvirtxml.DomainDeviceList {
 			{Type: "virtio-serial", Index: &controller, Address: s.address()},
 		},
 		Disks:       s.disks(),
+		Interfaces:  s.interfaces(),
 		Filesystems: s.filesystems(),
 		Serials: []libvirtxml.DomainSerial{{
 			Source: &libvirtxml.DomainChardevSource{

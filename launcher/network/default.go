@@ -34,19 +34,38 @@ func (s *Service) DefaultNetwork(ctx context.Context) (Network, error) {
 	return n, err
 }
 
-// AddDefaultSubnets gives a network without subnets one of each version.
-func (s *Service) AddDefaultSubnets(ctx context.Context, network string) error {
+// CreateWithSubnets makes a network with subnets, or where there are none with one of
+// each version that the host reaches nothing else by. A gateway is that of the subnet
+// that it is in.
+func (s *Service) CreateWithSubnets(ctx context.Context, n Network, subnets []netip.Prefix, gateways []netip.Addr) (Network, error) {
+	if n.Name != "" && len(s.Networks(func(o Network) bool { return o.Name == n.Name && o.Project == n.Project })) > 0 {
+		return n, conflict("a network with the name %q exists already", n.Name)
+	}
 	used, err := s.hostPrefixes()
 	if err != nil {
-		return err
+		return n, err
 	}
-	return s.change(ctx, func(tx *records.Tx) error {
-		n, err := row(&s.networks, "Network", network)
-		if err != nil {
+	err = s.change(ctx, func(tx *records.Tx) error {
+		if err := s.addNetwork(tx, &n); err != nil {
 			return err
 		}
-		return s.addDefaultSubnets(tx, n, used)
+		if len(subnets) == 0 {
+			return s.addDefaultSubnets(tx, n, used)
+		}
+		for _, cidr := range subnets {
+			sub := Subnet{Base: Base{Project: n.Project, Name: n.Name}, Network: n.ID, CIDR: cidr}
+			for _, g := range gateways {
+				if cidr.Contains(g) {
+					sub.Gateway = g
+				}
+			}
+			if err := s.addSubnet(tx, &sub); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
+	return n, err
 }
 
 func (s *Service) hostPrefixes() ([]netip.Prefix, error) {

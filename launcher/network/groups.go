@@ -155,7 +155,7 @@ func (s *Service) CreateRule(ctx context.Context, r Rule) (Rule, error) {
 func (r *Rule) same(o Rule) bool {
 	equal := func(a, b *int) bool { return a == nil && b == nil || a != nil && b != nil && *a == *b }
 	return r.Group == o.Group && r.Direction == o.Direction && r.EtherType == o.EtherType &&
-		r.number() == o.number() && equal(r.Min, o.Min) && equal(r.Max, o.Max) &&
+		r.ProtocolNumber() == o.ProtocolNumber() && equal(r.Min, o.Min) && equal(r.Max, o.Max) &&
 		r.RemotePrefix == o.RemotePrefix && r.RemoteGroup == o.RemoteGroup
 }
 
@@ -178,11 +178,12 @@ var protocols = map[string]int{
 	"udplite": 136, "vrrp": 112,
 }
 
-// anyProtocol is number's answer where a rule names none.
+// anyProtocol is ProtocolNumber's answer where a rule names none.
 const anyProtocol = -1
 
-// number is the rule's IP protocol. ICMP of IPv6 has a number of its own.
-func (r *Rule) number() int {
+// ProtocolNumber is the rule's IP protocol, negative for any. ICMP of IPv6 has a
+// number of its own.
+func (r *Rule) ProtocolNumber() int {
 	if r.Protocol == "" || r.Protocol == "any" {
 		return anyProtocol
 	}
@@ -224,7 +225,7 @@ func (r *Rule) checkPorts() error {
 	if r.Min == nil && r.Max == nil {
 		return nil
 	}
-	switch n := r.number(); n {
+	switch n := r.ProtocolNumber(); n {
 	case 1, 58:
 		for what, v := range map[string]*int{"port_range_min": r.Min, "port_range_max": r.Max} {
 			if v != nil && (*v < 0 || *v > 255) {

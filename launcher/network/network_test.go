@@ -253,7 +253,7 @@ func TestPublishedTwice(t *testing.T) {
 	s := open(t, launchertest.NewSection())
 	publish := func(server, text string) error {
 		ports := must[[]launcher.Publish](t)(ParsePublish(text))
-		return s.SetPublished(ctx, Published{Server: server, Name: server, Ports: ports})
+		return s.setPublished(ctx, Published{Server: server, Name: server, Ports: ports})
 	}
 	for _, tt := range []struct {
 		server, text string

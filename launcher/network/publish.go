@@ -26,10 +26,10 @@ func (s *Service) PublishedOf(server string) []launcher.Publish {
 	return slices.Clone(s.published.Rows[server].Ports)
 }
 
-// SetPublished replaces what of a server is published. A port of the host that
+// setPublished replaces what of a server is published. A port of the host that
 // another server has is refused. Ports of 0 and ranges must have been decided.
-func (s *Service) SetPublished(ctx context.Context, p Published) error {
-	return s.change(ctx, func(tx *records.Tx) error {
+func (s *Service) setPublished(ctx context.Context, p Published) error {
+	return s.commit(ctx, func(tx *records.Tx) error {
 		if len(p.Ports) == 0 {
 			records.Drop(tx, &s.published, p.Server)
 			return nil

@@ -25,6 +25,9 @@ type Config struct {
 	// HostPrefixes returns what the host reaches on its own networks, which no
 	// subnet that is chosen here overlaps. nil: nothing.
 	HostPrefixes func() ([]netip.Prefix, error)
+	// Plane makes networks on the host; nil makes none. Responder answers servers.
+	Plane     Plane
+	Responder Responder
 	// Now is the time, time.Now by default.
 	Now func() time.Time
 	Log *slog.Logger
@@ -46,12 +49,14 @@ type Service struct {
 	published records.Table[Published]
 	limits    records.Table[Limits] // by project
 
-	changed func() // called after each change, with mu held
+	applying sync.Mutex      // held while the host is brought in line
+	applied  *State          // nil where it is not known
+	attended map[string]bool // bridges, by name
 }
 
 // Open reads networks from their store.
 func Open(ctx context.Context, cfg Config) (*Service, error) {
-	s := &Service{cfg: cfg, log: cfg.Log, changed: func() {}}
+	s := &Service{cfg: cfg, log: cfg.Log, attended: map[string]bool{}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -70,9 +75,18 @@ func Open(ctx context.Context, cfg Config) (*Service, error) {
 	return s, nil
 }
 
-// change runs f, which reads the tables as they are and notes its changes, and
-// makes these. After an error nothing has changed.
+// change is commit, and the host follows.
 func (s *Service) change(ctx context.Context, f func(*records.Tx) error) error {
+	if err := s.commit(ctx, f); err != nil {
+		return err
+	}
+	s.follow(ctx)
+	return nil
+}
+
+// commit runs f, which reads the tables as they are and notes its changes, and
+// makes these. After an error nothing has changed.
+func (s *Service) commit(ctx context.Context, f func(*records.Tx) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var tx records.Tx
@@ -82,7 +96,6 @@ func (s *Service) change(ctx context.Context, f func(*records.Tx) error) error {
 	if err := tx.Commit(ctx, s.cfg.Store); err != nil {
 		return fmt.Errorf("store networks: %w", err)
 	}
-	s.changed()
 	return nil
 }
 

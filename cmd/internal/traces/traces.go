@@ -4,8 +4,11 @@ package traces
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"hash/fnv"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -13,7 +16,7 @@ import (
 )
 
 // Of lists what servers of a state directory have on the host: mounts, loop
-// devices, processes, directories, libvirt's logs and half-made files.
+// devices, processes, interfaces, directories, libvirt's logs and half-made files.
 func Of(dir string) (found []string, err error) {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -59,7 +62,30 @@ func Of(dir string) (found []string, err error) {
 			found = append(found, "file "+strings.TrimPrefix(name, dir+"/"))
 		}
 	}
-	return found, nil
+	return append(found, networks(dir)...), nil
+}
+
+// networks lists the interfaces and the tables of nftables of a state directory.
+func networks(dir string) (found []string) {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(dir))
+	identity := fmt.Sprintf("slipway-%08x", h.Sum32())
+	aliases, _ := filepath.Glob("/sys/class/net/*/ifalias")
+	for _, name := range aliases {
+		if alias, err := os.ReadFile(name); err == nil && strings.TrimSpace(string(alias)) == identity {
+			found = append(found, "interface "+filepath.Base(filepath.Dir(name)))
+		}
+	}
+	tables, err := exec.CommandContext(context.Background(), "nft", "list", "tables").Output()
+	if err != nil {
+		return append(found, "whatever nft could not list: "+err.Error())
+	}
+	for table := range strings.Lines(string(tables)) {
+		if strings.HasSuffix(strings.TrimSpace(table), identity) {
+			found = append(found, strings.TrimSpace(table))
+		}
+	}
+	return found
 }
 
 // Processes returns the arguments of all processes, by pid.

@@ -1,0 +1,165 @@
+package dataplane
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+)
+
+// dialTime is how long a server may take to answer.
+const dialTime = 10 * time.Second
+
+// dial reaches the first of the target's addresses that answers.
+func (t target) dial(network string) (net.Conn, error) {
+	var errs error
+	for _, a := range t.addresses {
+		c, err := net.DialTimeout(network, netip.AddrPortFrom(a, t.port).String(), dialTime)
+		if err == nil {
+			return c, nil
+		}
+		errs = errors.Join(errs, err)
+	}
+	return nil, errs
+}
+
+// connections are those of one proxy; its end closes them.
+type connections struct {
+	mu   sync.Mutex
+	all  map[io.Closer]bool // nil once the proxy has ended
+	done sync.WaitGroup
+}
+
+func (c *connections) add(x io.Closer) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.all == nil {
+		return false
+	}
+	c.all[x] = true
+	return true
+}
+
+func (c *connections) drop(x io.Closer) {
+	c.mu.Lock()
+	delete(c.all, x)
+	c.mu.Unlock()
+	_ = x.Close()
+}
+
+func (c *connections) end() {
+	c.mu.Lock()
+	for x := range c.all {
+		_ = x.Close()
+	}
+	c.all = nil
+	c.mu.Unlock()
+	c.done.Wait()
+}
+
+// proxyTCP passes on what connects to a socket, until that is closed.
+func proxyTCP(socket net.Listener, to target) {
+	open := &connections{all: map[io.Closer]bool{}}
+	defer open.end()
+	for {
+		in, err := socket.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil { // of one connection, or of too many
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		open.done.Go(func() { passTCP(open, in, to) })
+	}
+}
+
+func passTCP(open *connections, in net.Conn, to target) {
+	if !open.add(in) {
+		_ = in.Close()
+		return
+	}
+	defer open.drop(in)
+	out, err := to.dial("tcp")
+	if err != nil {
+		_ = in.(*net.TCPConn).SetLinger(0) // it is refused, as the server does
+		return
+	}
+	if !open.add(out) {
+		_ = out.Close()
+		return
+	}
+	defer open.drop(out)
+	var both sync.WaitGroup
+	for _, way := range [][2]net.Conn{{in, out}, {out, in}} {
+		both.Go(func() {
+			if _, err := io.Copy(way[1], way[0]); err != nil {
+				_ = errors.Join(in.Close(), out.Close()) // the other way ends, too
+				return
+			}
+			_ = way[1].(*net.TCPConn).CloseWrite()
+		})
+	}
+	both.Wait()
+}
+
+// sessionTime is how long a client of UDP is remembered that says nothing, as
+// connection tracking has it.
+const sessionTime = 2 * time.Minute
+
+// proxyUDP passes on datagrams, and the answers to where they came from.
+func proxyUDP(socket *net.UDPConn, to target) {
+	open := &connections{all: map[io.Closer]bool{}}
+	defer open.end()
+	var mu sync.Mutex
+	sessions := map[netip.AddrPort]net.Conn{}
+	buffer := make([]byte, 64<<10)
+	for {
+		n, client, err := socket.ReadFromUDPAddrPort(buffer)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			continue
+		}
+		mu.Lock()
+		out := sessions[client]
+		if out == nil {
+			if out, err = to.dial("udp"); err != nil || !open.add(out) {
+				mu.Unlock()
+				continue
+			}
+			sessions[client] = out
+			open.done.Go(func() {
+				answer(socket, out, client)
+				mu.Lock()
+				delete(sessions, client)
+				mu.Unlock()
+				open.drop(out)
+			})
+		}
+		mu.Unlock()
+		_ = out.SetReadDeadline(time.Now().Add(sessionTime))
+		_, _ = out.Write(buffer[:n]) // as lossy as UDP is
+	}
+}
+
+// answer passes back what a server says to one client.
+func answer(socket *net.UDPConn, out net.Conn, client netip.AddrPort) {
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := out.Read(buffer)
+		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			continue // the server's port is closed; it may open
+		}
+		if _, err := socket.WriteToUDPAddrPort(buffer[:n], client); err != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,399 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strconv"
+
+	"github.com/slipway-vm/slipway/cloudinit"
+	"github.com/slipway-vm/slipway/launcher"
+	"github.com/slipway-vm/slipway/launcher/domain"
+	"github.com/slipway-vm/slipway/launcher/records"
+)
+
+// Plane makes on the host what records say.
+type Plane interface {
+	// Apply makes the host show a state. It may be called again with the same one.
+	Apply(ctx context.Context, st State) error
+	// Reserve holds the ports of the host that publications name against all others,
+	// and decides those that may be any. After an Apply with them they are let go by
+	// one without them, before by Release.
+	Reserve(ctx context.Context, ports []launcher.Publish) ([]launcher.Publish, error)
+	Release(ports []launcher.Publish) error
+	// Close ends what is in this process. What is in the kernel stays.
+	Close() error
+}
+
+// apply brings the host in line with the records. Who changes records at the same
+// time finds the latest applied.
+func (s *Service) apply(ctx context.Context) error {
+	if s.cfg.Plane == nil {
+		return nil
+	}
+	s.applying.Lock()
+	defer s.applying.Unlock()
+	s.mu.RLock()
+	st := s.state()
+	s.mu.RUnlock()
+	if s.applied != nil && reflect.DeepEqual(*s.applied, st) {
+		return nil
+	}
+	if err := s.cfg.Plane.Apply(context.WithoutCancel(ctx), st); err != nil {
+		s.applied = nil
+		return err
+	}
+	s.applied = &st
+	s.attend(st)
+	return nil
+}
+
+// again is apply for a host that may show something else than was applied last.
+func (s *Service) again(ctx context.Context) error {
+	s.applying.Lock()
+	s.applied = nil
+	s.applying.Unlock()
+	return s.apply(ctx)
+}
+
+// follow is apply for changes that are made whatever becomes of them on the host.
+func (s *Service) follow(ctx context.Context) {
+	if err := s.apply(ctx); err != nil {
+		s.log.Error("networks not brought in line with their records", "err", err)
+	}
+}
+
+// Allocate implements launcher.Networks.
+func (s *Service) Allocate(ctx context.Context, srv *launcher.Server) (_ []launcher.NIC, err error) {
+	requests := srv.Spec.Networks
+	if requests == nil {
+		n, err := s.DefaultNetwork(ctx)
+		if err != nil {
+			return nil, err
+		}
+		requests = []launcher.NetworkRequest{{Network: n.ID}}
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Release(context.WithoutCancel(ctx), srv.ID))
+		}
+	}()
+	for i, r := range requests {
+		switch {
+		case r.Network == launcher.NetworkNone, r.Network == launcher.NetworkUser:
+		case r.Port != "":
+			err = s.take(ctx, srv, i, r)
+		default:
+			err = s.makePort(ctx, srv, i, r)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return s.NICs(srv), nil
+}
+
+// take gives a server a port that is there.
+func (s *Service) take(ctx context.Context, srv *launcher.Server, i int, r launcher.NetworkRequest) error {
+	_, err := s.UpdatePort(ctx, r.Port, func(p *Port) error {
+		if p.Device != "" && p.Device != srv.ID {
+			return conflict("Port %s is still in use.", p.ID)
+		}
+		if len(p.FixedIPs) == 0 && !p.NoPortSecurity {
+			return invalid("Port %s requires a FixedIP in order to be used.", p.ID)
+		}
+		p.Device, p.Owner, p.Index = srv.ID, OwnerServer, i
+		p.DNSName = launcher.Hostname(srv.Name)
+		p.Bandwidth = bandwidth(srv.Flavor.ExtraSpecs)
+		return nil
+	})
+	return err
+}
+
+// makePort makes a port for a server.
+func (s *Service) makePort(ctx context.Context, srv *launcher.Server, i int, r launcher.NetworkRequest) error {
+	n, err := s.Find(r.Network, srv.Project)
+	if err != nil {
+		return err
+	}
+	p := Port{
+		Base: Base{Project: srv.Project}, Network: n.ID, MAC: r.MAC, Device: srv.ID, Owner: OwnerServer, Index: i, Made: true,
+		NoPortSecurity: n.NoPortSecurity, DNSName: launcher.Hostname(srv.Name), Bandwidth: bandwidth(srv.Flavor.ExtraSpecs),
+	}
+	if len(r.IPs) > 0 {
+		p.FixedIPs = s.asked(n.ID, r.IPs)
+	}
+	if !p.NoPortSecurity {
+		if p.SecurityGroups, err = s.findGroups(r.SecurityGroups, srv.Project); err != nil {
+			return err
+		}
+	}
+	_, err = s.CreatePort(ctx, p)
+	return err
+}
+
+// asked are addresses that were asked for, and one of each other version that the
+// network has.
+func (s *Service) asked(network string, ips []netip.Addr) []FixedIP {
+	var fixed []FixedIP
+	for _, ip := range ips {
+		fixed = append(fixed, FixedIP{IP: ip})
+	}
+	for _, f := range oneOfEach(s.SubnetsOf(network)) {
+		sub, err := s.Subnet(f.Subnet)
+		if err == nil && !slices.ContainsFunc(ips, func(ip netip.Addr) bool { return ip.Is4() == (sub.Version() == 4) }) {
+			fixed = append(fixed, f)
+		}
+	}
+	return fixed
+}
+
+// Find returns the network that a project means by a name or an ID.
+func (s *Service) Find(ref, project string) (Network, error) {
+	if ref == "" || ref == DefaultName {
+		if n, err := s.DefaultNetwork(context.Background()); err == nil && (ref == "" || n.Name == ref) {
+			return n, nil
+		}
+	}
+	usable := func(n Network) bool { return project == "" || n.Project == project || n.Shared || n.External }
+	found := s.Networks(func(n Network) bool { return n.ID == ref && usable(n) })
+	if len(found) == 0 {
+		found = s.Networks(func(n Network) bool { return n.Name == ref && usable(n) })
+	}
+	switch len(found) {
+	case 0:
+		return Network{}, invalid("no network with a name or ID of %q exists: `slipway network list` shows those that do", ref)
+	case 1:
+		return found[0], nil
+	}
+	return Network{}, conflict("more than one network has the name %q: use an ID", ref)
+}
+
+// findGroups turns names of security groups into IDs.
+func (s *Service) findGroups(refs []string, project string) ([]string, error) {
+	var ids []string
+	for _, ref := range refs {
+		found := s.Groups(func(g SecurityGroup) bool { return g.ID == ref || g.Name == ref && g.Project == project })
+		switch {
+		case len(found) == 0:
+			return nil, invalid("Security group %s not found for project %s.", ref, project)
+		case len(found) > 1:
+			return nil, conflict("Multiple security groups found matching '%s'. Use an ID to be more specific.", ref)
+		}
+		ids = append(ids, found[0].ID)
+	}
+	return ids, nil
+}
+
+// NICs are a server's interfaces, in their order.
+func (s *Service) NICs(srv *launcher.Server) []launcher.NIC {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var nics []launcher.NIC
+	for _, p := range s.portsOf(srv.ID) {
+		nic := launcher.NIC{Port: p.ID, Network: p.Network, NetworkName: s.networks.Rows[p.Network].Name, MAC: p.MAC}
+		for _, f := range p.FixedIPs {
+			nic.Addresses = append(nic.Addresses, netip.PrefixFrom(f.IP, s.subnets.Rows[f.Subnet].CIDR.Bits()))
+		}
+		nics = append(nics, nic)
+	}
+	return nics
+}
+
+// Plug implements launcher.Networks.
+func (s *Service) Plug(ctx context.Context, srv *launcher.Server) (_ *launcher.Plugged, err error) {
+	publish := srv.Spec.Publish
+	ports := s.PortsOf(srv.ID)
+	if len(publish) > 0 && !slices.ContainsFunc(ports, func(p Port) bool { return len(p.FixedIPs) > 0 }) {
+		return nil, invalid("cannot publish ports of server %s: it has no address on a network", srv.Name)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Unplug(context.WithoutCancel(ctx), srv.ID))
+		}
+	}()
+	err = s.commit(ctx, func(tx *records.Tx) error {
+		for _, p := range s.portsOf(srv.ID) {
+			p.Tap, p.Status = s.interfaceName("st", p.ID), StatusActive
+			if err := records.Put(tx, &s.ports, p.ID, p); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		err = s.Publish(ctx, srv, publish)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.plugged(srv.ID)
+}
+
+// Publish replaces what is published of a server that is plugged.
+func (s *Service) Publish(ctx context.Context, srv *launcher.Server, ports []launcher.Publish) error {
+	have := s.PublishedOf(srv.ID)
+	next, fresh := []launcher.Publish{}, []launcher.Publish{}
+	for _, p := range ports {
+		if i := slices.IndexFunc(have, p.Covers); i >= 0 {
+			next = append(next, have[i])
+		} else {
+			fresh = append(fresh, p)
+		}
+	}
+	all := Published{Server: srv.ID, Name: srv.Name, Ports: slices.Concat(next, fresh)}
+	s.mu.RLock()
+	err := s.checkPublished(all)
+	s.mu.RUnlock()
+	if err != nil {
+		return err
+	}
+	if len(fresh) > 0 && s.cfg.Plane != nil {
+		if fresh, err = s.cfg.Plane.Reserve(ctx, fresh); err != nil {
+			return err
+		}
+	}
+	all.Ports = slices.Concat(next, fresh)
+	err = s.setPublished(ctx, all)
+	if err != nil && s.cfg.Plane != nil {
+		return errors.Join(err, s.cfg.Plane.Release(fresh))
+	}
+	return errors.Join(err, s.apply(ctx))
+}
+
+// plugged says what a server's domain and its guest are told.
+func (s *Service) plugged(server string) (*launcher.Plugged, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	p := &launcher.Plugged{Config: &cloudinit.NetworkConfig{}}
+	gateways := map[int]bool{} // by version: the first interface has the default route
+	for i, port := range s.portsOf(server) {
+		n := s.networks.Rows[port.Network]
+		p.NICs = append(p.NICs, domain.NIC{MAC: port.MAC, Tap: port.Tap, MTU: n.MTU})
+		link := cloudinit.Link{Name: "eth" + strconv.Itoa(i), MAC: port.MAC, MTU: n.MTU}
+		for _, f := range port.FixedIPs {
+			sub := s.subnets.Rows[f.Subnet]
+			link.Addresses = append(link.Addresses, netip.PrefixFrom(f.IP, sub.CIDR.Bits()))
+			if v := sub.Version(); sub.Gateway.IsValid() && !gateways[v] {
+				gateways[v] = true
+				if v == 4 {
+					link.Gateway4 = sub.Gateway
+				} else {
+					link.Gateway6 = sub.Gateway
+				}
+			}
+			for _, r := range sub.Routes {
+				link.Routes = append(link.Routes, cloudinit.Route{To: r.Destination, Via: r.NextHop})
+			}
+			link.Nameservers = append(link.Nameservers, s.nameservers(&sub)...)
+		}
+		if n.DNSDomain != "" {
+			link.Search = append(link.Search, n.DNSDomain)
+		}
+		p.Config.Links = append(p.Config.Links, link)
+	}
+	p.Published = slices.Clone(s.published.Rows[server].Ports)
+	return p, nil
+}
+
+// nameservers are what a subnet's servers ask: those of the subnet, or the bridge.
+func (s *Service) nameservers(sub *Subnet) []netip.Addr {
+	if len(sub.Nameservers) > 0 {
+		return sub.Nameservers
+	}
+	if sub.Gateway.Is4() && s.cfg.Responder != nil {
+		return []netip.Addr{sub.Gateway}
+	}
+	return nil
+}
+
+// Unplug implements launcher.Networks.
+func (s *Service) Unplug(ctx context.Context, server string) error {
+	err := s.commit(ctx, func(tx *records.Tx) error {
+		for _, p := range s.portsOf(server) {
+			if p.Tap == "" {
+				continue
+			}
+			p.Tap, p.Status = "", StatusDown
+			if err := records.Put(tx, &s.ports, p.ID, p); err != nil {
+				return err
+			}
+		}
+		if _, there := s.published.Rows[server]; there {
+			records.Drop(tx, &s.published, server)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return s.apply(ctx)
+}
+
+// Release implements launcher.Networks.
+func (s *Service) Release(ctx context.Context, server string) error {
+	if err := s.Unplug(ctx, server); err != nil {
+		return err
+	}
+	return s.change(ctx, func(tx *records.Tx) error {
+		for _, p := range s.portsOf(server) {
+			if p.Made {
+				if err := s.dropPort(tx, p); err != nil {
+					return err
+				}
+				continue
+			}
+			p.Device, p.Owner, p.DNSName = "", "", ""
+			if err := records.Put(tx, &s.ports, p.ID, p); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Reconcile implements launcher.Networks.
+func (s *Service) Reconcile(ctx context.Context, servers map[string]bool) error {
+	var errs []error
+	seen := map[string]bool{}
+	for _, p := range s.Ports(func(p Port) bool { return p.Owner == OwnerServer && p.Device != "" }) {
+		if seen[p.Device] {
+			continue
+		}
+		seen[p.Device] = true
+		running, there := servers[p.Device]
+		switch {
+		case !there:
+			s.log.Warn("ports without a server released", "server", p.Device)
+			errs = append(errs, s.Release(ctx, p.Device))
+		case !running:
+			errs = append(errs, s.Unplug(ctx, p.Device))
+		}
+	}
+	return errors.Join(append(errs, s.again(ctx))...)
+}
+
+// Close ends what answers servers in this process. Bridges, taps and rules stay.
+func (s *Service) Close() error {
+	s.attend(State{})
+	if s.cfg.Plane == nil {
+		return nil
+	}
+	return s.cfg.Plane.Close()
+}
+
+// The extra specs of flavors that bound interfaces, Nova's, in KiB and KiB/s.
+const (
+	specInbound  = "quota:vif_inbound_"
+	specOutbound = "quota:vif_outbound_"
+)
+
+func bandwidth(specs map[string]string) Bandwidth {
+	rate := func(prefix string) Rate {
+		n := func(name string) int { v, _ := strconv.Atoi(specs[prefix+name]); return max(0, v) }
+		return Rate{Average: n("average"), Peak: n("peak"), Burst: n("burst")}
+	}
+	return Bandwidth{rate(specInbound), rate(specOutbound)}
+}
