@@ -13,8 +13,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -195,6 +197,7 @@ func (h *Host) tryKVM(ctx context.Context, k guest.Kernel) (fault string, err er
 	if err != nil {
 		return "", err
 	}
+	h.sweep()
 	dir, err := os.MkdirTemp(filepath.Dir(h.cfg.Memo), "probe-*")
 	if err != nil {
 		return "", err
@@ -203,12 +206,27 @@ func (h *Host) tryKVM(ctx context.Context, k guest.Kernel) (fault string, err er
 	return runProbe(ctx, qemu, k, initramfs, filepath.Join(dir, "console"))
 }
 
+// sweep removes what a process that was killed while it tried KVM has left.
+func (h *Host) sweep() {
+	left, _ := filepath.Glob(filepath.Join(filepath.Dir(h.cfg.Memo), "probe-*"))
+	for _, dir := range left {
+		if info, err := os.Stat(dir); err == nil && time.Since(info.ModTime()) > 2*probeTime {
+			_ = os.RemoveAll(dir)
+		}
+	}
+}
+
 func runProbe(ctx context.Context, qemu string, k guest.Kernel, initramfs, console string) (string, error) {
 	limited, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
 	cmd := exec.CommandContext(limited, qemu, ProbeArgs(guest.AccelKVM, k, initramfs, console, 0)...)
 	cmd.WaitDelay = time.Second
+	// A guest that hangs does not outlive an engine that is killed. The signal comes
+	// with the end of the thread that started the guest, so that one waits for it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread()
 	out, err := cmd.CombinedOutput()
+	runtime.UnlockOSThread()
 	if ctx.Err() != nil {
 		return "", context.Cause(ctx)
 	}

@@ -1,9 +1,14 @@
 package host
 
 import (
+	"fmt"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -43,6 +48,52 @@ func TestAnswerOfKVMIsKept(t *testing.T) {
 	if _, known := h.KnownKVM(guest.Kernel{Digest: "sha256:01"}); known {
 		t.Error("the answer for one kernel is taken for another's")
 	}
+}
+
+// TestProbeEndsWithEngine kills a process, this test's own binary, that tries a
+// guest which hangs.
+func TestProbeEndsWithEngine(t *testing.T) {
+	dir := os.Getenv("SLIPWAY_TEST_PROBE")
+	if dir != "" {
+		_, err := runProbe(t.Context(), filepath.Join(dir, "qemu"), guest.Kernel{}, "", filepath.Join(dir, "console"))
+		t.Fatal("the guest ended:", err)
+	}
+	dir = t.TempDir()
+	pidFile := filepath.Join(dir, "pid")
+	script := "#!/bin/sh\necho $$ >" + pidFile + ".new; mv " + pidFile + ".new " + pidFile + "; exec sleep 600\n"
+	if err := os.WriteFile(filepath.Join(dir, "qemu"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	engine := exec.Command(os.Args[0], "-test.run=^TestProbeEndsWithEngine$")
+	engine.Env = append(os.Environ(), "SLIPWAY_TEST_PROBE="+dir)
+	if err := engine.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	for deadline := time.Now().Add(time.Minute); pid == 0; time.Sleep(10 * time.Millisecond) {
+		b, _ := os.ReadFile(pidFile)
+		pid, _ = strconv.Atoi(strings.TrimSpace(string(b)))
+		if time.Now().After(deadline) {
+			t.Fatal("the guest was not started")
+		}
+	}
+	if err := engine.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = engine.Wait()
+	for deadline := time.Now().Add(time.Minute); running(pid); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			t.Fatal("the guest outlives the engine")
+		}
+	}
+}
+
+// running reports whether a process is there and not merely waiting to be reaped.
+func running(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, state, _ := strings.Cut(string(b), ") ")
+	return err == nil && !strings.HasPrefix(state, "Z")
 }
 
 func TestFindingsWithoutAKernel(t *testing.T) {
