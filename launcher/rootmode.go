@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/slipway-vm/slipway/guest"
 	"github.com/slipway-vm/slipway/rootfs"
 )
 
@@ -20,11 +21,26 @@ func unknownRootMode(name string) error {
 	return errorf(ErrInvalid, "root mode %q: use one of %s", name, strings.Join(names, ", "))
 }
 
+// mountable refuses what would have to be mounted where nothing can be.
+func (m *Manager) mountable(mode string, volumes []Volume) error {
+	switch {
+	case !m.cfg.Rootless:
+	case mode != string(guest.RootBlock):
+		return errorf(ErrInvalid, "root mode %s needs root, which mounts: use --root block, or run slipway with sudo", mode)
+	case len(volumes) > 0:
+		return errorf(ErrInvalid, "volume %s: volumes need root, which mounts: run slipway with sudo, or copy files with `slipway server cp`", volumes[0].Host)
+	}
+	return nil
+}
+
 // SetRootMode chooses how a server's root reaches it from its next start on. The
 // server must not run; its disk is the same in every mode.
 func (m *Manager) SetRootMode(ctx context.Context, ref, mode string) error {
 	if !validRootMode(mode) {
 		return unknownRootMode(mode)
+	}
+	if err := m.mountable(mode, nil); err != nil {
+		return err
 	}
 	i, err := m.find(ref)
 	if err != nil {

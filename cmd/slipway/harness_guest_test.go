@@ -104,6 +104,8 @@ type state struct {
 	files []*os.File
 	// under is a command that runs slipway, where one is to.
 	under []string
+	// program is the slipway that is called, where it is not that of bin.
+	program string
 }
 
 // as is the state for another test, a part of this one's.
@@ -269,7 +271,7 @@ func (s *state) startWith(stdin io.Reader, args ...string) *command {
 	s.t.Helper()
 	c := &command{t: s.t, args: args, ended: make(chan struct{}), began: time.Now()}
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
-	line := slices.Concat(s.under, []string{filepath.Join(bin, "slipway")}, args)
+	line := slices.Concat(s.under, []string{cmp.Or(s.program, filepath.Join(bin, "slipway"))}, args)
 	c.cmd = exec.CommandContext(ctx, line[0], line[1:]...)
 	c.cmd.Env, c.cmd.ExtraFiles = s.env, s.files
 	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = stdin, &c.stdout, &c.stderr

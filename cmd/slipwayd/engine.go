@@ -78,9 +78,6 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger, how start) 
 			err = errors.Join(err, e.close())
 		}
 	}()
-	if os.Geteuid() != 0 {
-		return nil, errors.New("needs root: it mounts file systems")
-	}
 	if len(cfg.StateDir) > client.MaxStateDir {
 		return nil, fmt.Errorf("state_dir %s: longer than %d characters, too long for the sockets below it", cfg.StateDir, client.MaxStateDir)
 	}
@@ -233,7 +230,7 @@ func (e *engine) openManager(ctx context.Context) error {
 		Dir: e.path("servers"), Images: pulled, Roots: layers, Kernels: kernels,
 		Hypervisor: e.virt, DomainPrefix: prefix, Store: e.store, Host: here, Init: initPath, Configure: configure,
 		Flavors: flavors(cfg), DefaultFlavor: cfg.Boot.Flavor,
-		RootMode: cfg.Boot.Root, MaxImages: int64(cfg.Images.MaxStore),
+		RootMode: cfg.Boot.Root, Rootless: os.Geteuid() != 0, MaxImages: int64(cfg.Images.MaxStore),
 		Networks:     e.networks,
 		Events:       happened,
 		OutputLimit:  output.Limit{Bytes: int64(cfg.Logs.MaxSize), Files: int(cfg.Logs.MaxFiles)},

@@ -58,8 +58,6 @@ func (e Engine) Connect(ctx context.Context) (*Client, error) {
 			return nil, e.refused()
 		case !noEngine(err):
 			return nil, fmt.Errorf("reach the engine of %s: %w", e.StateDir, err)
-		case os.Geteuid() != 0:
-			return nil, errors.New("slipway needs root to start its engine (it mounts file systems): run it with sudo")
 		case time.Now().After(limit):
 			return nil, fmt.Errorf("the engine of %s does not answer: see %s", e.StateDir, filepath.Join(e.StateDir, LogFile))
 		}

@@ -49,7 +49,7 @@ func (h *Host) Examine(ctx context.Context) []Finding {
 
 func (h *Host) root() Finding {
 	if os.Geteuid() != 0 {
-		return Finding{"privileges", Missing, "not root: file systems cannot be mounted", "run slipway with sudo"}
+		return Finding{"privileges", Limited, "not root: servers have the root mode block, and no volumes", "run slipway with sudo for more"}
 	}
 	return Finding{"privileges", OK, "root", ""}
 }
@@ -141,9 +141,6 @@ func (h *Host) kvm(ctx context.Context) Finding {
 		return Finding{"kvm", Limited, "not tried: there is no guest kernel", "build or import a guest kernel"}
 	}
 	fault, known := h.KnownKVM(k)
-	if !known && os.Geteuid() != 0 {
-		return Finding{"kvm", Limited, "not tried: that needs root", "run slipway host doctor as root"}
-	}
 	if !known {
 		fault, err = h.KVM(ctx, k)
 	}
@@ -178,6 +175,9 @@ func (h *Host) Choose(ctx context.Context) Choice {
 	c := Choice{RootMode: string(guest.RootVirtioFS)}
 	if _, err := h.Virtiofsd(); err != nil {
 		c.RootMode = string(guest.Root9P)
+	}
+	if os.Geteuid() != 0 {
+		c.RootMode = string(guest.RootBlock)
 	}
 	k, err := h.cfg.Kernels.Default(ctx)
 	if err != nil {

@@ -59,14 +59,17 @@ type Hypervisor struct {
 // keep their owner; control groups and mount namespaces of libvirt's own need a
 // systemd or a /dev that many hosts of containers do not have.
 const qemuConf = `# Written by slipwayd at every start.
-user = "root"
-group = "root"
 dynamic_ownership = 0
 remember_owner = 0
 security_driver = "none"
 namespaces = []
 cgroup_controllers = []
 stdio_handler = "file"
+`
+
+// asRoot is what comes to it where we are root. Else guests run as who we are.
+const asRoot = `user = "root"
+group = "root"
 `
 
 var startLoop = sync.OnceValue(func() error {
@@ -204,7 +207,11 @@ func writeConf(root string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, "qemu.conf"), []byte(qemuConf), 0o600)
+	conf := qemuConf
+	if os.Geteuid() == 0 {
+		conf += asRoot
+	}
+	return os.WriteFile(filepath.Join(dir, "qemu.conf"), []byte(conf), 0o600)
 }
 
 // Close closes the connection. Running domains go on.

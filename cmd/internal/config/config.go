@@ -20,6 +20,8 @@
 package config
 
 import (
+	"os"
+	"path/filepath"
 	"time"
 )
 
@@ -120,6 +122,19 @@ type Flavor struct {
 	VCPUs  int    `yaml:"vcpus"`
 	Memory Size   `yaml:"memory"`
 	Disk   Size   `yaml:"disk"`
+}
+
+// ofUser changes the defaults to those of who may not mount: an ordinary user, whose
+// state is his own.
+func (c *Config) ofUser() {
+	c.Boot.Root = "block"
+	dir := os.Getenv("XDG_STATE_HOME")
+	if home, err := os.UserHomeDir(); dir == "" && err == nil {
+		dir = filepath.Join(home, ".local", "state")
+	}
+	if filepath.IsAbs(dir) {
+		c.StateDir = filepath.Join(dir, "slipway")
+	}
 }
 
 // Default returns the settings of a machine where nothing is configured.

@@ -95,6 +95,9 @@ func (f *Flags) load(defaultFile string) (*Config, error) {
 		return nil, err
 	}
 	c := Default()
+	if os.Geteuid() != 0 {
+		c.ofUser()
+	}
 	for key, field := range fields(c) {
 		if !v.IsSet(key) {
 			continue
