@@ -152,7 +152,7 @@ func (c *Client) Find(ctx context.Context, name string) (Image, error) {
 			return Image{}, err
 		}
 	}
-	found, err := c.List(ctx, url.Values{"name": {name}})
+	found, err := c.List(ctx, url.Values{"name": {"eq:" + name}}) // a name may have colons
 	switch {
 	case err != nil:
 		return Image{}, err
@@ -351,5 +351,5 @@ func (c *Client) Named(ctx context.Context, name string) ([]Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.List(ctx, url.Values{"name": {name}, "owner": {project}})
+	return c.List(ctx, url.Values{"name": {"eq:" + name}, "owner": {project}})
 }
