@@ -386,7 +386,9 @@ func (s *Server) seed(hostname string) (*cloudinit.Seed, error) {
 		return nil, errorf(ErrInvalid, "user data is not base64: %v", err)
 	}
 	data := &cloudinit.Seed{UserData: user, MetaData: cloudinit.MetaData{
-		InstanceID: s.ID, LocalHostname: hostname, Meta: s.Metadata,
+		InstanceID: s.ID, LocalHostname: hostname, Name: s.Name, Meta: s.Metadata,
+		AvailabilityZone: first(s.Zone, "nova"), // Nova's default
+		ProjectID:        s.Project, LaunchIndex: s.Index, KeyName: s.KeyName,
 	}}
 	if s.PublicKey != "" {
 		data.MetaData.PublicKeys = []string{s.PublicKey}

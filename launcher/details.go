@@ -5,6 +5,8 @@ import (
 	"errors"
 	"slices"
 	"time"
+
+	"github.com/slipway-vm/slipway/cloudinit"
 )
 
 // Details are what a server has in the eyes of its project, beside what it is to
@@ -33,6 +35,9 @@ type Details struct {
 	Hints       map[string]string `json:"hints,omitempty"` // for the scheduler
 	// Certificates are the IDs of those that are trusted to have signed the image.
 	Certificates []string `json:"certificates,omitempty"`
+
+	// Password is what the guest has left for its owner, encrypted.
+	Password string `json:"password,omitempty"`
 
 	Locked       bool   `json:"locked,omitempty"`
 	LockedReason string `json:"locked_reason,omitempty"`
@@ -101,4 +106,13 @@ func (m *Manager) Update(ctx context.Context, id string, change func(*Server) er
 	}
 	srv, _ := i.snapshot()
 	return srv, nil
+}
+
+// Seed returns what a server's guest is told of itself, but for its networks.
+func (m *Manager) Seed(ref string) (*cloudinit.Seed, error) {
+	srv, err := m.Server(ref)
+	if err != nil {
+		return nil, err
+	}
+	return srv.seed(first(srv.Spec.Hostname, Hostname(srv.Name)))
 }

@@ -22,6 +22,8 @@ const MaxPassword = 1020
 var (
 	// ErrUnknown says that an address is no guest's.
 	ErrUnknown = errors.New("no server has this address")
+	// ErrNotYet says that guests are not known yet.
+	ErrNotYet = errors.New("the service is starting")
 	// ErrPasswordSet says that a password is there, which stays until the server's
 	// owner clears it.
 	ErrPasswordSet = errors.New("the password is set already")
@@ -109,6 +111,10 @@ var errPath = errors.New("no such metadata")
 func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, errPath) || errors.Is(err, ErrUnknown) {
 		http.Error(w, "404 Not Found", http.StatusNotFound)
+		return
+	}
+	if errors.Is(err, ErrNotYet) {
+		http.Error(w, "503 Service Unavailable: try again.", http.StatusServiceUnavailable)
 		return
 	}
 	h.log.Error("metadata not answered", "from", r.RemoteAddr, "path", r.URL.Path, "err", err)

@@ -31,6 +31,8 @@ import (
 	"github.com/slipway-vm/slipway/launcher/host"
 	"github.com/slipway-vm/slipway/launcher/network"
 	"github.com/slipway-vm/slipway/launcher/network/dataplane"
+	"github.com/slipway-vm/slipway/launcher/network/dns"
+	"github.com/slipway-vm/slipway/launcher/network/responder"
 	"github.com/slipway-vm/slipway/launcher/output"
 	"github.com/slipway-vm/slipway/launcher/store"
 	"github.com/slipway-vm/slipway/launcher/virt"
@@ -203,9 +205,13 @@ func (e *engine) openManager(ctx context.Context) error {
 		return err
 	}
 	e.onClose(e.store.Close)
+	answers := responder.New(responder.Config{
+		Networks: func() responder.Networks { return e.networks }, MetadataPort: dataplane.MetadataPort,
+		Upstream: func() []string { return dns.HostResolvers("/etc/resolv.conf") }, Log: e.log,
+	})
 	e.networks, err = network.Open(ctx, network.Config{
 		Store: e.store.Networks(), Identity: identityOf(cfg), HostPrefixes: dataplane.HostPrefixes,
-		Plane: dataplane.New(dataplane.Config{Identity: identityOf(cfg), Log: e.log}), Log: e.log,
+		Plane: dataplane.New(dataplane.Config{Identity: identityOf(cfg), Log: e.log}), Responder: answers, Log: e.log,
 	})
 	if err != nil {
 		return err
@@ -241,6 +247,7 @@ func (e *engine) openManager(ctx context.Context) error {
 		return err
 	}
 	e.onClose(e.manager.Close)
+	answers.Connect(e.manager)
 	e.server = &http.Server{
 		Handler:           e.counted(api.New(e.manager, e.networks, kernels, e.info, e.log)),
 		BaseContext:       func(net.Listener) context.Context { return e.ctx },

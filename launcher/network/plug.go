@@ -339,14 +339,7 @@ func (s *Service) Release(ctx context.Context, server string) error {
 	}
 	return s.change(ctx, func(tx *records.Tx) error {
 		for _, p := range s.portsOf(server) {
-			if p.Made {
-				if err := s.dropPort(tx, p); err != nil {
-					return err
-				}
-				continue
-			}
-			p.Device, p.Owner, p.DNSName = "", "", ""
-			if err := records.Put(tx, &s.ports, p.ID, p); err != nil {
+			if err := s.letGo(tx, p); err != nil {
 				return err
 			}
 		}

@@ -39,8 +39,10 @@ type Config struct {
 	Listen    []netip.AddrPort // addresses of ours on it
 	Domain    string           // of the network, such as "openstacklocal"; may be empty
 	Records   Records
-	Upstream  []string     // "address:port" of resolvers, asked in this order; none: nothing else is known
-	Log       *slog.Logger // nil discards
+	// Upstream returns the "address:port" of resolvers, asked in their order; none:
+	// nothing else is known.
+	Upstream func() []string
+	Log      *slog.Logger // nil discards
 }
 
 // Server answers on one network.
@@ -82,13 +84,23 @@ func Listen(ctx context.Context, cfg Config) (_ *Server, err error) {
 	return s, nil
 }
 
-// boundTo makes sockets hear one interface alone.
+// boundTo makes sockets hear one interface alone, whose addresses may still be on
+// their way.
 func boundTo(name string) func(string, string, syscall.RawConn) error {
 	if name == "" {
 		return nil
 	}
-	return func(_, _ string, c syscall.RawConn) (err error) {
-		cerr := c.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), name) })
+	return func(network, _ string, c syscall.RawConn) (err error) {
+		cerr := c.Control(func(fd uintptr) {
+			if err = unix.BindToDevice(int(fd), name); err != nil {
+				return
+			}
+			if strings.HasSuffix(network, "6") {
+				err = unix.SetsockoptInt(int(fd), unix.SOL_IPV6, unix.IPV6_FREEBIND, 1)
+			} else {
+				err = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_FREEBIND, 1)
+			}
+		})
 		return errors.Join(cerr, err)
 	}
 }

@@ -1,11 +1,13 @@
 package dns
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -35,7 +37,11 @@ func (h hosts) Name(a netip.Addr) (string, bool) {
 // start serves on loopback, and returns where.
 func start(t *testing.T, records hosts, upstream ...string) string {
 	t.Helper()
-	s, err := Listen(t.Context(), Config{Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, Domain: "Lan.Example", Records: records, Upstream: upstream})
+	var s *Server
+	err := retry(func() (err error) {
+		s, err = Listen(t.Context(), Config{Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, Domain: "Lan.Example", Records: records, Upstream: func() []string { return upstream }})
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,6 +56,16 @@ func start(t *testing.T, records hosts, upstream ...string) string {
 		}
 	})
 	return s.servers[0].PacketConn.LocalAddr().String()
+}
+
+// retry is for ports that are free for UDP and taken for TCP.
+func retry(f func() error) (err error) {
+	for range 20 {
+		if err = f(); !errors.Is(err, syscall.EADDRINUSE) {
+			break
+		}
+	}
+	return err
 }
 
 // ask returns an answer's records and code in a line each.
@@ -107,11 +123,17 @@ func TestAnswers(t *testing.T) {
 // resolver serves as f does on loopback, over UDP and TCP.
 func resolver(t *testing.T, f dns.HandlerFunc) string {
 	t.Helper()
-	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	streams, err := net.Listen("tcp", packets.LocalAddr().String())
+	var packets net.PacketConn
+	var streams net.Listener
+	err := retry(func() (err error) {
+		if packets, err = net.ListenPacket("udp", "127.0.0.1:0"); err != nil {
+			return err
+		}
+		if streams, err = net.Listen("tcp", packets.LocalAddr().String()); err != nil {
+			packets.Close()
+		}
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +202,7 @@ func TestForwardingIsBounded(t *testing.T) {
 	t.Logf("ended after %s", time.Since(begun))
 
 	silent := resolver(t, func(dns.ResponseWriter, *dns.Msg) {})
-	f := newForwarder([]string{silent})
+	f := newForwarder(func() []string { return []string{silent} })
 	done := make(chan error, maxForwards+1)
 	for range maxForwards + 1 {
 		m := new(dns.Msg)
@@ -205,7 +227,7 @@ func FuzzAnswer(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(data)
-	r := newResponder(Config{Domain: "lan", Records: hosts{"web": {"10.0.0.5"}}})
+	r := newResponder(Config{Upstream: func() []string { return nil }, Domain: "lan", Records: hosts{"web": {"10.0.0.5"}}})
 	f.Fuzz(func(_ *testing.T, data []byte) {
 		m := new(dns.Msg)
 		if m.Unpack(data) != nil || len(m.Question) != 1 {

@@ -3,6 +3,7 @@ package dns
 import (
 	"context"
 	"errors"
+	"net"
 	"time"
 
 	"github.com/miekg/dns"
@@ -22,12 +23,26 @@ var (
 
 // forwarder asks the resolvers of the host.
 type forwarder struct {
-	upstream []string
+	upstream func() []string
 	slots    chan struct{}
 }
 
-func newForwarder(upstream []string) *forwarder {
+func newForwarder(upstream func() []string) *forwarder {
 	return &forwarder{upstream: upstream, slots: make(chan struct{}, maxForwards)}
+}
+
+// HostResolvers are the resolvers that a file of resolv.conf(5) names, each as
+// "address:port"; none where it cannot be read.
+func HostResolvers(file string) []string {
+	conf, err := dns.ClientConfigFromFile(file)
+	if err != nil {
+		return nil
+	}
+	var all []string
+	for _, server := range conf.Servers {
+		all = append(all, net.JoinHostPort(server, conf.Port))
+	}
+	return all
 }
 
 // ask passes a question on to the first resolver that answers, by the client's own
@@ -48,7 +63,7 @@ func (f *forwarder) ask(m *dns.Msg, stream bool) (*dns.Msg, error) {
 	question := m.Copy()
 	question.Id = dns.Id() // the guest's own can be foreseen
 	err := errNoUpstream
-	for _, server := range f.upstream {
+	for _, server := range f.upstream() {
 		var answer *dns.Msg
 		answer, _, err = client.ExchangeContext(ctx, question, server)
 		if err == nil && answer.Rcode != dns.RcodeServerFailure && answer.Rcode != dns.RcodeRefused {
