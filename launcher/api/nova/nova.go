@@ -9,6 +9,7 @@ import (
 	"github.com/slipway-vm/slipway/launcher"
 	"github.com/slipway-vm/slipway/launcher/api/openstack"
 	"github.com/slipway-vm/slipway/launcher/compute"
+	"github.com/slipway-vm/slipway/launcher/network"
 )
 
 // MaxVersion is the highest microversion that is answered.
@@ -23,6 +24,8 @@ type Config struct {
 	Images  Images
 	// Compute holds flavors, key pairs and what else surrounds servers.
 	Compute *compute.Compute
+	// Networks holds networks and the ports of servers; nil: there are none.
+	Networks *network.Service
 	// Figures looks at the host.
 	Figures func(context.Context) (Figures, error)
 	// ProjectExists is asked before quotas are set for a project; nil: every one does.
@@ -75,7 +78,7 @@ func (a *API) routes() []route {
 		a.flavorRoutes(), a.keypairRoutes(), a.serverGroupRoutes(), a.quotaRoutes(),
 		a.serviceRoutes(), a.hostRoutes(), a.hypervisorRoutes(), a.aggregateRoutes(), a.usageRoutes(),
 		a.extensionRoutes(), a.remnantRoutes(),
-		a.serverRoutes(), a.serverPartRoutes(), a.instanceActionRoutes(),
+		a.serverRoutes(), a.serverPartRoutes(), a.interfaceRoutes(), a.instanceActionRoutes(),
 	} {
 		all = append(all, routes...)
 	}

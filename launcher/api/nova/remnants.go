@@ -8,9 +8,8 @@ import (
 	"github.com/slipway-vm/slipway/launcher/api/openstack"
 )
 
-// remnantRoutes are of what Nova has taken out over time, which answers 410, of what
-// it has handed to other services, which was there until 2.35, and of what a single
-// host has none of.
+// remnantRoutes are of what Nova has taken out over time, which answers 410, and of
+// what a single host has none of.
 func (a *API) remnantRoutes() []route {
 	routes := []route{
 		{method: "GET", path: "/os-migrations", role: openstack.Admin, policy: "os_compute_api:os-migrations:index", serve: empty("migrations")},
@@ -25,12 +24,6 @@ func (a *API) remnantRoutes() []route {
 		for _, method := range []string{"GET", "POST", "PUT", "DELETE"} {
 			routes = append(routes, route{method: method, path: path, serve: gone})
 		}
-	}
-	// The lists of what other services have now; none of it is here.
-	for path, name := range map[string]string{
-		"/os-networks": "networks", "/os-tenant-networks": "networks", "/os-floating-ips": "floating_ips", "/os-floating-ip-pools": "floating_ip_pools",
-	} {
-		routes = append(routes, route{method: "GET", path: path, max: 35, serve: empty(name)})
 	}
 	return routes
 }

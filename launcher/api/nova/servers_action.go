@@ -58,6 +58,7 @@ var (
 	aConsole    = &schema{kinds: []string{"object"}, props: map[string]*schema{"length": {kinds: []string{"integer", "string", "null"}, pattern: consoleLength}}}
 	aRemoteType = object(map[string]*schema{"type": aText}, "type")
 	aSnapshot   = &schema{kinds: []string{"object"}, props: map[string]*schema{"name": aName, "metadata": aMetadata}, required: []string{"name"}}
+	aGroup      = object(map[string]*schema{"name": aWord}, "name")
 	aPassword   = object(map[string]*schema{"adminPass": aText}, "adminPass")
 )
 
@@ -96,8 +97,8 @@ var actions = map[string]action{
 	"os-migrateLive":        {policy: "os-migrate-server:migrate_live", role: openstack.Admin, do: noHost},
 	"evacuate":              {policy: "os-evacuate", role: openstack.Admin, do: noHost},
 	"restore":               {policy: "os-deferred-delete:restore", do: notDeleted},
-	"addSecurityGroup":      {policy: "os-security-groups:add", do: noGroup},
-	"removeSecurityGroup":   {policy: "os-security-groups:remove", do: noGroup},
+	"addSecurityGroup":      {policy: "os-security-groups:add", arg: aGroup, do: changeGroup(true)},
+	"removeSecurityGroup":   {policy: "os-security-groups:remove", arg: aGroup, do: changeGroup(false)},
 	"resetNetwork":          {policy: "os-admin-actions:reset_network", role: openstack.Admin, do: goneAction},
 	"injectNetworkInfo":     {policy: "os-admin-actions:inject_network_info", role: openstack.Admin, do: goneAction},
 	"os-getPasswordConsole": {policy: "os-remote-consoles", max: 5, do: unavailableConsole},
@@ -109,11 +110,6 @@ func noHost(*API, http.ResponseWriter, *http.Request, *launcher.Server, any) err
 
 func notDeleted(_ *API, _ http.ResponseWriter, _ *http.Request, srv *launcher.Server, _ any) error {
 	return &launcher.StateError{ID: srv.ID, Server: srv.Name, Action: "restore", VM: srv.VMState, Task: srv.TaskState}
-}
-
-func noGroup(_ *API, _ http.ResponseWriter, _ *http.Request, _ *launcher.Server, arg any) error {
-	m, _ := arg.(map[string]any)
-	return openstack.NotFound("Security group %s not found.", body(m).text("name"))
 }
 
 func goneAction(*API, http.ResponseWriter, *http.Request, *launcher.Server, any) error {

@@ -39,7 +39,7 @@ func checkBase64(s string) error {
 func serverCreate(v openstack.Microversion) *schema {
 	props := described(v, map[string]*schema{
 		"name": aName, "imageRef": anImage, "flavorRef": aFlavor, "adminPass": aText, "metadata": aMetadata,
-		"networks":          {kinds: []string{"array", "string"}, items: &schema{kinds: []string{"object"}, open: true}},
+		"networks":          {kinds: []string{"array", "string"}, items: aNetwork(v)},
 		"availability_zone": aName, "block_device_mapping": aList(aMapping), "block_device_mapping_v2": aList(aMapping),
 		"config_drive": aBoolean, "key_name": aName, "min_count": aCount, "max_count": aCount,
 		"return_reservation_id": aBoolean, "user_data": aUserData,
@@ -86,7 +86,7 @@ func (a *API) createServers(w http.ResponseWriter, r *http.Request) error {
 	}
 	servers, err := a.create(asCaller(r), o)
 	if err != nil {
-		return err
+		return networkFault(err)
 	}
 	if b.truth("return_reservation_id", false) {
 		return openstack.WriteJSON(w, http.StatusAccepted, view{"reservation_id": o.server.Reservation})
@@ -135,9 +135,6 @@ func (a *API) order(r *http.Request, whole, b body) (*order, error) {
 	if err := checkPlace(r, b, a); err != nil {
 		return nil, err
 	}
-	if err := checkNetworks(b); err != nil {
-		return nil, err
-	}
 	ref, err := imageOf(b)
 	if err != nil {
 		return nil, err
@@ -161,10 +158,14 @@ func (a *API) order(r *http.Request, whole, b body) (*order, error) {
 	case most > 1 && b.text("hostname") != "":
 		return nil, openstack.BadRequest("A hostname cannot be given to more than one server.")
 	}
+	networks, err := a.networksOf(r, b, most)
+	if err != nil {
+		return nil, err
+	}
 	o := &order{name: strings.TrimSpace(b.text("name"))}
 	hint := cmp.Or(whole.in("os:scheduler_hints").text("group"), whole.in("OS-SCH-HNT:scheduler_hints").text("group"))
 	o.ask = compute.Ask{Project: caller.ProjectID, User: caller.UserID, Group: hint, Flavor: flavor, Min: least, Max: most}
-	s := launcher.Server{Spec: launcher.Spec{Image: image.Reference, Size: &flavor}}
+	s := launcher.Server{Spec: launcher.Spec{Image: image.Reference, Size: &flavor, Networks: networks}}
 	describe(b, &s)
 	s.ImageRef, s.Metadata = image.ID, stringsOf(b.in("metadata"))
 	if err := a.cfg.Compute.Quotas.Metadata(caller.ProjectID, caller.UserID, len(s.Metadata)); err != nil {
@@ -263,26 +264,6 @@ func imageOf(b body) (string, error) {
 
 func invalidMapping(format string, args ...any) error {
 	return openstack.BadRequest("Block Device Mapping is Invalid: %s", fmt.Sprintf(format, args...))
-}
-
-// checkNetworks refuses networks by name: there are none to be named.
-func checkNetworks(b body) error {
-	switch v := b["networks"].(type) {
-	case string:
-		if v != "none" && v != "auto" {
-			return openstack.BadRequest("Invalid input for field/attribute networks. Value: %s. '%s' is not one of ['none', 'auto']", v, v)
-		}
-	case []any:
-		if len(v) == 0 {
-			return nil
-		}
-		m := body(v[0].(map[string]any))
-		if port := m.text("port"); port != "" {
-			return openstack.BadRequest("Port id %s could not be found.", port)
-		}
-		return openstack.BadRequest("Network %s could not be found.", m.text("uuid"))
-	}
-	return nil
 }
 
 // checkPlace refuses a zone or a host that is not this one.

@@ -32,13 +32,11 @@ func (a *API) serverPartRoutes() []route {
 		{method: "PUT", path: id + "/tags/{tag}", role: openstack.Member, policy: p + "os-server-tags:update", min: 26, serve: a.putTag},
 		{method: "DELETE", path: id + "/tags/{tag}", role: openstack.Member, policy: p + "os-server-tags:delete", min: 26, serve: a.deleteTag},
 
-		{method: "GET", path: id + "/ips/{network}", role: openstack.Reader, policy: p + "ips:show", serve: a.noPart("Instance is not a member of specified network")},
-		{method: "GET", path: id + "/os-interface/{port}", role: openstack.Reader, policy: p + "os-attach-interfaces:show", serve: a.noPart("The port could not be found.")},
 		{method: "GET", path: id + "/os-volume_attachments/{volume}", role: openstack.Reader, policy: p + "os-volumes-attachments:show", serve: a.noPart("The volume is not attached.")},
-		{method: "POST", path: id + "/os-interface", role: openstack.Member, policy: p + "os-attach-interfaces:create", serve: a.unsupportedPart},
 		{method: "POST", path: id + "/os-volume_attachments", role: openstack.Member, policy: p + "os-volumes-attachments:create", serve: a.unsupportedPart},
 		{method: "POST", path: id + "/remote-consoles", role: openstack.Member, policy: p + "os-remote-consoles", min: 6, serve: a.remoteConsole},
 		{method: "DELETE", path: id + "/os-server-password", role: openstack.Member, policy: p + "os-server-password:clear", serve: a.clearPassword},
+		{method: "GET", path: id + "/os-server-password", role: openstack.Reader, policy: p + "os-server-password:show", serve: a.showPassword},
 		{method: "GET", path: id + "/diagnostics", role: openstack.Admin, policy: p + "os-server-diagnostics", serve: a.diagnostics},
 	}
 	for path, answer := range map[string]struct {
@@ -46,12 +44,8 @@ func (a *API) serverPartRoutes() []route {
 		view   view
 		min    openstack.Microversion
 	}{
-		"/ips":                   {"ips:index", view{"addresses": view{}}, 0},
-		"/os-interface":          {"os-attach-interfaces:list", view{"interfaceAttachments": []string{}}, 0},
 		"/os-volume_attachments": {"os-volumes-attachments:index", view{"volumeAttachments": []string{}}, 0},
-		"/os-security-groups":    {"os-security-groups:list", view{"security_groups": []string{}}, 0},
 		"/os-virtual-interfaces": {"os-virtual-interfaces", view{"virtual_interfaces": []string{}}, 0},
-		"/os-server-password":    {"os-server-password:show", view{"password": ""}, 0},
 		"/migrations":            {"servers:migrations:index", view{"migrations": []string{}}, 23},
 		"/topology":              {"compute:server:topology:index", view{"nodes": []string{}}, 78},
 	} {
@@ -100,8 +94,21 @@ func (a *API) remoteConsole(_ http.ResponseWriter, r *http.Request) error {
 	return openstack.BadRequest("Unavailable console type %s.", b.in("remote_console").text("type"))
 }
 
+// showPassword answers with what the guest has left at the metadata service.
+func (a *API) showPassword(w http.ResponseWriter, r *http.Request) error {
+	srv, err := a.server(r)
+	if err != nil {
+		return err
+	}
+	return writeOne(w, http.StatusOK, "password", srv.Password)
+}
+
 func (a *API) clearPassword(w http.ResponseWriter, r *http.Request) error {
-	if _, err := a.writable(r); err != nil {
+	srv, err := a.writable(r)
+	if err != nil {
+		return err
+	}
+	if _, err := a.cfg.Manager.Update(r.Context(), srv.ID, func(s *launcher.Server) error { s.Password = ""; return nil }); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)

@@ -46,7 +46,7 @@ func (a *API) viewServer(r *http.Request, srv *launcher.Server, extended bool) v
 	s["flavor"] = viewServerFlavor(r, &srv.Flavor)
 	s["created"] = second(srv.Created)
 	s["updated"] = second(srv.Updated)
-	s["addresses"] = view{}
+	s["addresses"] = a.addresses(srv, true)
 	s["accessIPv4"], s["accessIPv6"] = srv.AccessIPv4, srv.AccessIPv6
 	s["OS-DCF:diskConfig"] = diskConfig(srv)
 	switch srv.Status() {
@@ -90,6 +90,9 @@ func (a *API) extend(r *http.Request, s view, srv *launcher.Server) {
 		s["OS-EXT-AZ:availability_zone"] = a.cfg.Compute.Zone()
 	} else if srv.Zone != "" {
 		s["OS-EXT-AZ:availability_zone"] = srv.Zone
+	}
+	if groups := a.viewGroups(srv); len(groups) > 0 {
+		s["security_groups"] = groups
 	}
 	s["config_drive"] = ""
 	if srv.ConfigDrive {
