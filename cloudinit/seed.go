@@ -46,6 +46,9 @@ type Seed struct {
 	Network    *NetworkConfig // nil leaves out the file: no network
 }
 
+// NoUserData is the user-data of a seed that has none.
+var NoUserData = []byte("#cloud-config\n{}\n")
+
 // Files encodes the seed: the content of each NoCloud file by its name.
 // user-data is present even when empty, since NoCloud asks for it.
 func (s *Seed) Files() (map[string][]byte, error) {
@@ -55,7 +58,7 @@ func (s *Seed) Files() (map[string][]byte, error) {
 	}
 	files := map[string][]byte{MetaDataFile: meta, UserDataFile: s.UserData}
 	if len(s.UserData) == 0 {
-		files[UserDataFile] = []byte("#cloud-config\n{}\n")
+		files[UserDataFile] = NoUserData
 	}
 	if len(s.VendorData) > 0 {
 		files[VendorDataFile] = s.VendorData

@@ -1,5 +1,6 @@
 // Package seed writes a cloudinit.Seed where a guest finds it: as files of a
-// directory that the guest mounts.
+// directory that the guest mounts, or as a disk that is known by its label; and
+// reads such disks.
 //
 // A seed that can be seen is whole: files are written beside the directory's
 // and renamed into place, meta-data last, because cloud-init takes its
