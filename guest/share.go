@@ -16,6 +16,7 @@ type (
 	Interface = share.Interface
 	Route     = share.Route
 	RootMode  = share.RootMode
+	InitMode  = share.InitMode
 
 	Disks         = share.Disks
 	Directory     = share.Directory
@@ -47,6 +48,7 @@ const (
 	DiskBase      = share.DiskBase
 	DiskUpper     = share.DiskUpper
 	DisksFile     = share.DisksFile
+	DiskSeed      = share.DiskSeed
 	LayersPerDisk = share.LayersPerDisk
 
 	ArgRoot   = share.ArgRoot
@@ -58,6 +60,9 @@ const (
 	RootVirtioFS = share.RootVirtioFS
 	Root9P       = share.Root9P
 	RootBlock    = share.RootBlock
+
+	InitEntrypoint = share.InitEntrypoint
+	InitSystem     = share.InitSystem
 
 	ModuleRoot  = share.ModuleRoot
 	ModuleIndex = share.ModuleIndex

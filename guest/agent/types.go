@@ -180,6 +180,8 @@ type Exit struct {
 	Signal    int    `json:"signal,omitempty"`
 	OOMKilled bool   `json:"oomKilled,omitempty"`
 	Err       string `json:"err,omitempty"` // why it was not started
+	// Reboot says that the server is to boot again.
+	Reboot bool `json:"reboot,omitempty"`
 	// Detached says that an executed process runs on, by itself.
 	Detached bool `json:"detached,omitempty"`
 }

@@ -44,6 +44,7 @@ type guestState struct {
 	stopped    chan struct{}  // closed with final
 	stop       *time.Duration // the grace of a stop that was asked for
 	ended      bool           // the entrypoint has ended or will never start
+	reboot     bool           // the server is to boot again once it has ended
 
 	pumps *sync.WaitGroup // of the latest life; supervise's
 	wrote sync.Once       // the first output
@@ -185,6 +186,9 @@ func (g *guestState) readSeed() error {
 	g.instanceID = metaValue(data, "instance-id")
 	if g.spec.Hostname == "" {
 		g.spec.Hostname = metaValue(data, "local-hostname")
+	}
+	if g.spec.InitMode == share.InitSystem {
+		g.spec.Env = append(g.spec.Env, systemEnv(g.instanceID)...)
 	}
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -41,6 +43,40 @@ func makeCgroup(dir string) (*os.File, error) {
 		return nil, err
 	}
 	return os.Open(dir)
+}
+
+// cgroupOf is the cgroup of an entrypoint's process. One that divides its cgroup
+// has no processes in the topmost, and the kernel takes none there.
+func cgroupOf(pid int) string {
+	data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	name, ok := strings.CutPrefix(strings.TrimSpace(string(data)), "0::/")
+	if dir := filepath.Join(cgroupRoot, name); ok && strings.HasPrefix(dir, entryCgroup) {
+		return dir
+	}
+	return entryCgroup
+}
+
+// processesIn lists the processes of a cgroup and of those below it.
+func processesIn(dir string) ([]string, error) {
+	var pids []string
+	err := filepath.WalkDir(dir, func(name string, d os.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return ignoreGone(err)
+		}
+		data, err := os.ReadFile(filepath.Join(name, "cgroup.procs"))
+		pids = append(pids, strings.Fields(string(data))...)
+		return ignoreGone(err)
+	})
+	return pids, err
+}
+
+// ignoreGone is for what others may remove meanwhile, and for threaded cgroups,
+// whose processes are listed above them.
+func ignoreGone(err error) error {
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EOPNOTSUPP) {
+		return nil
+	}
+	return err
 }
 
 // oomKills counts the processes of the cgroup that the kernel has killed for

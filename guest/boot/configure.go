@@ -85,19 +85,25 @@ func (c *configuration) apply(report *os.File) {
 	}
 }
 
+// configures reports whether the seed asks for something.
+func (g *guestState) configures() bool {
+	_, err := os.Stat(filepath.Join(shareDir, share.ConfigureFile))
+	return err == nil
+}
+
 // warn tells of what could not be done.
 func (g *guestState) warn(message string) {
 	logf("%s", message)
 	g.events.Append(agent.Event{Type: agent.EventWarning, At: sinceBoot(), Warning: message})
 }
 
-// greet has the program do what follows the entrypoint's start. It ends with
-// share.ExitPowerOff where user-data asks for the server's end.
+// greet has the program do what follows the entrypoint's start. Its exit status says
+// whether user-data asks for the server's end.
 func (g *guestState) greet() {
-	program := filepath.Join(shareDir, share.ConfigureFile)
-	if _, err := os.Stat(program); err != nil {
+	if !g.configures() {
 		return
 	}
+	program := filepath.Join(shareDir, share.ConfigureFile)
 	read, write, err := os.Pipe()
 	if err != nil {
 		g.warn(err.Error())
@@ -116,7 +122,11 @@ func (g *guestState) greet() {
 	for lines := bufio.NewScanner(read); lines.Scan(); {
 		g.warn(lines.Text())
 	}
-	if status := <-ended; status.Exited() && status.ExitStatus() == share.ExitPowerOff {
+	status := <-ended
+	if reboot := status.ExitStatus() == share.ExitReboot; reboot || status.ExitStatus() == share.ExitPowerOff {
+		g.mu.Lock()
+		g.reboot = reboot
+		g.mu.Unlock()
 		if err := (*control)(g).Stop(-1); err != nil && !errors.Is(err, agent.ErrNotRunning) {
 			g.warn(fmt.Sprintf("power_state: %v", err))
 		}

@@ -16,10 +16,15 @@ import (
 // Unlike docker's, /proc and /sys hide nothing and /proc/sys can be written:
 // the kernel belongs to this server alone. But a cgroup that the entrypoint
 // could write would be no limit to it.
-func containerMounts(o *share.Options) []mount {
+func containerMounts(spec *share.Spec) []mount {
+	o := &spec.Options
 	system := uintptr(noAll | unix.MS_RDONLY)
 	if o.Privileged {
 		system = noAll
+	}
+	cgroup, inMemory := system, []mount(nil)
+	if spec.InitMode == share.InitSystem {
+		cgroup, inMemory = noAll, systemMounts
 	}
 	shm := o.ShmSize
 	if shm == 0 {
@@ -30,15 +35,15 @@ func containerMounts(o *share.Options) []mount {
 		// The guest's devices, also those that come later, such as loop devices.
 		dev = mount{"devtmpfs", "/dev", "devtmpfs", unix.MS_NOSUID, "mode=0755"}
 	}
-	return []mount{
+	return append([]mount{
 		{"proc", "/proc", "proc", noAll, ""},
 		dev,
 		{"devpts", "/dev/pts", "devpts", unix.MS_NOSUID | unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"},
 		{"shm", "/dev/shm", "tmpfs", noAll, fmt.Sprintf("mode=1777,size=%d", shm)},
 		{"mqueue", "/dev/mqueue", "mqueue", noAll, ""},
 		{"sysfs", "/sys", "sysfs", system, ""},
-		{"cgroup2", "/sys/fs/cgroup", "cgroup2", system, ""},
-	}
+		{"cgroup2", "/sys/fs/cgroup", "cgroup2", cgroup, ""},
+	}, inMemory...)
 }
 
 // deviceNodes are a container's devices.
@@ -59,8 +64,8 @@ var deviceLinks = [][2]string{
 }
 
 // mountContainer makes the mounts at their places inside the root.
-func mountContainer(root *process.Root, o *share.Options) error {
-	for _, m := range containerMounts(o) {
+func mountContainer(root *process.Root, spec *share.Spec) error {
+	for _, m := range containerMounts(spec) {
 		dir, err := root.MkdirAll(m.target, 0o755, 0, 0)
 		if err != nil {
 			return fmt.Errorf("%s: %w", m, err)
@@ -74,7 +79,7 @@ func mountContainer(root *process.Root, o *share.Options) error {
 			return err
 		}
 		if m.target == "/dev" {
-			if err := fillDev(root, o.Privileged); err != nil {
+			if err := fillDev(root, spec.Privileged); err != nil {
 				return err
 			}
 		}

@@ -74,6 +74,12 @@ const (
 
 func (g *guestState) startEntrypoint() error {
 	g.awaitClock()
+	if g.configures() {
+		// Its mounts may ask for them, and nothing in a guest loads modules by itself.
+		if err := g.modules.loadAll([]string{"virtio_blk", "isofs"}); err != nil {
+			return err
+		}
+	}
 	st, err := g.launch()
 	if err != nil {
 		return err
@@ -119,6 +125,9 @@ func (g *guestState) launch() (*stage, error) {
 	}
 	if err := st.takeTerminal(); err != nil {
 		return nil, err
+	}
+	if g.spec.InitMode == share.InitSystem && g.spec.StopSignal == "" {
+		sig = systemStopSignal(st.pid)
 	}
 	g.started(&entrypoint{pid: st.pid, signal: sig, grace: grace, stdin: st.stdin, tty: g.spec.TTY,
 		began: time.Now(), kills: oomKills(entryCgroup), ended: make(chan struct{})})
@@ -305,7 +314,7 @@ func (g *guestState) supervise(st *stage) error {
 func (g *guestState) wantsRestart(exit agent.Exit) (count int, again bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.final || !g.spec.Restart.Wanted(exit.Code, g.restarts) {
+	if g.final || exit.Reboot || !g.spec.Restart.Wanted(exit.Code, g.restarts) {
 		return g.restarts, false
 	}
 	g.restarts++
@@ -338,7 +347,7 @@ func (g *guestState) live(st *stage) agent.Exit {
 	// All that can still write to a stream ends with the pid namespace, and the
 	// pumps soon after.
 	g.pumps = &st.pumps
-	exit := exitOf(<-st.ended)
+	exit := g.exitOf(<-st.ended)
 	e := g.entry
 	exit.OOMKilled = oomKills(entryCgroup) > e.kills
 	e.exit = exit
@@ -366,11 +375,12 @@ func (g *guestState) pump(s agent.Stream, f *os.File) {
 		n, err := f.Read(buf)
 		if n > 0 {
 			g.wrote.Do(func() { g.mark(agent.StepOutput) })
+			g.showOnConsole(buf[:n])
 			if g.output.Append(context.Background(), s, buf[:n]) != nil {
 				return
 			}
 		}
-		if err != nil {
+		if err != nil && !g.hungUp(err) {
 			return
 		}
 	}

@@ -68,7 +68,7 @@ func (c *control) Exec(req agent.ExecRequest) (agent.Process, error) {
 
 // execInside is called on a thread of its own.
 func (g *guestState) execInside(pid int, want process.Request, req agent.ExecRequest) (*sibling, error) {
-	cgroup, err := os.Open(entryCgroup)
+	cgroup, err := os.Open(cgroupOf(pid))
 	if err != nil {
 		return nil, err
 	}

@@ -89,7 +89,7 @@ func enterRoot(c stageConfig) error {
 		return err
 	}
 	defer root.Close()
-	if err := mountContainer(root, &c.Spec.Options); err != nil {
+	if err := mountContainer(root, c.Spec); err != nil {
 		return err
 	}
 	if err := layFiles(root, c.Etc, c.Spec.ReadOnly); err != nil {

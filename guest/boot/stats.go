@@ -115,14 +115,14 @@ func (c *control) Top() ([]agent.ProcessInfo, error) {
 	if _, err := c.running(); err != nil {
 		return nil, err
 	}
-	data, err := os.ReadFile(filepath.Join(entryCgroup, "cgroup.procs"))
+	pids, err := processesIn(entryCgroup)
 	if err != nil {
 		return nil, err
 	}
 	// Pids as the entrypoint sees them, by those that init sees, for parents.
 	inside := map[int]int{}
 	var list []agent.ProcessInfo
-	for field := range strings.FieldsSeq(string(data)) {
+	for _, field := range pids {
 		info, err := readProcess("/proc/" + field)
 		if err != nil {
 			continue // ended meanwhile

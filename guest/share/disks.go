@@ -15,6 +15,8 @@ const (
 	DiskBase  = "slipway-base"  // with the disk's number behind it
 	DiskUpper = "slipway-upper" // a virtio disk's serial has 20 characters at most
 	DisksFile = "seed/disks.json"
+	// DiskSeed is cloud-init's data on a disk, known by its label.
+	DiskSeed = "slipway-seed"
 )
 
 // LayersPerDisk is less than the 255 partitions that Linux takes on a disk: a

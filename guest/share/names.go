@@ -15,9 +15,12 @@ const (
 	VolumeDir = "volumes" // volumes/N is the Nth volume
 )
 
-// ExitPowerOff is the status by which the program of ConfigureFile asks for the
-// server's end.
-const ExitPowerOff = 10
+// The statuses by which the program of ConfigureFile asks for the server's end, and
+// for another boot after that.
+const (
+	ExitPowerOff = 10
+	ExitReboot   = 11
+)
 
 // AgentPort is the name of the virtio-serial port that carries the agent.
 const AgentPort = "org.slipway.agent.0"

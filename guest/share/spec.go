@@ -50,9 +50,23 @@ type Spec struct {
 	// Interfaces are set up before the entrypoint starts.
 	Interfaces []Interface `json:"interfaces,omitempty"`
 	// Entropy, fresh for each boot, is what the guest's random numbers begin with.
-	Entropy []byte `json:"entropy,omitempty"`
+	Entropy  []byte   `json:"entropy,omitempty"`
+	InitMode InitMode `json:"initMode,omitempty"`
 	Options
 }
+
+// InitMode says what the entrypoint is.
+type InitMode string
+
+// The init modes. Empty is InitEntrypoint.
+const (
+	// InitEntrypoint is a program, in surroundings such as docker's.
+	InitEntrypoint InitMode = "entrypoint"
+	// InitSystem is the image's own init. It gets what
+	// https://systemd.io/CONTAINER_INTERFACE asks for: a terminal as its console, a
+	// cgroup to divide, /run and /tmp in memory, its variables.
+	InitSystem InitMode = "system"
+)
 
 // Mount binds a directory or file of the share into the root.
 type Mount struct {
@@ -127,6 +141,9 @@ func (s *Spec) Validate() error {
 	if _, err := ParseSignal(s.StopSignal); err != nil {
 		return fmt.Errorf("%w: stop signal: %w", ErrInvalidSpec, err)
 	}
+	if err := s.validateInit(); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalidSpec, err)
+	}
 	if err := s.Options.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalidSpec, err)
 	}
@@ -134,6 +151,23 @@ func (s *Spec) Validate() error {
 		if err := m.validate(); err != nil {
 			return fmt.Errorf("%w: mount %q: %w", ErrInvalidSpec, m.Target, err)
 		}
+	}
+	return nil
+}
+
+func (s *Spec) validateInit() error {
+	switch s.InitMode {
+	case "", InitEntrypoint:
+		return nil
+	case InitSystem:
+	default:
+		return fmt.Errorf("init mode %q: use entrypoint or system", s.InitMode)
+	}
+	switch {
+	case s.Init:
+		return errors.New("an image's own init cannot have another one before it: leave out --init, or use --init-mode entrypoint")
+	case !s.TTY:
+		return errors.New("an image's own init needs a terminal")
 	}
 	return nil
 }
