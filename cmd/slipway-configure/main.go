@@ -1,20 +1,19 @@
 // Command slipway-configure does what a server's user-data asks of its root; package
 // guest/configure tells what. slipway-init runs it, where there is user-data: once
 // in the root before the entrypoint starts (apply SEED), once beside it afterwards
-// (greet SEED ROOT). SEED is the directory of NoCloud's files.
+// (greet SEED ROOT). SEED is the directory of NoCloud's files. Where these ask for
+// nothing, a disk labelled cidata or config-2 is the seed.
 //
 // What could not be done it prints, a line each. What it runs writes to standard
 // error, which is the console.
 package main
 
 import (
+	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -51,24 +50,36 @@ func main() {
 // report prints a warning on one line.
 func report(message string) { fmt.Println(strings.ReplaceAll(message, "\n", " ")) }
 
-func readSeed(dir string) (meta cloudinit.MetaData, data *cloudinit.UserData, err error) {
-	read := func(name string) []byte {
-		b, readErr := os.ReadFile(filepath.Join(dir, name))
-		if readErr != nil && !errors.Is(readErr, fs.ErrNotExist) {
-			err = errors.Join(err, readErr)
-		}
-		return b
+// readSeed reads the seed of a directory, or, where that asks for nothing, that of a
+// disk.
+func readSeed(dir string) (cloudinit.MetaData, *cloudinit.UserData, error) {
+	s, err := cloudinit.ParseNoCloud(os.DirFS(dir))
+	if err != nil {
+		return cloudinit.MetaData{}, nil, err
 	}
-	meta, parseErr := cloudinit.ParseMetaData(read(cloudinit.MetaDataFile))
-	err = errors.Join(err, parseErr)
+	if !asks(s) {
+		disk, err := diskSeed()
+		if err != nil {
+			return s.MetaData, new(cloudinit.UserData), err
+		}
+		if disk != nil {
+			s = disk
+		}
+	}
 	// Its warnings are the host's to tell: it reads the same.
-	return meta, cloudinit.ParseUserData(read(cloudinit.UserDataFile), read(cloudinit.VendorDataFile)), err
+	return s.MetaData, cloudinit.ParseUserData(s.UserData, s.VendorData), nil
+}
+
+// asks reports whether the seed asks for more than a name.
+func asks(s *cloudinit.Seed) bool {
+	return len(s.UserData) > 0 && !bytes.Equal(s.UserData, cloudinit.NoUserData) || len(s.VendorData)+len(s.MetaData.PublicKeys) > 0
 }
 
 func system(root string, meta cloudinit.MetaData) *configure.System {
 	s := &configure.System{
 		Root: root, Meta: meta, Report: report,
 		Mount:       mount.Mount,
+		Devices:     devices,
 		SwapOn:      swapOn,
 		SetHostname: func(name string) error { return unix.Sethostname([]byte(name)) },
 	}
@@ -113,12 +124,15 @@ func greet(ctx context.Context, s *configure.System, data *cloudinit.UserData) i
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &up); err != nil {
 		report(err.Error())
 	}
-	message, off := s.Greet(ctx, &data.Config, host, time.Duration(up.Nano()))
+	message, mode := s.Greet(ctx, &data.Config, host, time.Duration(up.Nano()))
 	if message != "" {
 		fmt.Fprintln(os.Stderr, message)
 	}
-	if off {
-		return share.ExitPowerOff
+	switch mode {
+	case "":
+		return 0
+	case "reboot":
+		return share.ExitReboot
 	}
-	return 0
+	return share.ExitPowerOff
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/slipway-vm/slipway/cloudinit"
 )
@@ -62,33 +61,47 @@ func (s *System) runAll(ctx context.Context, commands []cloudinit.Command) error
 	return errors.Join(bad...)
 }
 
-// mounts mounts what the image does not hold: devices by path, and file systems
-// that have none.
+// mounts mounts what the image does not hold: devices, and file systems that have
+// none.
 func (s *System) mounts(_ context.Context, u *cloudinit.UserData) error {
 	var bad []error
 	for _, m := range u.Config.Mounts {
-		if m.MountPoint == "" || m.MountPoint == "none" {
+		var err error
+		switch {
+		case m.FSType == "swap":
+			err = s.swapOnDevice(m.Device)
+		case m.MountPoint == "" || m.MountPoint == "none":
 			continue // takes a mount back, of which there is none
+		default:
+			err = s.mount(m)
 		}
-		if err := s.mount(m); err != nil {
+		if err != nil {
 			bad = append(bad, fmt.Errorf("%s on %s: %w", m.Device, m.MountPoint, err))
 		}
 	}
 	return errors.Join(bad...)
 }
 
-func (s *System) mount(m cloudinit.MountEntry) error {
-	device := m.Device
-	for _, tag := range []string{"LABEL=", "UUID=", "PARTUUID=", "PARTLABEL="} {
-		if strings.HasPrefix(device, tag) {
-			return fmt.Errorf("%s is not honoured; name the device", strings.TrimSuffix(tag, "="))
-		}
+func (s *System) swapOnDevice(name string) error {
+	d, err := s.device(name)
+	if err != nil {
+		return err
 	}
-	if _, err := os.Stat(s.path("/dev/" + device)); err == nil && !strings.ContainsRune(device, '/') {
-		device = "/dev/" + device
+	return s.SwapOn(s.path(d.Path))
+}
+
+func (s *System) mount(m cloudinit.MountEntry) error {
+	d, err := s.device(m.Device)
+	if err != nil {
+		return err
+	}
+	if m.FSType == "auto" {
+		if m.FSType = d.FSType; m.FSType == "" {
+			return errors.New("no file system that is known: name its type")
+		}
 	}
 	if err := os.MkdirAll(s.path(m.MountPoint), 0o755); err != nil {
 		return err
 	}
-	return s.Mount(device, s.path(m.MountPoint), m.FSType, m.Options)
+	return s.Mount(d.Path, s.path(m.MountPoint), m.FSType, m.Options)
 }

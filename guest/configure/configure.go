@@ -31,6 +31,8 @@ type System struct {
 	Run func(ctx context.Context, args []string) error
 	// Mount mounts a file system as mount(8) would.
 	Mount func(device, target, fsType, options string) error
+	// Devices lists the guest's block devices.
+	Devices func() ([]Device, error)
 	// SetHostname names the running guest.
 	SetHostname func(name string) error
 	// SwapOn swaps to a file.

@@ -44,6 +44,9 @@ func newImage(t *testing.T, files map[string]string) *image {
 			i.mounted = append(i.mounted, strings.Join([]string{device, strings.TrimPrefix(target, i.Root), fsType, options}, " "))
 			return nil
 		},
+		Devices: func() ([]Device, error) {
+			return []Device{{Name: "x", Path: "/dev/x", FSType: "ext4", Label: "a", UUID: "0a-1"}, {Name: "y", Path: "/dev/y", PartLabel: "p"}}, nil
+		},
 		SetHostname: func(name string) error { i.name = name; return nil },
 		SwapOn: func(path string) error {
 			i.mounted = append(i.mounted, "swap "+strings.TrimPrefix(path, i.Root))
@@ -108,7 +111,7 @@ func TestOrder(t *testing.T) {
   content: |
     bootcmd: [[boot, "1"], echo $X]
     runcmd: [late, [fail]]
-    mounts: [[tmpfs, /scratch, tmpfs, size=1M], [none, none], [/dev/x, /data], [LABEL=a, /b]]
+    mounts: [[tmpfs, /scratch, tmpfs, size=1M], [none, none], [/dev/x, /data], [LABEL=b, /b], [LABEL=a, /a], [UUID=0A-1, /u], [y, /y, xfs], [y, /z], [PARTLABEL=p, none, swap]]
     swap: {filename: /swap, size: 1M}
 - "#cloud-boothook\n#!/bin/sh\n"
 - "#!/bin/sh\necho\n"
@@ -119,12 +122,14 @@ func TestOrder(t *testing.T) {
 	if !slices.Equal(i.ran, first) {
 		t.Errorf("ran %q\nwant %q", i.ran, first)
 	}
-	mounts := []string{"tmpfs /scratch tmpfs size=1M", "/dev/x /data auto defaults,nofail", "swap /swap"}
+	mounts := []string{"tmpfs /scratch tmpfs size=1M", "/dev/x /data ext4 defaults,nofail",
+		"/dev/x /a ext4 defaults,nofail", "/dev/x /u ext4 defaults,nofail", "/dev/y /y xfs defaults,nofail", "swap /dev/y", "swap /swap"}
 	if !slices.Equal(i.mounted, mounts) {
 		t.Errorf("mounted %q\nwant %q", i.mounted, mounts)
 	}
 	i.mode(dir+"/scripts/part-003", 0o700)
-	i.reported("mounts: LABEL=a on /b: LABEL is not honoured; name the device", "runcmd: command 2: exit status 1")
+	i.reported("mounts: LABEL=b on /b: the server has no such device",
+		"mounts: y on /z: no file system that is known: name its type", "runcmd: command 2: exit status 1")
 
 	// The next boot does what belongs to a boot.
 	i.ran, i.mounted, i.reports = nil, nil, nil

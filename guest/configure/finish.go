@@ -22,9 +22,9 @@ const retryAfter = time.Second
 
 // Greet does what follows the entrypoint's start: it phones home, once per
 // instance, and returns the final message, empty where none was asked for. up is
-// how long the guest has run. off says that user-data wants the server to end, as
-// soon as Greet returns: it has waited for that.
-func (s *System) Greet(ctx context.Context, c *cloudinit.Config, hostname string, up time.Duration) (message string, off bool) {
+// how long the guest has run. mode is poweroff, halt or reboot where user-data wants the
+// server to end, as soon as Greet returns: it has waited for that.
+func (s *System) Greet(ctx context.Context, c *cloudinit.Config, hostname string, up time.Duration) (message, mode string) {
 	mark := filepath.Join(s.instanceDir(), "sem", "greeted")
 	_, err := os.Stat(s.path(mark))
 	first := errors.Is(err, os.ErrNotExist)
@@ -42,28 +42,27 @@ func (s *System) Greet(ctx context.Context, c *cloudinit.Config, hostname string
 	message = strings.NewReplacer("$UPTIME", seconds, "$uptime", seconds, "$TIMESTAMP", now, "$timestamp", now,
 		"$DATASOURCE", "DataSourceNoCloud", "$datasource", "DataSourceNoCloud",
 		"$VERSION", "slipway", "$version", "slipway").Replace(c.FinalMessage)
-	return message, first && s.powerState(ctx, c.PowerState)
+	if first {
+		mode = s.powerState(ctx, c.PowerState)
+	}
+	return message, mode
 }
 
-// powerState waits until the server is to end, and says whether it is.
-func (s *System) powerState(ctx context.Context, p *cloudinit.PowerState) bool {
+// powerState waits until the server is to end, and says how, if it is.
+func (s *System) powerState(ctx context.Context, p *cloudinit.PowerState) string {
 	if p == nil {
-		return false
-	}
-	if p.Mode == "reboot" {
-		s.Report("power_state: mode reboot is not honoured; poweroff and halt are")
-		return false
+		return ""
 	}
 	if !p.Always {
 		if err := s.runAll(ctx, []cloudinit.Command{p.Condition}); err != nil {
-			return false
+			return ""
 		}
 	}
 	select {
 	case <-time.After(p.Delay):
-		return true
+		return p.Mode
 	case <-ctx.Done():
-		return false
+		return ""
 	}
 }
 

@@ -31,9 +31,9 @@ func TestGreet(t *testing.T) {
 		FinalMessage: "up $UPTIME from $datasource",
 	}
 	for range 2 { // the second time it does not phone
-		message, off := i.Greet(t.Context(), c, "web", 1500*time.Millisecond)
-		if off || message != "up 1.50 from DataSourceNoCloud" {
-			t.Errorf("message %q, off %v", message, off)
+		message, mode := i.Greet(t.Context(), c, "web", 1500*time.Millisecond)
+		if mode != "" || message != "up 1.50 from DataSourceNoCloud" {
+			t.Errorf("message %q, mode %q", message, mode)
 		}
 	}
 	if calls != 2 {
@@ -46,21 +46,21 @@ func TestPowerState(t *testing.T) {
 	run := cloudinit.Command{Args: []string{"test", "x"}}
 	for name, tt := range map[string]struct {
 		state *cloudinit.PowerState
-		off   bool
+		mode  string
 	}{
 		"none":       {},
-		"always":     {&cloudinit.PowerState{Mode: "poweroff", Always: true}, true},
-		"condition":  {&cloudinit.PowerState{Mode: "halt", Condition: run}, true},
-		"not so":     {&cloudinit.PowerState{Mode: "halt", Condition: cloudinit.Command{Args: []string{"fail"}}}, false},
-		"for reboot": {&cloudinit.PowerState{Mode: "reboot", Always: true}, false},
+		"always":     {&cloudinit.PowerState{Mode: "poweroff", Always: true}, "poweroff"},
+		"condition":  {&cloudinit.PowerState{Mode: "halt", Condition: run}, "halt"},
+		"not so":     {&cloudinit.PowerState{Mode: "halt", Condition: cloudinit.Command{Args: []string{"fail"}}}, ""},
+		"for reboot": {&cloudinit.PowerState{Mode: "reboot", Always: true}, "reboot"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			i := newImage(t, nil)
-			if _, off := i.Greet(t.Context(), &cloudinit.Config{PowerState: tt.state}, "web", 0); off != tt.off {
-				t.Errorf("off %v", off)
+			if _, mode := i.Greet(t.Context(), &cloudinit.Config{PowerState: tt.state}, "web", 0); mode != tt.mode {
+				t.Errorf("mode %q", mode)
 			}
-			if _, off := i.Greet(t.Context(), &cloudinit.Config{PowerState: tt.state}, "web", 0); off {
-				t.Error("off again at the next boot")
+			if _, mode := i.Greet(t.Context(), &cloudinit.Config{PowerState: tt.state}, "web", 0); mode != "" {
+				t.Errorf("%s again at the next boot", mode)
 			}
 		})
 	}
