@@ -121,6 +121,9 @@ image: $(IMAGES)/hello/index.json ## Make the image that `make boot` boots, from
 .PHONY: test-image
 test-image: $(IMAGES)/busybox/index.json
 
+.PHONY: system-image
+system-image: $(IMAGES)/systemd/index.json
+
 $(IMAGES)/%/index.json: etc/images/build etc/images/lib.sh etc/images/%.sh
 	@etc/images/build $(IMAGES) $*
 
@@ -132,7 +135,7 @@ $(IMAGES)/large/index.json: etc/images/build etc/images/lib.sh etc/images/bench.
 	@etc/images/build $(IMAGES) bench
 
 .PHONY: test
-test: deps-test build kernel kernel-stock cloud-init image test-image ## Run every test, those that boot guests included.
+test: deps-test build kernel kernel-stock cloud-init image test-image system-image ## Run every test, those that boot guests included.
 	@echo "test: packages without guests"
 	@$(TEST_ENV) go test -tags $(TAGS) $(TESTFLAGS) $$(go list ./... | grep -vxF "$$(go list -tags guest,$(TAGS) $(or $(GUEST_PACKAGES),./cmd/internal/archtest))")
 	@echo "test: packages that boot guests, on Debian's kernel"

@@ -2,8 +2,6 @@ package launcher
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
@@ -12,7 +10,6 @@ import (
 	"time"
 
 	"github.com/slipway-vm/slipway/cloudinit"
-	"github.com/slipway-vm/slipway/cloudinit/seed"
 	"github.com/slipway-vm/slipway/guest"
 	"github.com/slipway-vm/slipway/guest/process"
 	"github.com/slipway-vm/slipway/images"
@@ -232,7 +229,7 @@ func (r *run) root(ctx context.Context, srv *Server) (*guest.Spec, error) {
 		return nil, fmt.Errorf("clone the root: %w", err)
 	}
 	r.i.set(func(s *Server) {
-		s.ImageDigest, s.ImageID = img.Digest.String(), id.String()
+		s.ImageDigest, s.ImageID, s.InitMode = img.Digest.String(), id.String(), process.InitMode
 		s.Timeline.Clone = time.Since(begin)
 	})
 	return process, nil
@@ -323,79 +320,6 @@ func preflight(dir string, spec *guest.Spec) error {
 	return nil
 }
 
-// entropySize is how much the guest's random numbers begin with, in bytes: what
-// the kernel's generator holds.
-const entropySize = 32
-
-func (r *run) writeSeed(srv *Server, spec *guest.Spec, networks *cloudinit.NetworkConfig, share string) error {
-	spec.Restart.Count = srv.RestartCount
-	spec.Entropy = make([]byte, entropySize)
-	_, _ = rand.Read(spec.Entropy)
-	process, err := spec.Marshal()
-	if err != nil {
-		return err
-	}
-	dir := filepath.Join(share, guest.SeedDir)
-	data, err := srv.seed(spec.Hostname)
-	if err != nil {
-		return err
-	}
-	data.Network = networks
-	if err := seed.Write(dir, data); err != nil {
-		return err
-	}
-	if err := r.writeConfigure(data, share); err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(share, guest.SpecFile), process, 0o600)
-}
-
-// writeConfigure gives the guest the program that does what the seed asks of the
-// root, where it asks for something, and tells what that program will leave out.
-func (r *run) writeConfigure(data *cloudinit.Seed, share string) error {
-	file := filepath.Join(share, guest.ConfigureFile)
-	if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	if len(data.UserData)+len(data.VendorData)+len(data.MetaData.PublicKeys) == 0 {
-		return nil
-	}
-	program, err := os.ReadFile(r.m.cfg.Configure)
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(file, program, 0o700); err != nil {
-		return err
-	}
-	for _, w := range cloudinit.ParseUserData(data.UserData, data.VendorData).Warnings {
-		r.warn(w)
-	}
-	return nil
-}
-
-// warn tells of something that a server was asked for and does not get.
-func (r *run) warn(message string) {
-	r.m.log.Warn("user data not honoured", "server", r.i.id, "detail", message)
-	r.m.happened(r.i, events.Warning, attributes{"message": message})
-}
-
-// seed is what a server is told about itself.
-func (s *Server) seed(hostname string) (*cloudinit.Seed, error) {
-	user, err := base64.StdEncoding.DecodeString(s.UserData)
-	if err != nil {
-		return nil, errorf(ErrInvalid, "user data is not base64: %v", err)
-	}
-	data := &cloudinit.Seed{UserData: user, MetaData: cloudinit.MetaData{
-		InstanceID: s.ID, LocalHostname: hostname, Name: s.Name, Meta: s.Metadata,
-		AvailabilityZone: first(s.Zone, "nova"), // Nova's default
-		ProjectID:        s.Project, LaunchIndex: s.Index, KeyName: s.KeyName,
-	}}
-	if s.PublicKey != "" {
-		data.MetaData.PublicKeys = []string{s.PublicKey}
-	}
-	return data, nil
-}
-
 // domainSpec says what the hypervisor is to run.
 func (r *run) domainSpec(ctx context.Context, srv *Server, kernel guest.Kernel, p programs, d *disks) (domain.Spec, error) {
 	host := r.m.cfg.Host
@@ -415,6 +339,11 @@ func (r *run) domainSpec(ctx context.Context, srv *Server, kernel guest.Kernel, 
 	var attached []domain.Disk
 	if d != nil {
 		options.Seed, options.Share, attached = d.seed, p.share, d.attached
+	}
+	if seed, err := seedDisk(srv, r.i.dir); err != nil {
+		return domain.Spec{}, err
+	} else if seed != nil {
+		attached = append(attached, *seed)
 	}
 	return domain.Spec{
 		Name:    r.domain,

@@ -226,14 +226,6 @@ func (m *Manager) cut(ctx context.Context, i *instance) error {
 	}
 }
 
-// grace is how long a server's entrypoint has between its stop signal and its end.
-func (m *Manager) grace(s *Server) time.Duration {
-	if s.Spec.StopGrace != nil {
-		return *s.Spec.StopGrace
-	}
-	return m.cfg.StopGrace
-}
-
 func (m *Manager) patience(i *instance) time.Duration {
 	srv, _ := i.snapshot()
 	return m.grace(&srv)

@@ -383,6 +383,7 @@ func (m *Manager) create(ctx context.Context, srv Server, auth *Credentials) (Se
 	if data := srv.Spec.CloudInit; len(data) > 0 {
 		srv.UserData, srv.Spec.CloudInit = base64.StdEncoding.EncodeToString(data), nil
 	}
+	srv.ConfigDrive = srv.ConfigDrive || srv.Spec.WithConfigDrive
 	srv.Name = first(srv.Spec.Name, defaultName(srv.Spec.Image))
 	srv.RootMode = first(srv.Spec.RootMode, m.cfg.RootMode, string(guest.RootVirtioFS))
 	if err := m.mountable(srv.RootMode, srv.Spec.Volumes); err != nil {

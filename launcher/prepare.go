@@ -39,6 +39,8 @@ func (s *Spec) validate() error {
 		return errorf(ErrInvalid, "host name %q: use letters, digits and '-', 63 characters at most", s.Hostname)
 	case s.RootMode != "" && !validRootMode(s.RootMode):
 		return unknownRootMode(s.RootMode)
+	case !ValidInitMode(s.InitMode):
+		return errorf(ErrInvalid, "init mode %q: use entrypoint or system", s.InitMode)
 	case s.Dir != "" && !path.IsAbs(s.Dir):
 		return errorf(ErrInvalid, "working directory %q is not an absolute path", s.Dir)
 	case s.StopGrace != nil && *s.StopGrace < 0, s.Timeout < 0:
@@ -49,6 +51,9 @@ func (s *Spec) validate() error {
 		return errorf(ErrInvalid, "%d log files: use at least 1", s.LogFiles)
 	}
 	if _, err := pullPolicy(s.Pull); err != nil {
+		return err
+	}
+	if err := s.validateSeed(); err != nil {
 		return err
 	}
 	for _, e := range s.Env {
@@ -87,6 +92,7 @@ func (s *Spec) flavor(known []Flavor, fallback string) (Flavor, error) {
 	}
 	s.RootMode = first(s.RootMode, f.ExtraSpecs[SpecRootMode])
 	s.Kernel = first(s.Kernel, f.ExtraSpecs[SpecKernel])
+	s.InitMode = guest.InitMode(first(string(s.InitMode), f.ExtraSpecs[SpecInitMode]))
 	if s.VCPUs != 0 {
 		f.VCPUs = s.VCPUs
 	}
@@ -172,6 +178,9 @@ func (s *Spec) process(cfg *v1.Config, hostname string) (*guest.Spec, error) {
 	}
 	if s.StopGrace != nil {
 		g.Grace = *s.StopGrace
+	}
+	if err := s.giveInit(g, cfg.Labels[SpecInitMode]); err != nil {
+		return nil, err
 	}
 	for i, v := range s.Volumes {
 		g.Mounts = append(g.Mounts, guest.Mount{

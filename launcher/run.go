@@ -32,6 +32,8 @@ type run struct {
 	// yield gives back the run's turn to boot.
 	yield func()
 	told  int // number of the guest's latest event, from 1
+	// reboot says that the guest wants to boot again.
+	reboot bool
 }
 
 // cleanupTime bounds what a run may take to take back what it made.
@@ -118,6 +120,10 @@ func (r *run) conclude(ctx context.Context, exit *Exit, err error) (again bool) 
 	remove := false
 	r.i.insist(ctx, r.m.cfg.Store, r.m.log, func(s *Server) {
 		s.Step, s.Power = "", PowerShutdown
+		if r.reboot && !failed && s.TaskState == TaskNone {
+			again, s.Restarting, s.Exit = true, true, nil
+			return
+		}
 		if again = !failed && s.restartsAfter(told); again {
 			s.Restarting = true
 			s.RestartCount++
@@ -142,6 +148,10 @@ func (r *run) conclude(ctx context.Context, exit *Exit, err error) (again bool) 
 		}
 		s.Exit = exit
 	})
+	if again && r.reboot {
+		log.Info("guest reboots")
+		return true
+	}
 	if again {
 		log.Warn("guest died", "err", err)
 		r.m.happened(r.i, events.Die, attributes{"exitCode": strconv.Itoa(exit.Code), "error": exit.Reason})
@@ -327,7 +337,9 @@ func (r *run) session(ctx context.Context) (*Exit, error) {
 			}
 		}
 	}
-	r.i.log.End()
+	if !r.reboot {
+		r.i.log.End()
+	}
 	if err := r.recordExit(ctx, exit); err != nil {
 		return exit, err
 	}
@@ -345,7 +357,9 @@ type result struct {
 // recordExit saves the exit before the guest may forget it.
 func (r *run) recordExit(ctx context.Context, exit *Exit) error {
 	return r.i.update(ctx, r.m.cfg.Store, func(s *Server) {
-		s.Exit = exit
+		if s.Exit = exit; r.reboot && s.TaskState == TaskNone {
+			s.Exit, s.Restarting = nil, true
+		}
 		s.Timeline.output(r.i.log.First(), s.Launched, r.began)
 	})
 }
@@ -372,6 +386,7 @@ func (r *run) events(ctx context.Context, c *agent.Client, started chan<- struct
 			return codedError{errors.New(printable(first(e.Exit.Err, "the entrypoint could not be started"))), e.Exit.Code & 0xff}
 		case agent.EventExited:
 			// The guest may say anything; a status is a byte.
+			r.reboot = e.Exit.Reboot
 			res.exit = &Exit{Code: e.Exit.Code & 0xff, Signal: e.Exit.Signal & 0x7f, OOMKilled: e.Exit.OOMKilled, At: time.Now().UTC()}
 		}
 		return nil

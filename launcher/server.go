@@ -26,7 +26,8 @@ type Flavor struct {
 // not.
 const (
 	SpecRootMode = "slipway:root_mode"
-	SpecKernel   = "slipway:kernel" // name, digest or file
+	SpecKernel   = "slipway:kernel"    // name, digest or file
+	SpecInitMode = "slipway:init_mode" // also a label of images
 )
 
 // Volume is a host directory in a server.
@@ -92,6 +93,9 @@ type Spec struct {
 	RootMode string `json:"root_mode,omitempty"`
 	Kernel   string `json:"kernel,omitempty"`
 	Pull     string `json:"pull,omitempty"` // missing, always or never
+	// InitMode says what the entrypoint is; empty: what the image says, or its
+	// entrypoint's name.
+	InitMode guest.InitMode `json:"init_mode,omitempty"`
 
 	// LogBytes bounds one file of the output log, 0 being no bound; LogFiles is how
 	// many there may be.
@@ -104,8 +108,13 @@ type Spec struct {
 	Timeout time.Duration `json:"timeout,omitempty"`
 	// AutoRemove deletes the server once it has ended.
 	AutoRemove bool `json:"auto_remove,omitempty"`
-	// CloudInit is user-data for cloud-init; the server's Details keep it.
-	CloudInit []byte `json:"cloud_init,omitempty"`
+	// CloudInit is user-data for cloud-init; the server's Details keep it, and whether
+	// there is a config drive.
+	CloudInit       []byte `json:"cloud_init,omitempty"`
+	WithConfigDrive bool   `json:"with_config_drive,omitempty"`
+	// SeedDisk is a disk image of the host's, labelled cidata or config-2, that the
+	// server is told about itself by.
+	SeedDisk string `json:"seed_disk,omitempty"`
 	// RemoveFailed deletes a server that did not get as far as its entrypoint when
 	// it was first booted.
 	RemoveFailed bool `json:"remove_failed,omitempty"`
@@ -149,6 +158,8 @@ type Server struct {
 	Machine  guest.Machine `json:"machine,omitempty"`
 	Accel    guest.Accel   `json:"accel,omitempty"`
 	RootMode string        `json:"root_mode,omitempty"`
+	// InitMode is what the entrypoint has turned out to be.
+	InitMode guest.InitMode `json:"init_mode,omitempty"`
 
 	NICs      []NIC     `json:"nics,omitempty"`
 	Published []Publish `json:"published,omitempty"` // while it runs
@@ -165,8 +176,8 @@ type Server struct {
 	// RestartCount is how often the restart policy has started the server again
 	// since a user did.
 	RestartCount int `json:"restart_count,omitempty"`
-	// Restarting says that the guest of an active server has died and that the
-	// restart policy will boot it again.
+	// Restarting says that the guest of an active server has died, or wants to
+	// reboot, and that it will be booted again.
 	Restarting bool `json:"restarting,omitempty"`
 	// HostBoot identifies the host's boot in which the server was last started.
 	HostBoot string   `json:"host_boot,omitempty"`

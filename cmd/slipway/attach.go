@@ -30,7 +30,8 @@ booted with --interactive, its input. The exit status is the entrypoint's.`,
 			if srv.VMState != launcher.VMActive {
 				return fmt.Errorf("cannot attach to server %s, which does not run: start it first", srv.Name)
 			}
-			here, err := openConsole(srv.Spec.Stdin && !noStdin, srv.Spec.TTY, keys)
+			stdin, tty := srv.HasTerminal()
+			here, err := openConsole(stdin && !noStdin, tty, keys)
 			if err != nil {
 				return err
 			}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -91,7 +92,10 @@ period; a second one ends it at once.`,
 	f.StringArrayVar(&b.networks, "network", nil, "`NETWORK[,ip=ADDRESS][,mac=MAC]`, none or host-user; can be repeated (default: the network default)")
 	f.StringArrayVarP(&b.publish, "publish", "p", nil, "`[IP:][HOST:]GUEST[/PROTOCOL]`: a port of the server, or a range, on the host; can be repeated")
 	f.StringVar(&b.userData, "user-data", "", "`file` of user data for cloud-init: a cloud-config, a script, a MIME message; - for the standard input")
+	f.BoolVar(&b.spec.WithConfigDrive, "config-drive", false, "give the server a config drive: a disk labelled config-2 with what it is told about itself")
+	f.StringVar(&b.spec.SeedDisk, "seed-disk", "", "disk image `file` labelled cidata (NoCloud) or config-2 to take cloud-init's data from")
 	f.StringVar(&b.spec.RootMode, "root", "", "how the root reaches the guest: virtiofs, 9p or block")
+	f.StringVar((*string)(&b.spec.InitMode), "init-mode", "", "what the entrypoint is: entrypoint, or system, the image's own init (default: by its name)")
 	f.StringVar(&b.spec.Kernel, "kernel", "", "guest `kernel`: a name, a digest or a file")
 	f.StringVar(&b.spec.Pull, "pull", "missing", "when to ask the registry: missing, always or never")
 	f.BoolVar(&b.spec.AutoRemove, "rm", false, "delete the server when it has ended")
@@ -154,6 +158,11 @@ func (b *bootFlags) fill(cmd *cobra.Command, args []string) error {
 	}
 	if s.CloudInit, err = b.readUserData(); err != nil {
 		return err
+	}
+	if s.SeedDisk != "" {
+		if s.SeedDisk, err = filepath.Abs(s.SeedDisk); err != nil {
+			return err
+		}
 	}
 	for _, v := range b.volumes {
 		volume, err := parseVolume(v)

@@ -139,6 +139,7 @@ func serverFields(s launcher.Server) (fields []string, values []any) {
 	add("memory", config.Size(s.Flavor.Memory).String())
 	add("disk", config.Size(s.Flavor.Disk).String())
 	add("root_mode", s.RootMode)
+	add("init_mode", string(s.InitMode))
 	add("kernel", optional(s.Kernel))
 	add("kernel_digest", optional(s.KernelID))
 	add("machine", optional(string(s.Machine)))

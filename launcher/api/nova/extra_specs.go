@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/slipway-vm/slipway/guest"
 	"github.com/slipway-vm/slipway/launcher"
 	"github.com/slipway-vm/slipway/launcher/api/openstack"
 	"github.com/slipway-vm/slipway/launcher/compute"
@@ -81,6 +82,9 @@ func (a *API) setSpecs(r *http.Request, specs body) error {
 		if !slices.ContainsFunc(rootfs.Modes, func(m rootfs.Mode) bool { return m.Name == mode }) {
 			return openstack.BadRequest("Validation failed; extra spec '%s' has the unknown value '%s'", launcher.SpecRootMode, mode)
 		}
+	}
+	if mode := specs.text(launcher.SpecInitMode); !launcher.ValidInitMode(guest.InitMode(mode)) {
+		return openstack.BadRequest("Validation failed; extra spec '%s' has the unknown value '%s'", launcher.SpecInitMode, mode)
 	}
 	_, err := a.cfg.Compute.Flavors.Update(r.Context(), r.PathValue("id"), func(f *compute.Flavor) error {
 		f.ExtraSpecs = specsOf(*f)
