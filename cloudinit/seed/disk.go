@@ -204,5 +204,22 @@ func opened[F filesystem.FileSystem](f F, err error) (fs.FS, error) {
 	if err != nil {
 		return nil, err
 	}
-	return f, nil
+	return onDisk{f}, nil
+}
+
+// onDisk says of a missing file that it is missing, which not all of the library's
+// file systems do.
+type onDisk struct{ filesystem.FileSystem }
+
+// Open implements fs.FS.
+func (d onDisk) Open(name string) (fs.File, error) {
+	dir, base := path.Split(name)
+	entries, err := d.ReadDir(path.Clean(dir))
+	if err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == base }) {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	return d.FileSystem.Open(name)
 }

@@ -52,6 +52,24 @@ func TestDisk(t *testing.T) {
 	}
 }
 
+// TestBareDisk reads a seed that has but an ID.
+func TestBareDisk(t *testing.T) {
+	for _, kind := range []FileSystem{ISO9660, FAT} {
+		name := filepath.Join(t.TempDir(), "disk")
+		if err := WriteDisk(name, kind, cloudinit.ConfigDriveLabel, &cloudinit.Seed{MetaData: cloudinit.MetaData{InstanceID: "x"}}); err != nil {
+			t.Fatal(err)
+		}
+		disk, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer disk.Close()
+		if s, err := ReadDisk(disk); err != nil || s.MetaData.InstanceID != "x" || s.UserData != nil || s.Network != nil {
+			t.Errorf("%s: read %+v, err %v", kind, s, err)
+		}
+	}
+}
+
 func TestReadDiskInvalid(t *testing.T) {
 	iso := filepath.Join(t.TempDir(), "iso")
 	if err := WriteDisk(iso, ISO9660, cloudinit.NoCloudLabel, fullSeed()); err != nil {
