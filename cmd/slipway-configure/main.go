@@ -1,7 +1,7 @@
 // Command slipway-configure does what a server's user-data asks of its root; package
-// guest/configure tells what. slipway-init runs it, where there is user-data: once
-// in the root before the entrypoint starts (apply SEED), once beside it afterwards
-// (greet SEED ROOT). SEED is the directory of NoCloud's files. Where these ask for
+// guest/configure tells what. slipway-init runs it in the root, where there is
+// user-data: once before the entrypoint starts (apply SEED), once beside it afterwards
+// (greet SEED). SEED is the directory of NoCloud's files. Where these ask for
 // nothing, a disk labelled cidata or config-2 is the seed.
 //
 // What could not be done it prints, a line each. What it runs writes to standard
@@ -15,7 +15,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"syscall"
 	"time"
 	"unsafe"
 
@@ -38,12 +37,11 @@ func main() {
 		os.Exit(1)
 	}
 	ctx := context.Background()
-	switch {
-	case os.Args[1] == "apply":
-		s := system("/", meta)
+	switch s := system(meta); os.Args[1] {
+	case "apply":
 		s.Apply(ctx, data)
-	case os.Args[1] == "greet" && len(os.Args) == 4:
-		os.Exit(greet(ctx, system(os.Args[3], meta), data))
+	case "greet":
+		os.Exit(greet(ctx, s, data))
 	}
 }
 
@@ -75,25 +73,18 @@ func asks(s *cloudinit.Seed) bool {
 	return len(s.UserData) > 0 && !bytes.Equal(s.UserData, cloudinit.NoUserData) || len(s.VendorData)+len(s.MetaData.PublicKeys) > 0
 }
 
-func system(root string, meta cloudinit.MetaData) *configure.System {
+func system(meta cloudinit.MetaData) *configure.System {
 	s := &configure.System{
-		Root: root, Meta: meta, Report: report,
+		Root: "/", Meta: meta, Report: report,
 		Mount:       mount.Mount,
 		Devices:     devices,
 		SwapOn:      swapOn,
 		SetHostname: func(name string) error { return unix.Sethostname([]byte(name)) },
 	}
 	s.Run = func(ctx context.Context, args []string) error {
-		if root != "/" && !strings.ContainsRune(args[0], '/') {
-			// The name is to be looked up in there.
-			args = append([]string{"/bin/sh", "-c", `exec "$0" "$@"`}, args...)
-		}
 		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 		cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 		cmd.Dir = "/"
-		if root != "/" {
-			cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root}
-		}
 		return cmd.Run()
 	}
 	var info unix.Sysinfo_t

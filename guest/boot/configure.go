@@ -9,8 +9,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/slipway-vm/slipway/guest/agent"
 	"github.com/slipway-vm/slipway/guest/share"
@@ -53,12 +56,12 @@ func openConfiguration(shareDir string) (*configuration, error) {
 	return c, err
 }
 
+func (c *configuration) close() { closeAll([]*os.File{c.program, c.seed, c.console}) }
+
 // apply runs the program in the root, which the stage is in. What it prints is a
 // warning a line, passed on in the report; what it runs writes to the console.
 func (c *configuration) apply(report *os.File) {
-	defer c.program.Close()
-	defer c.seed.Close()
-	defer c.console.Close()
+	defer c.close()
 	out := json.NewEncoder(report)
 	warn := func(format string, args ...any) { _ = out.Encode(stageReport{Warning: fmt.Sprintf(format, args...)}) }
 	// The time that a boot may take bounds this too; the host sees to it.
@@ -97,28 +100,21 @@ func (g *guestState) warn(message string) {
 	g.events.Append(agent.Event{Type: agent.EventWarning, At: sinceBoot(), Warning: message})
 }
 
-// greet has the program do what follows the entrypoint's start. Its exit status says
-// whether user-data asks for the server's end.
-func (g *guestState) greet() {
+// greet has the program do what follows the entrypoint's start, in its namespaces.
+// Its exit status says whether user-data asks for the server's end.
+func (g *guestState) greet(pid int) {
 	if !g.configures() {
 		return
 	}
-	program := filepath.Join(shareDir, share.ConfigureFile)
-	read, write, err := os.Pipe()
-	if err != nil {
-		g.warn(err.Error())
-		return
+	read, ended, err := g.startGreeting(pid)
+	if errors.Is(err, agent.ErrNotRunning) {
+		return // it has ended already
 	}
-	defer read.Close()
-	_, ended, err := g.reaper.start(func() (int, error) {
-		defer write.Close()
-		return syscall.ForkExec(program, []string{program, configureGreet, filepath.Join(shareDir, share.SeedDir), filepath.Join(shareDir, share.RootDir)},
-			&syscall.ProcAttr{Env: configureEnv, Files: []uintptr{0, write.Fd(), 2}})
-	})
 	if err != nil {
 		g.warn(fmt.Sprintf("user-data: %v", err))
 		return
 	}
+	defer read.Close()
 	for lines := bufio.NewScanner(read); lines.Scan(); {
 		g.warn(lines.Text())
 	}
@@ -131,4 +127,40 @@ func (g *guestState) greet() {
 			g.warn(fmt.Sprintf("power_state: %v", err))
 		}
 	}
+}
+
+// startGreeting starts the program beside an entrypoint and returns what it prints
+// and how it ends.
+func (g *guestState) startGreeting(pid int) (read *os.File, ended <-chan unix.WaitStatus, err error) {
+	c, err := openConfiguration(shareDir)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer c.close()
+	read, write, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer write.Close()
+	started := make(chan error)
+	go func() {
+		// The thread joins the entrypoint's namespaces, and ends with this goroutine.
+		runtime.LockOSThread()
+		if err := joinNamespaces(pid); err != nil {
+			started <- err
+			return
+		}
+		var err error
+		_, ended, err = g.reaper.start(func() (int, error) {
+			return syscall.ForkExec("/proc/self/fd/3", []string{"slipway-configure", configureGreet, "/proc/self/fd/4"},
+				&syscall.ProcAttr{Dir: "/", Env: configureEnv, Sys: &syscall.SysProcAttr{Setsid: true},
+					Files: []uintptr{c.console.Fd(), write.Fd(), c.console.Fd(), c.program.Fd(), c.seed.Fd()}})
+		})
+		started <- err
+	}()
+	if err := <-started; err != nil {
+		read.Close()
+		return nil, nil, err
+	}
+	return read, ended, nil
 }

@@ -142,7 +142,7 @@ func (g *guestState) started(e *entrypoint) {
 	stop := g.stop
 	event := agent.Event{Type: agent.EventStarted, At: sinceBoot(), PID: e.pid, Restarts: g.restarts}
 	if !again {
-		go g.greet()
+		go g.greet(e.pid)
 		g.timeline = append(g.timeline, agent.Timing{Step: agent.StepStarted, At: event.At})
 		event.Timeline = append(agent.Timeline(nil), g.timeline...)
 	}
