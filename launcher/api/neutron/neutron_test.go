@@ -157,6 +157,18 @@ func TestNetwork(t *testing.T) {
 	if got := c.must(reader, "GET", path+"?fields=name&fields=mtu", ""); len(got) != 2 || got["name"] != "wan" {
 		t.Errorf("fields: %v", got)
 	}
+	for _, tt := range []struct {
+		header string
+		want   int
+	}{{"revision_number=1", 412}, {"revision_number=2", 200}} {
+		r := httptest.NewRequestWithContext(t.Context(), "PUT", path, strings.NewReader(`{"network": {"description": "d"}}`))
+		r.Header.Set("If-Match", tt.header)
+		w := httptest.NewRecorder()
+		c.h.ServeHTTP(w, r.WithContext(openstack.WithCaller(r.Context(), member)))
+		if w.Code != tt.want {
+			t.Errorf("If-Match %s: %d %s", tt.header, w.Code, w.Body)
+		}
+	}
 	c.refused(reader, "DELETE", path, "", 403, "PolicyNotAuthorized", "delete_network")
 	c.refused(other, "GET", path, "", 404, "NetworkNotFound", "could not be found.")
 	c.refused(other, "DELETE", path, "", 404, "NetworkNotFound", "could not be found.")

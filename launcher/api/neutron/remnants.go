@@ -139,6 +139,7 @@ var extensions = []extension{
 	{"quotas", "Quota management support", "Expose functions for quotas management per project"},
 	{"quota-check-limit", "Quota engine limit check", "Support for checking the resource usage before applying a new quota limit"},
 	{"quota_details", "Quota details management support", "Expose functions for quotas usage statistics per project"},
+	{"revision-if-match", "If-Match constraints based on revision_number", "Extension indicating that If-Match based on revision_number is supported."},
 	{"router", "Neutron L3 Router", "Floating IPs, which the host routes."},
 	{"security-group", "security-group", "The security groups extension."},
 	{"security-groups-normalized-cidr", "Normalized CIDR field for security group rules", "Add new field with normalized cidr to security group rule"},

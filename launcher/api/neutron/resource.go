@@ -3,8 +3,10 @@ package neutron
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/slipway-vm/slipway/launcher"
@@ -265,15 +267,35 @@ func (x *resource[T]) serveUpdate(a *api, w http.ResponseWriter, r *http.Request
 	if err := x.checked(c, &old, bodies[0]); err != nil {
 		return err
 	}
-	v, err := x.update(r.Context(), r.PathValue("id"), func(v *T) error { return x.apply(c, v, bodies[0], put) })
+	v, err := x.update(r.Context(), r.PathValue("id"), func(v *T) error {
+		if err := x.matched(r, v); err != nil {
+			return err
+		}
+		return x.apply(c, v, bodies[0], put)
+	})
 	if err != nil {
 		return faultOf(err)
 	}
 	return x.write(w, r, http.StatusOK, &v)
 }
 
+// matched refuses a request for another revision of a resource than it has:
+// If-Match: revision_number=N.
+func (x *resource[T]) matched(r *http.Request, v *T) error {
+	wanted, given := strings.CutPrefix(r.Header.Get("If-Match"), "revision_number=")
+	if have := x.base(v).Revision; given && wanted != strconv.Itoa(have) {
+		return &openstack.Fault{Code: http.StatusPreconditionFailed, Type: "RevisionNumberConstraintFailed",
+			Message: fmt.Sprintf("Constrained to %s, but current revision is %d", wanted, have)}
+	}
+	return nil
+}
+
 func (x *resource[T]) serveDelete(a *api, w http.ResponseWriter, r *http.Request) error {
-	if _, err := x.own(a, r, "delete"); err != nil {
+	v, err := x.own(a, r, "delete")
+	if err == nil {
+		err = x.matched(r, &v)
+	}
+	if err != nil {
 		return err
 	}
 	if err := x.remove(r.Context(), r.PathValue("id")); err != nil {
