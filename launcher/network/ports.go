@@ -12,7 +12,7 @@ import (
 // Ports returns the ports that pass, oldest first; nil passes all.
 func (s *Service) Ports(pass func(Port) bool) []Port { return list(s, &s.ports, portBase, pass) }
 
-// PortsOf returns a device's, in their order.
+// PortsOf returns a server's, in their order.
 func (s *Service) PortsOf(device string) []Port {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -21,7 +21,7 @@ func (s *Service) PortsOf(device string) []Port {
 
 // portsOf is PortsOf under the caller's lock.
 func (s *Service) portsOf(device string) []Port {
-	all := sorted(&s.ports, portBase, func(p Port) bool { return p.Device == device && device != "" })
+	all := sorted(&s.ports, portBase, func(p Port) bool { return p.Device == device && device != "" && p.Owner == OwnerServer })
 	slices.SortStableFunc(all, func(a, b Port) int { return a.Index - b.Index })
 	return all
 }

@@ -277,7 +277,7 @@ func TestSharedNetwork(t *testing.T) {
 	id := c.network(admin, "shared", `, "shared": true`)
 	c.must(admin, "POST", "/v2.0/subnets", `{"subnet": {"network_id": "`+id+`", "cidr": "10.9.0.0/24"}}`)
 	c.refused(member, "POST", "/v2.0/subnets", `{"subnet": {"network_id": "`+id+`", "cidr": "10.9.1.0/24"}}`, 403, "PolicyNotAuthorized", "create_subnet")
-	for _, more := range []string{`"port_security_enabled": false`, `"allowed_address_pairs": [{"ip_address": "10.9.0.1"}]`, `"device_owner": "network:dhcp"`} {
+	for _, more := range []string{`"port_security_enabled": false`, `"allowed_address_pairs": [{"ip_address": "10.9.0.1"}]`, `"device_owner": "network:dhcp"`, `"device_id": "s", "device_owner": "compute:nova"`} {
 		c.refused(member, "POST", "/v2.0/ports", `{"port": {"network_id": "`+id+`", `+more+`}}`, 403, "PolicyNotAuthorized", "create_port")
 	}
 	p := c.must(member, "POST", "/v2.0/ports", `{"port": {"network_id": "`+id+`"}}`)
@@ -285,6 +285,17 @@ func TestSharedNetwork(t *testing.T) {
 	c.refused(member, "PUT", path, `{"port": {"port_security_enabled": false, "security_groups": []}}`, 403, "PolicyNotAuthorized", "port_security_enabled")
 	c.refused(member, "PUT", path, `{"port": {"binding:host_id": "x"}}`, 403, "PolicyNotAuthorized", "binding:host_id")
 	c.refused(other, "GET", path, "", 404, "PortNotFound", "could not be found")
+	// A server's port stays the server's.
+	if _, err := c.net.UpdatePort(t.Context(), p["id"].(string), func(p *network.Port) error {
+		p.Device, p.Owner = "server", network.OwnerServer
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, body := range []string{`"device_id": "other"`, `"device_owner": ""`, `"device_id": "", "device_owner": ""`} {
+		c.refused(member, "PUT", path, `{"port": {`+body+`}}`, 403, "PolicyNotAuthorized", "update_port:device_id")
+	}
+	c.must(member, "PUT", path, `{"port": {"device_id": "server", "name": "n"}}`)
 	if got := c.names(other, "/v2.0/ports", "id"); got != "" {
 		t.Errorf("another project sees %s", got)
 	}

@@ -1,6 +1,7 @@
 package neutron
 
 import (
+	"cmp"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -34,7 +35,7 @@ func (a *api) ports() *resource[network.Port] {
 		attribute[P]{name: "device_owner", when: anyWrite, show: func(p *P) any { return p.Owner }, set: aText(255, func(p *P) *string { return &p.Owner })},
 		attribute[P]{name: "port_security_enabled", when: anyWrite, show: func(p *P) any { return !p.NoPortSecurity }, set: anInverse(func(p *P) *bool { return &p.NoPortSecurity })},
 		attribute[P]{name: "security_groups", when: anyWrite, show: func(p *P) any { return list(p.SecurityGroups, func(s string) any { return s }) }, set: setGroups},
-		attribute[P]{name: "allowed_address_pairs", when: anyWrite, show: func(p *P) any { return list(p.AddressPairs, a.showPair(x)) }, set: setPairs},
+		attribute[P]{name: "allowed_address_pairs", when: anyWrite, show: showPairs, set: setPairs},
 		attribute[P]{name: "dns_name", when: anyWrite, show: func(p *P) any { return p.DNSName }, set: aHostname(func(p *P) *string { return &p.DNSName })},
 		attribute[P]{name: "dns_assignment", show: a.showNames},
 		attribute[P]{name: "dns_domain", when: anyWrite, show: fixed[P](""), set: ignored[P]("")},
@@ -76,8 +77,8 @@ func (a *api) checkPort(c *openstack.Caller, p *network.Port, b view) error {
 			return disallowed("create_port:" + name)
 		}
 	}
-	if o, given := b["device_owner"].(string); given && strings.HasPrefix(o, "network:") && !owner {
-		return disallowed("create_port:device_owner")
+	if err := a.checkDevice(c, p, b); err != nil {
+		return err
 	}
 	for _, id := range p.SecurityGroups {
 		if g, err := a.net.Group(id); err != nil || !a.owns(c, &g.Base) && g.Project != p.Project {
@@ -86,6 +87,30 @@ func (a *api) checkPort(c *openstack.Caller, p *network.Port, b view) error {
 	}
 	if p.NoPortSecurity && b["security_groups"] == nil {
 		p.SecurityGroups = []string{}
+	}
+	return nil
+}
+
+// checkDevice refuses to give or take ports of servers, and of the network itself,
+// past the compute service: a server is plugged into whatever says that it is its own.
+func (a *api) checkDevice(c *openstack.Caller, p *network.Port, b view) error {
+	_, id := b["device_id"]
+	_, owner := b["device_owner"]
+	if isAdmin(c) || !id && !owner {
+		return nil
+	}
+	rule := "create_port:device_owner"
+	owners := []string{p.Owner}
+	if old, err := a.net.Port(p.ID); err == nil {
+		if old.Device == p.Device && old.Owner == p.Owner {
+			return nil
+		}
+		rule, owners = "update_port:device_id", append(owners, old.Owner)
+	}
+	for _, o := range owners {
+		if strings.HasPrefix(o, "compute:") || strings.HasPrefix(o, "network:") {
+			return disallowed(rule)
+		}
 	}
 	return nil
 }
@@ -192,15 +217,15 @@ func setPairs(p *network.Port, v any) error {
 	})
 }
 
-// showPair shows a pair with the MAC that it means.
-func (a *api) showPair(*resource[network.Port]) func(network.AddressPair) any {
-	return func(p network.AddressPair) any {
-		ip := p.IP.String()
-		if p.IP.IsSingleIP() {
-			ip = p.IP.Addr().String()
+// showPairs shows pairs with the MACs that they mean.
+func showPairs(p *network.Port) any {
+	return list(p.AddressPairs, func(pair network.AddressPair) any {
+		ip := pair.IP.String()
+		if pair.IP.IsSingleIP() {
+			ip = pair.IP.Addr().String()
 		}
-		return view{"mac_address": p.MAC, "ip_address": ip}
-	}
+		return view{"mac_address": cmp.Or(pair.MAC, p.MAC), "ip_address": ip}
+	})
 }
 
 // showNames are the names that the network's DNS has for a port.
