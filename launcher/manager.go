@@ -42,8 +42,8 @@ type Config struct {
 	DefaultFlavor string
 	// RootMode is for servers that do not say; empty means virtiofs.
 	RootMode string
-	// Rootless says that nothing can be mounted: servers need the root mode block, and
-	// have no volumes.
+	// Rootless says that nothing of the host's can be changed: servers need the root
+	// mode block, and have neither volumes nor networks.
 	Rootless bool
 	// MaxImages is how many bytes layer images may take before those that were used
 	// least recently, and by no server, are removed; 0: any number.
@@ -386,7 +386,7 @@ func (m *Manager) create(ctx context.Context, srv Server, auth *Credentials) (Se
 	srv.ConfigDrive = srv.ConfigDrive || srv.Spec.WithConfigDrive
 	srv.Name = first(srv.Spec.Name, defaultName(srv.Spec.Image))
 	srv.RootMode = first(srv.Spec.RootMode, m.cfg.RootMode, string(guest.RootVirtioFS))
-	if err := m.mountable(srv.RootMode, srv.Spec.Volumes); err != nil {
+	if err := m.permitted(srv.RootMode, &srv.Spec); err != nil {
 		return Server{}, err
 	}
 	srv.Created = time.Now().UTC()

@@ -21,14 +21,17 @@ func unknownRootMode(name string) error {
 	return errorf(ErrInvalid, "root mode %q: use one of %s", name, strings.Join(names, ", "))
 }
 
-// mountable refuses what would have to be mounted where nothing can be.
-func (m *Manager) mountable(mode string, volumes []Volume) error {
+// permitted refuses what an ordinary user's engine cannot do: it mounts nothing, and
+// changes nothing of the host's networks.
+func (m *Manager) permitted(mode string, s *Spec) error {
 	switch {
 	case !m.cfg.Rootless:
 	case mode != string(guest.RootBlock):
 		return errorf(ErrInvalid, "root mode %s needs root, which mounts: use --root block, or run slipway with sudo", mode)
-	case len(volumes) > 0:
-		return errorf(ErrInvalid, "volume %s: volumes need root, which mounts: run slipway with sudo, or copy files with `slipway server cp`", volumes[0].Host)
+	case len(s.Volumes) > 0:
+		return errorf(ErrInvalid, "volume %s: volumes need root, which mounts: run slipway with sudo, or copy files with `slipway server cp`", s.Volumes[0].Host)
+	case len(s.Networks) > 0 && s.Networks[0].Network != NetworkNone, len(s.Publish) > 0:
+		return errorf(ErrInvalid, "networks and published ports need root, which changes the host's: run slipway with sudo, or use --network none")
 	}
 	return nil
 }
@@ -39,7 +42,7 @@ func (m *Manager) SetRootMode(ctx context.Context, ref, mode string) error {
 	if !validRootMode(mode) {
 		return unknownRootMode(mode)
 	}
-	if err := m.mountable(mode, nil); err != nil {
+	if err := m.permitted(mode, &Spec{}); err != nil {
 		return err
 	}
 	i, err := m.find(ref)

@@ -63,6 +63,7 @@ func TestRootless(t *testing.T) {
 	}
 	s.run("boot", "--root", "virtiofs", image, "true").exits(125).complains("root mode virtiofs needs root", "--root block")
 	s.run("boot", "-v", "/tmp:/mnt", image, "true").exits(125).complains("volumes need root")
+	s.run("boot", "-p", "8080:80", image, "true").exits(125).complains("published ports need root")
 	s.run("boot", "-d", "--name", "mine", image, "sh", "-c", "echo up; echo kept >/kept; exec sleep 1000").ok()
 	s.run("server", "exec", "mine", "sh", "-c", "id -u; until test -s /kept; do sleep 0.1; done; cat /kept").ok().says("0\nkept\n")
 	var qemus int

@@ -232,12 +232,16 @@ func (e *engine) openManager(ctx context.Context) error {
 		Memo: e.path("host.json"), Accel: cfg.Libvirt.Accel,
 		Kernels: kernels, Init: initPath, Log: e.log,
 	})
+	var networks launcher.Networks
+	if !rootless() {
+		networks = e.networks // else nothing of the host's can be changed
+	}
 	e.manager, err = launcher.New(ctx, launcher.Config{
 		Dir: e.path("servers"), Images: pulled, Roots: layers, Kernels: kernels,
 		Hypervisor: e.virt, DomainPrefix: prefix, Store: e.store, Host: here, Init: initPath, Configure: configure,
 		Flavors: flavors(cfg), DefaultFlavor: cfg.Boot.Flavor,
-		RootMode: cfg.Boot.Root, Rootless: os.Geteuid() != 0, MaxImages: int64(cfg.Images.MaxStore),
-		Networks:     e.networks,
+		RootMode: cfg.Boot.Root, Rootless: rootless(), MaxImages: int64(cfg.Images.MaxStore),
+		Networks:     networks,
 		Events:       happened,
 		OutputLimit:  output.Limit{Bytes: int64(cfg.Logs.MaxSize), Files: int(cfg.Logs.MaxFiles)},
 		ConsoleLimit: int64(cfg.Logs.MaxConsole),
@@ -256,6 +260,9 @@ func (e *engine) openManager(ctx context.Context) error {
 	}
 	return nil
 }
+
+// rootless reports whether an ordinary user runs the engine.
+func rootless() bool { return os.Geteuid() != 0 }
 
 // program finds one of the guest's programs beside this one.
 func program(name string) (string, error) {

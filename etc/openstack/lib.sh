@@ -49,8 +49,9 @@ answers() {
 	local code end=$((SECONDS + PATIENCE))
 	while :; do
 		code=$(curl -s -o /dev/null -m 10 -w '%{http_code}' "$2" || true)
-		case $code in 2?? | 3?? | 401) say "$1 answers at $2"; return ;; esac
+		# Another program may have its port.
 		runs "$1" || { tail -n 20 "$DIR/log/$1.out" >&2; die "$1 has ended; its logs are in $DIR/log"; }
+		case $code in 2?? | 3?? | 401) say "$1 answers at $2"; return ;; esac
 		((SECONDS < end)) || die "$1 does not answer at $2 within $PATIENCE s (the last answer: $code); its logs are in $DIR/log"
 		sleep 0.3
 	done
