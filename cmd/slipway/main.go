@@ -66,28 +66,42 @@ func run(ctx context.Context, args []string) int {
 type cli struct {
 	flags *config.Flags
 	cfg   *config.Config
+	cloud string // of clouds.yaml
+	// onCloud says that the commands are for a cloud's service.
+	onCloud bool
 }
 
 func (c *cli) command() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "slipway",
 		Short:         "Boot OCI images as micro-VMs",
-		Version:       version,
+		Version:       buildFacts(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		PersistentPreRunE: func(*cobra.Command, []string) (err error) {
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if c.onCloud = c.remote(cmd); c.onCloud {
+				return refuseRemote(cmd)
+			}
 			c.cfg, err = c.flags.Load()
 			return err
 		},
 	}
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	c.flags = config.AddFlags(root.PersistentFlags())
-	root.AddCommand(c.boot(), c.server(), c.image(), c.network(), c.kernel(), c.host(), c.service())
+	root.PersistentFlags().StringVar(&c.cloud, "os-cloud", "", "speak to the service of a cloud of clouds.yaml, as `NAME`, instead of this host's engine; so do OS_CLOUD and OS_AUTH_URL")
+	root.AddCommand(local(c.boot()), c.completing(c.server()), local(c.image()), local(c.network()), local(c.kernel()), local(c.host()), local(c.service()), c.man(root))
 	return root
 }
 
-// engine connects to the engine of the state directory.
+// engine connects to the engine of the state directory, or to a cloud's service.
 func (c *cli) engine(ctx context.Context) (*client.Client, error) {
+	if c.onCloud {
+		s, err := c.login(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return s.service()
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
