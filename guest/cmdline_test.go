@@ -9,20 +9,20 @@ func TestCommandLine(t *testing.T) {
 	}{
 		{
 			CommandLineOptions{Machine: MachineMicroVM, Accel: AccelTCG, Root: RootVirtioFS, TSCKHz: 2600000},
-			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd cryptomgr.notests quiet loglevel=4 pci=off reboot=t " +
+			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd cryptomgr.notests dummy.numdummies=0 quiet loglevel=4 pci=off reboot=t " +
 				"tsc_early_khz=2600000 tsc=reliable no_timer_check mitigations=off slipway.root=virtiofs:slipway",
 		},
 		{
 			CommandLineOptions{Machine: MachinePC, Accel: AccelKVM, Root: Root9P, Debug: true, Extra: []string{"a=b"}},
-			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd cryptomgr.notests loglevel=7 slipway.debug initcall_blacklist=piix_init slipway.root=9p:slipway a=b",
+			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd cryptomgr.notests dummy.numdummies=0 loglevel=7 slipway.debug initcall_blacklist=piix_init slipway.root=9p:slipway a=b",
 		},
 		{
 			CommandLineOptions{Machine: MachinePC, Accel: AccelKVM, Probe: true},
-			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd cryptomgr.notests quiet loglevel=4 initcall_blacklist=piix_init slipway.probe",
+			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd cryptomgr.notests dummy.numdummies=0 quiet loglevel=4 initcall_blacklist=piix_init slipway.probe",
 		},
 		{
 			CommandLineOptions{Machine: MachinePC, Accel: AccelKVM, Root: RootBlock, Seed: 8192, Share: Root9P},
-			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd cryptomgr.notests quiet loglevel=4 initcall_blacklist=piix_init slipway.root=block:8192 slipway.share=9p:slipway",
+			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd cryptomgr.notests dummy.numdummies=0 quiet loglevel=4 initcall_blacklist=piix_init slipway.root=block:8192 slipway.share=9p:slipway",
 		},
 	} {
 		if got := CommandLine(test.o); got != test.want {

@@ -19,7 +19,8 @@ const initramfsLayout = 1
 
 // Initramfs returns the path of the initramfs for a kernel and a slipway-init
 // binary. It is made once for each pair of contents and is not compressed:
-// decompressing costs an emulated guest more than reading costs the host.
+// decompressing costs an emulated guest more than reading costs the host. What a
+// boot finds unchanged is not read again.
 func (s *KernelStore) Initramfs(ctx context.Context, k Kernel, initBinary string) (string, error) {
 	name, err := s.initramfs(ctx, k, initBinary)
 	if err != nil {
@@ -34,6 +35,30 @@ func (s *KernelStore) initramfs(ctx context.Context, k Kernel, initBinary string
 		return "", err
 	}
 	defer init.Close()
+	info, err := init.Stat()
+	if err != nil {
+		return "", err
+	}
+	from := madeFrom{kernel: k.Digest, init: initBinary, size: info.Size(), changed: info.ModTime().UnixNano()}
+	if name, ok := s.made.Load(from); ok && k.Digest != "" {
+		if _, err := os.Stat(name.(string)); err == nil {
+			return name.(string), nil
+		}
+	}
+	name, err := s.makeInitramfs(ctx, k, init)
+	if err == nil {
+		s.made.Store(from, name)
+	}
+	return name, err
+}
+
+// madeFrom tells what an initramfs was made from, as far as a look at files does.
+type madeFrom struct {
+	kernel, init  string
+	size, changed int64
+}
+
+func (s *KernelStore) makeInitramfs(ctx context.Context, k Kernel, init *os.File) (string, error) {
 	index, err := json.Marshal(k.Modules) // with their digests
 	if err != nil {
 		return "", err

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -62,6 +63,7 @@ type Kernel struct {
 type KernelStore struct {
 	dir       string
 	preferred string
+	made      sync.Map // madeFrom: path of the initramfs
 }
 
 // OpenKernels opens the store in dir, which is made where it is missing.
