@@ -16,7 +16,8 @@ const (
 )
 
 // clockInterval separates comparisons of a guest's clock. They find out that the
-// guest, or the host, did not run for a while.
+// guest, or the host, did not run for a while; where the hypervisor tells that, the
+// clock is compared at once.
 const clockInterval = 10 * time.Second
 
 // keepClock sets the guest's clock by the host's, until the session ends.
@@ -33,6 +34,7 @@ func (r *run) keepClock(ctx context.Context, c *agent.Client) {
 		}
 		select {
 		case <-time.After(clockInterval):
+		case <-r.held:
 		case <-ctx.Done():
 			return
 		}

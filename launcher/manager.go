@@ -464,13 +464,14 @@ func (m *Manager) domainEvent(e DomainEvent) {
 		return
 	}
 	i.set(func(s *Server) { s.Power = e.State })
-	if e.State == PowerRunning || e.State == PowerPaused {
-		return
-	}
 	i.mu.Lock()
 	r := i.run
 	i.mu.Unlock()
-	if r != nil {
+	switch {
+	case r == nil || e.State == PowerPaused:
+	case e.State == PowerRunning:
+		r.wentOn()
+	default:
 		r.domainGone()
 	}
 }

@@ -26,6 +26,7 @@ type run struct {
 
 	goneOnce sync.Once
 	gone     chan struct{} // closed when the domain has ended
+	held     chan struct{} // told when the domain goes on that was held
 
 	defined time.Time // when the hypervisor had started the domain
 	timer   *time.Timer
@@ -42,6 +43,14 @@ const cleanupTime = time.Minute
 // powerOffTime is how long a guest may take to power off once it may. Then its
 // plug is pulled.
 const powerOffTime = 15 * time.Second
+
+// wentOn says that the guest's clock has stood still.
+func (r *run) wentOn() {
+	select {
+	case r.held <- struct{}{}:
+	default:
+	}
+}
 
 func (r *run) domainGone() { r.goneOnce.Do(func() { close(r.gone) }) }
 

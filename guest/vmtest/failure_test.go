@@ -49,6 +49,24 @@ func TestInitFailure(t *testing.T) {
 			want: "mount the share",
 		},
 		{
+			name: "specification cut short",
+			prep: func(t *testing.T, share string) {
+				write(t, filepath.Join(share, guest.SpecFile), `{"version": 1, "args": ["x"`)
+			},
+			want: "read the seed",
+		},
+		{
+			name: "kernel setting unknown",
+			v: vm{spec: guest.Spec{Args: []string{"probe", "id"},
+				Options: guest.Options{Sysctls: map[string]string{"net.nothing.here": "1"}}}},
+			want: "net.nothing.here",
+		},
+		{
+			name: "root missing",
+			prep: func(t *testing.T, share string) { os.RemoveAll(filepath.Join(share, guest.RootDir)) },
+			want: "bind the root",
+		},
+		{
 			name: "volume missing",
 			v: vm{spec: guest.Spec{Args: []string{"probe", "id"},
 				Mounts: []guest.Mount{{Source: "volumes/3", Target: "/data"}}}},
@@ -67,6 +85,27 @@ func TestInitFailure(t *testing.T) {
 			if got.exit.Code != 125 || !strings.Contains(got.exit.Err, test.want) {
 				t.Errorf("exit %+v, want %q", got.exit, test.want)
 			}
+			if !strings.Contains(r.consoleText(), test.want) {
+				t.Errorf("the console does not say %q", test.want)
+			}
+		})
+	}
+}
+
+// A guest that no host can reach, and one that does not get to init, say so on the
+// console and end as well.
+func TestFailureOnConsole(t *testing.T) {
+	for _, test := range []struct {
+		name, want string
+		v          vm
+	}{
+		{"no port", "open the agent's port", vm{mute: true}},
+		{"no init", "Kernel panic", vm{extra: []string{"rdinit=/nothing"}}},
+		{"unknown root mode", "slipway.root", vm{extra: []string{"slipway.root=floppy:0"}}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := boot(t, test.v)
+			r.wait(deadline(t))
 			if !strings.Contains(r.consoleText(), test.want) {
 				t.Errorf("the console does not say %q", test.want)
 			}

@@ -83,6 +83,7 @@ type vm struct {
 	files   map[string]string // of the share, beside root/bin/probe
 	extra   []string          // kernel arguments
 	share   string            // set to boot another's share again
+	mute    bool              // there is no port for the agent
 }
 
 // running is a booted guest.
@@ -92,6 +93,7 @@ type running struct {
 	share   string
 	socket  string
 	console string
+	monitor string
 	qemu    *exec.Cmd
 	exited  chan error
 	out     [3]bytes.Buffer // received so far, by stream
@@ -114,6 +116,7 @@ func boot(t *testing.T, v vm) *running {
 		t: t, dir: dir, share: v.share,
 		socket:  filepath.Join(dir, "agent.sock"),
 		console: filepath.Join(dir, "console.log"),
+		monitor: filepath.Join(dir, "monitor.sock"),
 		exited:  make(chan error, 1),
 	}
 	if r.share == "" {
@@ -214,11 +217,14 @@ func qemuArgs(t *testing.T, v vm, r *running) []string {
 			TSCKHz: tscKHz(), Extra: v.extra,
 		}),
 		"-serial", "file:" + r.console,
-		"-chardev", "socket,id=agent,server=on,wait=off,path=" + r.socket,
-		"-device", "virtio-serial-" + bus,
-		"-device", "virtserialport,chardev=agent,name=" + guest.AgentPort,
+		"-monitor", "unix:" + r.monitor + ",server=on,wait=off",
 		"-device", "virtio-rng-" + bus,
 		"-device", "virtio-balloon-" + bus + ",free-page-reporting=on",
+	}
+	if !v.mute {
+		args = append(args, "-chardev", "socket,id=agent,server=on,wait=off,path="+r.socket,
+			"-device", "virtio-serial-"+bus,
+			"-device", "virtserialport,chardev=agent,name="+guest.AgentPort)
 	}
 	switch v.root {
 	case guest.RootVirtioFS:
