@@ -65,6 +65,9 @@ func (r *run) giveTurn() {
 // spawn boots the server's domain. What it made before a failure is taken back by
 // the run.
 func (r *run) spawn(ctx context.Context) error {
+	if err := r.i.disk.settle(ctx); err != nil {
+		return err
+	}
 	srv, _ := r.i.snapshot()
 	kernel, err := r.m.kernel(ctx, &srv)
 	if err != nil {
@@ -390,6 +393,9 @@ func (m *Manager) remove(ctx context.Context, i *instance) error {
 	}
 	i.insist(ctx, m.cfg.Store, m.log, func(s *Server) { s.TaskState = TaskDeleting })
 	i.log.End()
+	if err := i.disk.settle(ctx); err != nil {
+		return fmt.Errorf("delete server %s: %w", i.id, err)
+	}
 	domain := m.cfg.DomainPrefix + i.id
 	if err := errors.Join(m.cfg.Hypervisor.Destroy(ctx, domain), m.unmountServer(ctx, i), m.release(ctx, i)); err != nil {
 		return fmt.Errorf("delete server %s: %w", i.id, err)

@@ -10,6 +10,8 @@ import (
 
 	"github.com/slipway-vm/slipway/guest"
 	"github.com/slipway-vm/slipway/guest/agent"
+	"github.com/slipway-vm/slipway/guest/archive"
+	"github.com/slipway-vm/slipway/guest/process"
 	"github.com/slipway-vm/slipway/launcher/events"
 )
 
@@ -85,8 +87,16 @@ func (m *Manager) Attach(ctx context.Context, ref string, req agent.AttachReques
 	return err
 }
 
-// Stat describes a file of a running server's root.
+// Stat describes a file of a server's root, whether it runs or not.
 func (m *Manager) Stat(ctx context.Context, ref, path string) (agent.FileInfo, error) {
+	if i, ok := m.stopped(ref); ok {
+		var info agent.FileInfo
+		err := m.atRest(ctx, i, "look into", func(_ context.Context, root *process.Root) (err error) {
+			info, err = agent.StatFile(root, path)
+			return err
+		})
+		return info, err
+	}
 	_, c, err := m.inside(ref, "look into")
 	if err != nil {
 		return agent.FileInfo{}, err
@@ -94,24 +104,41 @@ func (m *Manager) Stat(ctx context.Context, ref, path string) (agent.FileInfo, e
 	return c.Stat(ctx, path)
 }
 
-// CopyFrom writes a file or tree of a running server to w as a tar stream; see
-// [agent.Client.CopyFrom].
+// CopyFrom writes a file or tree of a server, whether it runs or not, to w as a tar
+// stream; see [agent.Client.CopyFrom].
 func (m *Manager) CopyFrom(ctx context.Context, ref, path string, follow bool, w io.Writer) error {
+	about := attributes{"path": path}
+	if i, ok := m.stopped(ref); ok {
+		m.happened(i, events.CopyOut, about)
+		return m.atRest(ctx, i, "copy from", func(ctx context.Context, root *process.Root) error {
+			return writeArchive(ctx, root, path, follow, w)
+		})
+	}
 	i, c, err := m.inside(ref, "copy from")
 	if err != nil {
 		return err
 	}
-	m.happened(i, events.CopyOut, attributes{"path": path})
+	m.happened(i, events.CopyOut, about)
+	if done, err := m.copyShared(ctx, i, c, path, follow, w); done || err != nil {
+		return err
+	}
 	return c.CopyFrom(ctx, path, follow, w)
 }
 
-// CopyTo extracts a tar stream into a directory of a running server.
+// CopyTo extracts a tar stream into a directory of a server, whether it runs or not.
 func (m *Manager) CopyTo(ctx context.Context, ref, dir string, r io.Reader) error {
+	about := attributes{"path": dir}
+	if i, ok := m.stopped(ref); ok {
+		m.happened(i, events.CopyIn, about)
+		return m.atRest(ctx, i, "copy to", func(ctx context.Context, root *process.Root) error {
+			return archive.Extract(ctx, root, dir, r, archive.Options{Owner: true, Devices: true})
+		})
+	}
 	i, c, err := m.inside(ref, "copy to")
 	if err != nil {
 		return err
 	}
-	m.happened(i, events.CopyIn, attributes{"path": dir})
+	m.happened(i, events.CopyIn, about)
 	return c.CopyTo(ctx, dir, r)
 }
 

@@ -18,6 +18,7 @@ type instance struct {
 	dir  string
 	log  *output.Log
 	auth *Credentials // for the first boot's pull
+	disk disk
 
 	mu      sync.Mutex
 	srv     Server

@@ -435,7 +435,7 @@ func (m *Manager) add(srv Server) (*instance, error) {
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	i := &instance{id: srv.ID, dir: dir, log: log, srv: srv, changed: make(chan struct{})}
+	i := &instance{id: srv.ID, dir: dir, log: log, srv: srv, changed: make(chan struct{}), disk: newDisk()}
 	i.ctx, i.cancelAll = context.WithCancelCause(m.ctx)
 	m.mu.Lock()
 	defer m.mu.Unlock()

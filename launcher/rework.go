@@ -172,6 +172,9 @@ func (m *Manager) alter(ctx context.Context, i *instance) error {
 
 // discardRoot removes what a server has written, so that its next boot clones anew.
 func (m *Manager) discardRoot(ctx context.Context, i *instance) error {
+	if err := i.disk.settle(ctx); err != nil {
+		return err
+	}
 	if err := m.unmountServer(ctx, i); err != nil {
 		return err
 	}
@@ -185,6 +188,9 @@ func (m *Manager) resizeRoot(ctx context.Context, i *instance, size int64) error
 		return nil
 	}
 	if err != nil {
+		return err
+	}
+	if err := i.disk.settle(ctx); err != nil {
 		return err
 	}
 	if err := m.unmountServer(ctx, i); err != nil {

@@ -94,9 +94,35 @@ func TestCopy(t *testing.T) {
 	if err := errors.Join(err1, err2); err != nil || !os.SameFile(one, two) {
 		t.Errorf("a hard link came back as a file of its own: %v", err)
 	}
+	// What is seen in the guest counts, wherever it lies: links, and what is mounted.
+	s.run("server", "exec", "web", "sh", "-c", `cd /srv && ln -s /etc/hosts hosts && ln -s ../../../../etc/passwd passwd &&
+		echo fresh >file && echo memory >/dev/shm/x && mkdir -p deep/er && echo over >deep/er/f`).ok()
+	for from, want := range map[string]string{"/srv/file": "fresh\n", "/dev/shm/x": "memory\n", "/srv/passwd": "root:x:0:0:root:/root:/bin/sh\n", "/srv/deep/er/f": "over\n"} {
+		to := filepath.Join(dir, "one")
+		s.run("server", "cp", "-L", "web:"+from, to).ok()
+		if got, err := os.ReadFile(to); err != nil || !strings.HasPrefix(string(got), want) {
+			t.Errorf("%s: %q, %v", from, got, err)
+		}
+	}
+	s.run("server", "cp", "-L", "web:/srv/hosts", filepath.Join(dir, "hosts")).ok()
+	if got, err := os.ReadFile(filepath.Join(dir, "hosts")); err != nil || !strings.Contains(string(got), "127.0.1.1") {
+		t.Errorf("hosts: %q, %v", got, err)
+	}
 	s.run("server", "cp", "web:/nosuch", dir).exits(1).complains("/nosuch", "no such file")
 	s.run("server", "cp", filepath.Join(dir, "nosuch"), "web:/").exits(1).complains("nosuch")
 	s.run("server", "cp", "web:/etc", "web:/tmp").exits(1)
+
+	// A server that has stopped keeps its files, and takes more.
+	s.run("server", "stop", "web").ok()
+	s.run("server", "cp", "web:/srv/file", filepath.Join(dir, "kept")).ok()
+	if got, err := os.ReadFile(filepath.Join(dir, "kept")); err != nil || string(got) != "fresh\n" {
+		t.Errorf("of the stopped server: %q, %v", got, err)
+	}
+	s.run("server", "cp", tree, "web:/srv/stopped").ok()
+	s.run("server", "cp", "web:/nosuch", dir).exits(1).complains("no such file")
+	s.clean()
+	s.run("server", "start", "web").ok()
+	s.run("server", "exec", "web", "sh", "-c", "cmp /srv/stopped/hard /srv/other/soft && stat -c %a /srv/stopped/sub").ok().says("1770\n")
 	s.run("server", "delete", "web").ok()
 	s.clean()
 }

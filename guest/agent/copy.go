@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/slipway-vm/slipway/guest/archive"
+	"github.com/slipway-vm/slipway/guest/process"
 )
 
 type pathParams struct {
@@ -94,25 +95,34 @@ func (s *Server) stat(stream *yamux.Stream, p pathParams) error {
 		return err
 	}
 	defer root.Close()
-	f, err := root.OpenFile(p.Path, unix.O_PATH|unix.O_NOFOLLOW)
+	info, err := StatFile(root, p.Path)
 	if err != nil {
 		return fileError(err)
+	}
+	return writeJSON(stream, msgReply, info)
+}
+
+// StatFile describes a file of a root.
+func StatFile(root *process.Root, path string) (FileInfo, error) {
+	f, err := root.OpenFile(path, unix.O_PATH|unix.O_NOFOLLOW)
+	if err != nil {
+		return FileInfo{}, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return fileError(err)
+		return FileInfo{}, err
 	}
 	answer := FileInfo{Name: info.Name(), Size: info.Size(), Mode: info.Mode(), Mtime: info.ModTime()}
 	if info.Mode()&fs.ModeSymlink != 0 {
 		buf := make([]byte, unix.PathMax)
 		n, err := unix.Readlinkat(int(f.Fd()), "", buf)
 		if err != nil {
-			return fileError(err)
+			return FileInfo{}, err
 		}
 		answer.Target = string(buf[:n])
 	}
-	return writeJSON(stream, msgReply, answer)
+	return answer, nil
 }
 
 func (s *Server) copyOut(ctx context.Context, stream *yamux.Stream, p pathParams) error {

@@ -52,6 +52,7 @@ func (c *fakeControl) Exec(ExecRequest) (Process, error) { return nil, c.err }
 func (c *fakeControl) Attach() (Process, error)          { return nil, c.err }
 
 func (c *fakeControl) Root() (*process.Root, error) { return process.OpenRoot(c.root) }
+func (c *fakeControl) Mounts() ([]string, error)    { return []string{"/"}, c.err }
 func (c *fakeControl) Stats() (Stats, error)        { return Stats{CPUs: 2}, c.err }
 func (c *fakeControl) Freeze() error                { return c.err }
 func (c *fakeControl) Thaw() error                  { return c.err }

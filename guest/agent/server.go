@@ -28,6 +28,8 @@ type Control interface {
 	Attach() (Process, error)
 	// Root opens the server's root, ErrNotRunning where nothing runs in it.
 	Root() (*process.Root, error)
+	// Mounts are the paths in the root that something is mounted on.
+	Mounts() ([]string, error)
 	Stats() (Stats, error)
 	Top() ([]ProcessInfo, error)
 	Freeze() error
@@ -127,6 +129,8 @@ func (s *Server) call(ctx context.Context, stream *yamux.Stream, req request) er
 		return withParams(req, func(p AttachRequest) error { return s.attach(ctx, stream, p) })
 	case methodStat:
 		return withParams(req, func(p pathParams) error { return s.stat(stream, p) })
+	case methodLocate:
+		return withParams(req, func(p pathParams) error { return s.locate(stream, p) })
 	case methodCopyOut:
 		return withParams(req, func(p pathParams) error { return s.copyOut(ctx, stream, p) })
 	case methodCopyIn:

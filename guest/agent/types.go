@@ -29,6 +29,7 @@ const (
 	methodExec     = "exec"
 	methodAttach   = "attach"
 	methodStat     = "stat"
+	methodLocate   = "locate"
 	methodCopyOut  = "copy-out"
 	methodCopyIn   = "copy-in"
 	methodStats    = "stats"

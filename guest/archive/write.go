@@ -47,7 +47,7 @@ func write(ctx context.Context, root *process.Root, name string, follow bool, w 
 		base = "."
 	}
 	aw := &writer{ctx: ctx, tw: tar.NewWriter(w), links: map[inode]string{}}
-	if err := aw.node(top, base); err != nil {
+	if err := aw.node(top, base, 0); err != nil {
 		return fmt.Errorf("archive %s: %w", clean, err)
 	}
 	return aw.tw.Close()
@@ -55,15 +55,23 @@ func write(ctx context.Context, root *process.Root, name string, follow bool, w 
 
 type inode struct{ dev, ino uint64 }
 
+// What is kept in memory of a tree is bounded: it may be a hostile guest's.
+const (
+	maxDepth     = 1000
+	maxLinkNames = 16 << 20 // bytes of names; more hard links become files
+	namesAtOnce  = 4096
+)
+
 type writer struct {
-	ctx   context.Context
-	tw    *tar.Writer
-	links map[inode]string // names of files that have several
-	buf   []byte
+	ctx    context.Context
+	tw     *tar.Writer
+	links  map[inode]string // names of files that have several
+	linked int              // bytes of those names
+	buf    []byte
 }
 
 // node writes what an O_PATH descriptor leads to.
-func (w *writer) node(f *os.File, name string) error {
+func (w *writer) node(f *os.File, name string, depth int) error {
 	if err := w.ctx.Err(); err != nil {
 		return err
 	}
@@ -75,7 +83,7 @@ func (w *writer) node(f *os.File, name string) error {
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
 		h.Typeflag, h.Name = tar.TypeDir, name+"/"
-		return w.directory(f, h, name)
+		return w.directory(f, h, name, depth)
 	case unix.S_IFLNK:
 		target, err := readlink(f)
 		if err != nil {
@@ -114,7 +122,9 @@ func (w *writer) regular(f *os.File, h *tar.Header, st *unix.Stat_t) error {
 			h.Typeflag, h.Linkname = tar.TypeLink, first
 			return w.tw.WriteHeader(h)
 		}
-		w.links[id] = h.Name
+		if w.linked += len(h.Name); w.linked <= maxLinkNames {
+			w.links[id] = h.Name
+		}
 	}
 	data, err := reopen(f, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
 	if err != nil {
@@ -150,7 +160,10 @@ func (zeros) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func (w *writer) directory(f *os.File, h *tar.Header, name string) error {
+func (w *writer) directory(f *os.File, h *tar.Header, name string, depth int) error {
+	if depth >= maxDepth {
+		return fmt.Errorf("%.200s...: more than %d directories deep", name, maxDepth)
+	}
 	dir, err := reopen(f, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
@@ -162,27 +175,35 @@ func (w *writer) directory(f *os.File, h *tar.Header, name string) error {
 	if err := w.tw.WriteHeader(h); err != nil {
 		return err
 	}
-	names, err := dir.Readdirnames(-1)
+	for {
+		names, err := dir.Readdirnames(namesAtOnce)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		slices.Sort(names)
+		for _, child := range names {
+			if err := w.child(dir, child, name, depth); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// child writes an entry of a directory, unless it was removed meanwhile.
+func (w *writer) child(dir *os.File, child, parent string, depth int) error {
+	fd, err := unix.Openat(int(dir.Fd()), child, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return fmt.Errorf("%s/%s: %w", parent, child, err)
 	}
-	slices.Sort(names)
-	for _, child := range names {
-		fd, err := unix.Openat(int(dir.Fd()), child, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-		if errors.Is(err, unix.ENOENT) {
-			continue // removed meanwhile
-		}
-		if err != nil {
-			return fmt.Errorf("%s/%s: %w", name, child, err)
-		}
-		node := os.NewFile(uintptr(fd), child)
-		err = w.node(node, name+"/"+child)
-		node.Close()
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	node := os.NewFile(uintptr(fd), child)
+	defer node.Close()
+	return w.node(node, parent+"/"+child, depth+1)
 }
 
 // reopen opens what an O_PATH descriptor leads to, without resolving a name.

@@ -27,6 +27,28 @@ func (c *control) Root() (*process.Root, error) {
 	return process.OpenRoot(fmt.Sprintf("/proc/%d/root", e.pid))
 }
 
+// Mounts implements agent.Control.
+func (c *control) Mounts() ([]string, error) {
+	e, err := c.running()
+	if err != nil {
+		return nil, err
+	}
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", e.pid))
+	if err != nil {
+		return nil, err
+	}
+	var all []string
+	for line := range strings.Lines(string(data)) {
+		if fields := strings.Fields(line); len(fields) > 4 {
+			all = append(all, mountPath.Replace(fields[4]))
+		}
+	}
+	return all, nil
+}
+
+// mountPath undoes what proc(5) has escaped in a mount point.
+var mountPath = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+
 // Stats implements agent.Control. A kernel or cgroup controller that lacks a
 // count leaves it at zero.
 func (c *control) Stats() (agent.Stats, error) {
