@@ -120,6 +120,7 @@ func TestCloud(t *testing.T) {
 	c := s.cloud(address)
 	slow := s.cloud(slowLink(t, address, 400<<10))
 
+	s.run("image", "pull", "-q", busybox).ok()
 	c.run("server", "create", "--image", busybox, "--flavor", "m1.tiny", "--nic", "none", "--property", "a=b", "--wait", "-f", "value", "-c", "name", "made").ok().says("made\n")
 	c.run("server", "wait", "made").ok().says("0\n")
 	c.run("server", "create", "--image", busybox, "--flavor", "m1.nosuch", "x").exits(1).complains("no flavor", "m1.tiny")
