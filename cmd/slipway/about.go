@@ -46,7 +46,7 @@ func readBuild() (b build) {
 
 // man writes the manual pages.
 func (c *cli) man(root *cobra.Command) *cobra.Command {
-	return local(&cobra.Command{
+	return &cobra.Command{
 		Use: "man DIRECTORY", Short: "Write the manual pages into a directory", Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := os.MkdirAll(args[0], 0o755); err != nil {
@@ -59,5 +59,5 @@ func (c *cli) man(root *cobra.Command) *cobra.Command {
 			}
 			return doc.GenManTree(root, header, args[0])
 		},
-	})
+	}
 }

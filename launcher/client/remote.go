@@ -27,7 +27,7 @@ func (c *Client) Remote() bool { return c.remote }
 
 // socket opens a websocket at a path.
 func (c *Client) socket(ctx context.Context, path string) (api.Conn, error) {
-	ws, resp, err := websocket.Dial(ctx, c.base+path, &websocket.DialOptions{ //nolint:bodyclose // it is the library's to close
+	ws, resp, err := websocket.Dial(ctx, c.base+path, &websocket.DialOptions{
 		HTTPClient: c.http, Subprotocols: []string{api.ProcessProtocol},
 	})
 	if err == nil {
