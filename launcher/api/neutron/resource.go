@@ -105,8 +105,8 @@ func (x *resource[T]) view(c *openstack.Caller, v *T, fields []string) view {
 	return out
 }
 
-func (x *resource[T]) write(w http.ResponseWriter, r *http.Request, status int, v *T) error {
-	return openstack.WriteJSON(w, status, view{x.name: x.view(openstack.CallerOf(r.Context()), v, r.URL.Query()["fields"])})
+func (x *resource[T]) write(w http.ResponseWriter, r *http.Request, v *T) error {
+	return openstack.WriteJSON(w, http.StatusOK, view{x.name: x.view(openstack.CallerOf(r.Context()), v, r.URL.Query()["fields"])})
 }
 
 func (x *resource[T]) serveShow(a *api, w http.ResponseWriter, r *http.Request) error {
@@ -114,7 +114,7 @@ func (x *resource[T]) serveShow(a *api, w http.ResponseWriter, r *http.Request) 
 	if err != nil {
 		return err
 	}
-	return x.write(w, r, http.StatusOK, &v)
+	return x.write(w, r, &v)
 }
 
 // serveCreate makes one resource, or all of a list or none.
@@ -276,7 +276,7 @@ func (x *resource[T]) serveUpdate(a *api, w http.ResponseWriter, r *http.Request
 	if err != nil {
 		return faultOf(err)
 	}
-	return x.write(w, r, http.StatusOK, &v)
+	return x.write(w, r, &v)
 }
 
 // matched refuses a request for another revision of a resource than it has:

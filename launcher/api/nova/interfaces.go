@@ -22,8 +22,8 @@ func (a *API) interfaceRoutes() []route {
 		{method: "DELETE", path: id + "/os-interface/{port}", role: openstack.Member, policy: p + "os-attach-interfaces:delete", serve: a.detachInterface},
 		{method: "GET", path: id + "/os-security-groups", role: openstack.Reader, policy: p + "os-security-groups:list", serve: a.listGroupsOfServer},
 
-		{method: "GET", path: "/os-networks", role: openstack.Reader, policy: p + "os-networks:list", max: 35, serve: a.listNetworks("networks")},
-		{method: "GET", path: "/os-tenant-networks", role: openstack.Reader, policy: p + "os-tenant-networks:list", max: 35, serve: a.listNetworks("networks")},
+		{method: "GET", path: "/os-networks", role: openstack.Reader, policy: p + "os-networks:list", max: 35, serve: a.listNetworks},
+		{method: "GET", path: "/os-tenant-networks", role: openstack.Reader, policy: p + "os-tenant-networks:list", max: 35, serve: a.listNetworks},
 		{method: "GET", path: "/os-floating-ips", role: openstack.Reader, policy: p + "os-floating-ips:list", max: 35, serve: a.listFloatingIPs},
 		{method: "GET", path: "/os-floating-ip-pools", role: openstack.Reader, policy: p + "os-floating-ip-pools", max: 35, serve: a.listPools},
 	}
@@ -234,14 +234,12 @@ func (a *API) viewRules(g network.SecurityGroup) []view {
 }
 
 // listNetworks answers with what Nova told of Neutron's networks.
-func (a *API) listNetworks(name string) openstack.Func {
-	return func(w http.ResponseWriter, r *http.Request) error {
-		all := []view{}
-		for _, n := range a.networks(r, func(network.Network) bool { return true }) {
-			all = append(all, view{"id": n.ID, "label": n.Name, "cidr": "None"})
-		}
-		return writeOne(w, http.StatusOK, name, all)
+func (a *API) listNetworks(w http.ResponseWriter, r *http.Request) error {
+	all := []view{}
+	for _, n := range a.networks(r, func(network.Network) bool { return true }) {
+		all = append(all, view{"id": n.ID, "label": n.Name, "cidr": "None"})
 	}
+	return writeOne(w, http.StatusOK, "networks", all)
 }
 
 // networks are those that the caller may use and that pass.
