@@ -80,7 +80,9 @@ func (r *Responder) Connect(s Servers) { r.servers.Store(&s) }
 // bridge is one of them, and what answers there.
 type bridge struct {
 	*Responder
-	at network.Bridge
+	at     network.Bridge
+	index  int  // of the interface: sockets do not follow to another of the name
+	failed bool // something could not be had
 
 	closers []func() error
 	serving sync.WaitGroup
@@ -90,17 +92,27 @@ type bridge struct {
 func (r *Responder) Up(at network.Bridge) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	link, err := net.InterfaceByName(at.Name)
+	if err != nil {
+		return fmt.Errorf("answer on bridge %s: %w", at.Name, err)
+	}
 	if b := r.bridges[at.Name]; b != nil {
-		if slices.EqualFunc(b.at.Subnets, at.Subnets, same) && b.at.Network.DNSDomain == at.Network.DNSDomain && b.at.MTU == at.MTU {
+		if b.index == link.Index && !b.failed && b.alike(at) {
 			return nil
 		}
 		b.close()
-		delete(r.bridges, at.Name)
 	}
-	b := &bridge{Responder: r, at: at}
+	b := &bridge{Responder: r, at: at, index: link.Index}
 	r.bridges[at.Name] = b
 	// One that cannot be had is no reason to do without the others.
-	return errors.Join(b.metadata(), b.dns(), b.dhcp())
+	err = errors.Join(b.metadata(), b.dns(), b.dhcp())
+	b.failed = err != nil
+	return err
+}
+
+// alike reports whether servers are told the same in another state of the bridge.
+func (b *bridge) alike(at network.Bridge) bool {
+	return slices.EqualFunc(b.at.Subnets, at.Subnets, same) && b.at.Network.DNSDomain == at.Network.DNSDomain && b.at.MTU == at.MTU
 }
 
 // same reports whether two states of a subnet are answered alike.
