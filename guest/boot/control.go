@@ -79,13 +79,13 @@ func (c *control) Stop(grace time.Duration) error {
 	ended := g.ended
 	g.mu.Unlock()
 	e, err := c.running()
-	switch {
-	case err != nil && ended:
-		return err
-	case err != nil:
-		return nil // the one that may be on its way will be stopped
+	if err == nil {
+		return g.stopEntrypoint(e, grace)
 	}
-	return g.stopEntrypoint(e, grace)
+	if !ended {
+		err = nil // the one that may be on its way will be stopped
+	}
+	return err
 }
 
 func (g *guestState) stopEntrypoint(e *entrypoint, grace time.Duration) error {

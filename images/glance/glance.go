@@ -228,7 +228,7 @@ func (c *Client) Open(ctx context.Context, id string) (io.ReadCloser, error) {
 		cancel(nil)
 		return nil, err
 	}
-	r := &patient{body: body.(io.ReadCloser), ctx: ctx, cancel: cancel}
+	r := &patient{body: body, ctx: ctx, cancel: cancel}
 	r.timer = time.AfterFunc(stall, func() { cancel(errStalled) })
 	return r, nil
 }

@@ -87,7 +87,7 @@ func (a *API) publishServer(w http.ResponseWriter, r *http.Request) error {
 	srv, err := a.manager.Publish(r.Context(), r.PathValue("server"), func(have []launcher.Publish) ([]launcher.Publish, error) {
 		for _, u := range body.Unpublish {
 			n := len(have)
-			have = slices.DeleteFunc(have, func(p launcher.Publish) bool { return u.Undoes(p) })
+			have = slices.DeleteFunc(have, u.Undoes)
 			if len(have) == n {
 				return nil, &Error{"not_found", "the server does not publish " + u.String()}
 			}

@@ -48,7 +48,7 @@ func (x *resource[T]) routes(a *api) []openstack.Route {
 	routes := []openstack.Route{
 		{Method: "GET", Path: path, Serve: a.may(openstack.Reader, "get_"+x.name, func(w http.ResponseWriter, r *http.Request) error { return x.serveList(a, w, r) })},
 		{Method: "GET", Path: one, Serve: a.may(openstack.Reader, "get_"+x.name, func(w http.ResponseWriter, r *http.Request) error { return x.serveShow(a, w, r) })},
-		{Method: "POST", Path: path, Serve: a.may(openstack.Member, "create_"+x.name, func(w http.ResponseWriter, r *http.Request) error { return x.serveCreate(a, w, r) })},
+		{Method: "POST", Path: path, Serve: a.may(openstack.Member, "create_"+x.name, x.serveCreate)},
 		{Method: "DELETE", Path: one, Serve: a.may(openstack.Member, "delete_"+x.name, func(w http.ResponseWriter, r *http.Request) error { return x.serveDelete(a, w, r) })},
 	}
 	if x.update == nil {
@@ -118,7 +118,7 @@ func (x *resource[T]) serveShow(a *api, w http.ResponseWriter, r *http.Request) 
 }
 
 // serveCreate makes one resource, or all of a list or none.
-func (x *resource[T]) serveCreate(a *api, w http.ResponseWriter, r *http.Request) error {
+func (x *resource[T]) serveCreate(w http.ResponseWriter, r *http.Request) error {
 	c := openstack.CallerOf(r.Context())
 	if x.create == nil {
 		return openstack.NotFound("The resource could not be found.")
@@ -134,7 +134,7 @@ func (x *resource[T]) serveCreate(a *api, w http.ResponseWriter, r *http.Request
 	}
 	var wanted []T
 	for _, b := range bodies {
-		v, err := x.parse(a, c, b)
+		v, err := x.parse(c, b)
 		if err != nil {
 			return err
 		}
@@ -187,7 +187,7 @@ func (x *resource[T]) bodies(r *http.Request) (all []view, bulk bool, err error)
 }
 
 // parse makes a new resource of a body.
-func (x *resource[T]) parse(a *api, c *openstack.Caller, b view) (T, error) {
+func (x *resource[T]) parse(c *openstack.Caller, b view) (T, error) {
 	v := x.defaults
 	x.base(&v).Project = c.ProjectID
 	for _, name := range x.required {

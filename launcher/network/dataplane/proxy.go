@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -16,8 +17,9 @@ const dialTime = 10 * time.Second
 // dial reaches the first of the target's addresses that answers.
 func (t target) dial(network string) (net.Conn, error) {
 	var errs error
+	dialer := net.Dialer{Timeout: dialTime}
 	for _, a := range t.addresses {
-		c, err := net.DialTimeout(network, netip.AddrPortFrom(a, t.port).String(), dialTime)
+		c, err := dialer.DialContext(context.Background(), network, netip.AddrPortFrom(a, t.port).String())
 		if err == nil {
 			return c, nil
 		}
