@@ -23,19 +23,30 @@ func (s *Spec) validateNetworks() error {
 			return errorf(ErrInvalid, "--network none excludes other networks")
 		case n.Network == NetworkNone && len(s.Publish) > 0:
 			return errorf(ErrInvalid, "--network none excludes --publish: the server has no address")
-		case n.Network == NetworkUser:
-			return errorf(ErrUnsupported, "--network host-user is not there yet: use a network, or none")
 		}
+	}
+	return nil
+}
+
+// refuseNetworks refuses what an engine without networks cannot give.
+func (s *Spec) refuseNetworks() error {
+	for _, n := range s.Networks {
+		if n.Network != NetworkNone {
+			return errorf(ErrUnavailable, "--network %s: networks need an engine that runs as root", first(n.Network, n.Port))
+		}
+	}
+	if len(s.Publish) > 0 {
+		return errorf(ErrUnavailable, "--publish needs an engine that runs as root: here servers have no network")
 	}
 	return nil
 }
 
 // allocate gives a new server its ports.
 func (m *Manager) allocate(ctx context.Context, i *instance) error {
-	if m.cfg.Networks == nil {
-		return nil
-	}
 	srv, _ := i.snapshot()
+	if m.cfg.Networks == nil {
+		return srv.Spec.refuseNetworks()
+	}
 	if srv.VMState == VMError {
 		return nil // it runs nowhere
 	}

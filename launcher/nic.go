@@ -33,7 +33,8 @@ func (p Publish) String() string {
 
 // NetworkRequest asks for an interface of a server.
 type NetworkRequest struct {
-	// Network is a network's name or ID, NetworkNone alone, or NetworkUser.
+	// Network is a network's name or ID, or NetworkNone alone; the default network
+	// where it is empty.
 	Network string `json:"network,omitempty"`
 	// Port is the ID of a port that is there already, in place of a network.
 	Port string `json:"port,omitempty"`
@@ -45,11 +46,8 @@ type NetworkRequest struct {
 	Tag            string   `json:"tag,omitempty"`
 }
 
-// The networks that are none of Neutron's.
-const (
-	NetworkNone = "none"      // no interface but the loopback one
-	NetworkUser = "host-user" // a process of the host speaks for the server
-)
+// NetworkNone is no network: the server has its loopback interface alone.
+const NetworkNone = "none"
 
 // NIC is an interface of a server, as it is recorded.
 type NIC struct {

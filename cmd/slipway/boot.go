@@ -89,7 +89,7 @@ period; a second one ends it at once.`,
 	f.StringVar(&b.spec.Hostname, "hostname", "", "host `name` of the server")
 	f.StringVar(&b.entrypoint, "entrypoint", "", "`program` instead of the image's entrypoint; empty for none")
 	f.StringArrayVarP(&b.volumes, "volume", "v", nil, "`HOST:GUEST[:ro]`: a host directory in the server; can be repeated")
-	f.StringArrayVar(&b.networks, "network", nil, "`NETWORK[,ip=ADDRESS][,mac=MAC]`, none or host-user; can be repeated (default: the network default)")
+	f.StringArrayVar(&b.networks, "network", nil, "`NETWORK[,ip=ADDRESS][,mac=MAC]`, or none; can be repeated (default: the network default)")
 	f.StringArrayVarP(&b.publish, "publish", "p", nil, "`[IP:][HOST:]GUEST[/PROTOCOL]`: a port of the server, or a range, on the host; can be repeated")
 	f.StringVar(&b.userData, "user-data", "", "`file` of user data for cloud-init: a cloud-config, a script, a MIME message; - for the standard input")
 	f.BoolVar(&b.spec.WithConfigDrive, "config-drive", false, "give the server a config drive: a disk labelled config-2 with what it is told about itself")

@@ -174,7 +174,7 @@ func parseNetwork(text string) (launcher.NetworkRequest, error) {
 	name, rest, more := strings.Cut(text, ",")
 	r := launcher.NetworkRequest{Network: name}
 	if name == "" || strings.Contains(name, "=") {
-		return r, fmt.Errorf("--network %s: use NETWORK[,ip=ADDRESS][,mac=MAC], none or host-user", text)
+		return r, fmt.Errorf("--network %s: use NETWORK[,ip=ADDRESS][,mac=MAC], or none", text)
 	}
 	for more {
 		var option string

@@ -30,9 +30,6 @@ import (
 	"github.com/slipway-vm/slipway/launcher/events"
 	"github.com/slipway-vm/slipway/launcher/host"
 	"github.com/slipway-vm/slipway/launcher/network"
-	"github.com/slipway-vm/slipway/launcher/network/dataplane"
-	"github.com/slipway-vm/slipway/launcher/network/dns"
-	"github.com/slipway-vm/slipway/launcher/network/responder"
 	"github.com/slipway-vm/slipway/launcher/output"
 	"github.com/slipway-vm/slipway/launcher/store"
 	"github.com/slipway-vm/slipway/launcher/virt"
@@ -205,18 +202,10 @@ func (e *engine) openManager(ctx context.Context) error {
 		return err
 	}
 	e.onClose(e.store.Close)
-	answers := responder.New(responder.Config{
-		Networks: func() responder.Networks { return e.networks }, MetadataPort: dataplane.MetadataPort,
-		Upstream: func() []string { return dns.HostResolvers("/etc/resolv.conf") }, Log: e.log,
-	})
-	e.networks, err = network.Open(ctx, network.Config{
-		Store: e.store.Networks(), Identity: identityOf(cfg), HostPrefixes: dataplane.HostPrefixes,
-		Plane: dataplane.New(dataplane.Config{Identity: identityOf(cfg), Log: e.log}), Responder: answers, Log: e.log,
-	})
+	answers, err := e.openNetworks(ctx)
 	if err != nil {
 		return err
 	}
-	e.onClose(e.networks.Close)
 	happened, err := events.Open(e.path("events.log"))
 	if err != nil {
 		return err

@@ -29,6 +29,13 @@ func disks() []Disk {
 	}
 }
 
+func nics() []NIC {
+	return []NIC{
+		{MAC: "fa:16:3e:00:00:01", Tap: "st0", MTU: 1400},
+		{MAC: "fa:16:3e:00:00:02", Tap: "st1"},
+	}
+}
+
 func TestXML(t *testing.T) {
 	for name, change := range map[string]func(*Spec){
 		"microvm-tcg-virtiofs": func(*Spec) {},
@@ -40,6 +47,8 @@ func TestXML(t *testing.T) {
 			s.Machine, s.ShareMode, s.Virtiofsd = guest.MachinePC, "", ""
 			s.Disks = disks()
 		},
+		"microvm-kvm-nics":  func(s *Spec) { s.Accel, s.NICs = guest.AccelKVM, nics() },
+		"pc-tcg-nics":       func(s *Spec) { s.Machine, s.NICs = guest.MachinePC, nics() },
 		"microvm-kvm-block": func(s *Spec) { s.Accel, s.Disks = guest.AccelKVM, disks() },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -18,13 +18,17 @@ import (
 type Plane interface {
 	// Apply makes the host show a state. It may be called again with the same one.
 	Apply(ctx context.Context, st State) error
-	// Reserve holds the ports of the host that publications name against all others,
-	// and decides those that may be any. After an Apply with them they are let go by
-	// one without them, before by Release.
-	Reserve(ctx context.Context, ports []launcher.Publish) ([]launcher.Publish, error)
-	Release(ports []launcher.Publish) error
 	// Close ends what is in this process. What is in the kernel stays.
 	Close() error
+}
+
+// Ports are those of the host.
+type Ports interface {
+	// Reserve holds the ports of the host that publications name against all others,
+	// and decides those that may be any. After a Plane's Apply with them they are let
+	// go by one without them, before by Release.
+	Reserve(ctx context.Context, ports []launcher.Publish) ([]launcher.Publish, error)
+	Release(ports []launcher.Publish) error
 }
 
 // apply brings the host in line with the records. Who changes records at the same
@@ -67,22 +71,18 @@ func (s *Service) follow(ctx context.Context) {
 
 // Allocate implements launcher.Networks.
 func (s *Service) Allocate(ctx context.Context, srv *launcher.Server) (_ []launcher.NIC, err error) {
-	requests := srv.Spec.Networks
-	if requests == nil {
-		n, err := s.DefaultNetwork(ctx)
-		if err != nil {
-			return nil, err
-		}
-		requests = []launcher.NetworkRequest{{Network: n.ID}}
-	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Release(context.WithoutCancel(ctx), srv.ID))
 		}
 	}()
+	requests := srv.Spec.Networks
+	if requests == nil {
+		requests = []launcher.NetworkRequest{{}} // the default one
+	}
 	for i, r := range requests {
 		switch {
-		case r.Network == launcher.NetworkNone, r.Network == launcher.NetworkUser:
+		case r.Network == launcher.NetworkNone:
 		case r.Port != "":
 			err = s.take(ctx, srv, i, r)
 		default:
@@ -239,6 +239,7 @@ func (s *Service) Publish(ctx context.Context, srv *launcher.Server, ports []lau
 	for _, p := range ports {
 		if i := slices.IndexFunc(have, p.Covers); i >= 0 {
 			next = append(next, have[i])
+			have = slices.Delete(have, i, i+1) // it stands for one alone
 		} else {
 			fresh = append(fresh, p)
 		}
@@ -250,15 +251,15 @@ func (s *Service) Publish(ctx context.Context, srv *launcher.Server, ports []lau
 	if err != nil {
 		return err
 	}
-	if len(fresh) > 0 && s.cfg.Plane != nil {
-		if fresh, err = s.cfg.Plane.Reserve(ctx, fresh); err != nil {
+	if len(fresh) > 0 && s.cfg.Ports != nil {
+		if fresh, err = s.cfg.Ports.Reserve(ctx, fresh); err != nil {
 			return err
 		}
 	}
 	all.Ports = slices.Concat(next, fresh)
 	err = s.setPublished(ctx, all)
-	if err != nil && s.cfg.Plane != nil {
-		return errors.Join(err, s.cfg.Plane.Release(fresh))
+	if err != nil && s.cfg.Ports != nil {
+		return errors.Join(err, s.cfg.Ports.Release(fresh))
 	}
 	return errors.Join(err, s.apply(ctx))
 }

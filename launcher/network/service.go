@@ -25,8 +25,10 @@ type Config struct {
 	// HostPrefixes returns what the host reaches on its own networks, which no
 	// subnet that is chosen here overlaps. nil: nothing.
 	HostPrefixes func() ([]netip.Prefix, error)
-	// Plane makes networks on the host; nil makes none. Responder answers servers.
+	// Plane makes networks on the host, Ports has its ports; nil does neither.
+	// Responder answers servers.
 	Plane     Plane
+	Ports     Ports
 	Responder Responder
 	// Now is the time, time.Now by default.
 	Now func() time.Time

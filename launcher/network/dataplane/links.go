@@ -273,7 +273,7 @@ func HostPrefixes() ([]netip.Prefix, error) {
 // explain says of an error that the host's own limits cause what to do.
 func explain(err error) error {
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EROFS) {
-		return launcher.Errorf(launcher.ErrUnavailable, "this host does not allow networks of servers: %v; boot with --network none, or --network host-user", err)
+		return launcher.Errorf(launcher.ErrUnavailable, "this host does not allow networks of servers: %v; boot with --network none", err)
 	}
 	return err
 }

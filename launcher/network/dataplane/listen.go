@@ -102,6 +102,9 @@ func (l *listeners) listen(ctx context.Context, e endpoint) (endpoint, error) {
 		if err != nil {
 			return e, l.refused(e, err)
 		}
+		if err := tellDestination(socket.(*net.UDPConn)); err != nil {
+			return e, errors.Join(fmt.Errorf("publish %s/udp: %w", e, err), socket.Close())
+		}
 		e.port = socket.LocalAddr().(*net.UDPAddr).AddrPort().Port()
 		made.socket = socket
 		made.serve = func(to target) { proxyUDP(socket.(*net.UDPConn), to) }

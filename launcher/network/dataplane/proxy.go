@@ -9,6 +9,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // dialTime is how long a server may take to answer.
@@ -112,33 +114,41 @@ func passTCP(open *connections, in net.Conn, to target) {
 // connection tracking has it.
 const sessionTime = 2 * time.Minute
 
+// session is a client of UDP: who it is, and which of the host's addresses it
+// speaks to.
+type session struct {
+	client netip.AddrPort
+	own    string // the control message that says so, which answers are sent with
+}
+
 // proxyUDP passes on datagrams, and the answers to where they came from.
 func proxyUDP(socket *net.UDPConn, to target) {
 	open := &connections{all: map[io.Closer]bool{}}
 	defer open.end()
 	var mu sync.Mutex
-	sessions := map[netip.AddrPort]net.Conn{}
-	buffer := make([]byte, 64<<10)
+	sessions := map[session]net.Conn{}
+	buffer, control := make([]byte, 64<<10), make([]byte, 256)
 	for {
-		n, client, err := socket.ReadFromUDPAddrPort(buffer)
+		n, length, _, client, err := socket.ReadMsgUDPAddrPort(buffer, control)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
 		if err != nil {
 			continue
 		}
+		from := session{client, string(control[:length])}
 		mu.Lock()
-		out := sessions[client]
+		out := sessions[from]
 		if out == nil {
 			if out, err = to.dial("udp"); err != nil || !open.add(out) {
 				mu.Unlock()
 				continue
 			}
-			sessions[client] = out
+			sessions[from] = out
 			open.done.Go(func() {
-				answer(socket, out, client)
+				answer(socket, out, from)
 				mu.Lock()
-				delete(sessions, client)
+				delete(sessions, from)
 				mu.Unlock()
 				open.drop(out)
 			})
@@ -150,7 +160,7 @@ func proxyUDP(socket *net.UDPConn, to target) {
 }
 
 // answer passes back what a server says to one client.
-func answer(socket *net.UDPConn, out net.Conn, client netip.AddrPort) {
+func answer(socket *net.UDPConn, out net.Conn, to session) {
 	buffer := make([]byte, 64<<10)
 	for {
 		n, err := out.Read(buffer)
@@ -160,8 +170,25 @@ func answer(socket *net.UDPConn, out net.Conn, client netip.AddrPort) {
 		if err != nil {
 			continue // the server's port is closed; it may open
 		}
-		if _, err := socket.WriteToUDPAddrPort(buffer[:n], client); err != nil {
+		if _, _, err := socket.WriteMsgUDPAddrPort(buffer[:n], []byte(to.own), to.client); err != nil {
 			return
 		}
 	}
+}
+
+// tellDestination has a socket say of each datagram which of the host's addresses it
+// was sent to: the answer must come from there.
+func tellDestination(socket *net.UDPConn) error {
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return err
+	}
+	cerr := raw.Control(func(fd uintptr) {
+		if socket.LocalAddr().(*net.UDPAddr).IP.To4() != nil {
+			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+		} else {
+			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
+		}
+	})
+	return errors.Join(cerr, err)
 }

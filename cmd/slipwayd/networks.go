@@ -1,0 +1,30 @@
+package main
+
+import (
+	"context"
+
+	"github.com/slipway-vm/slipway/launcher/network"
+	"github.com/slipway-vm/slipway/launcher/network/dataplane"
+	"github.com/slipway-vm/slipway/launcher/network/dns"
+	"github.com/slipway-vm/slipway/launcher/network/responder"
+)
+
+// openNetworks opens the records of networks, and where this engine may make them,
+// what makes them and answers there.
+func (e *engine) openNetworks(ctx context.Context) (*responder.Responder, error) {
+	answers := responder.New(responder.Config{
+		Networks: func() responder.Networks { return e.networks }, MetadataPort: dataplane.MetadataPort,
+		Upstream: func() []string { return dns.HostResolvers("/etc/resolv.conf") }, Log: e.log,
+	})
+	plane := dataplane.New(dataplane.Config{Identity: identityOf(e.cfg), Log: e.log})
+	cfg := network.Config{
+		Store: e.store.Networks(), Identity: identityOf(e.cfg), HostPrefixes: dataplane.HostPrefixes,
+		Plane: plane, Ports: plane, Responder: answers, Log: e.log,
+	}
+	var err error
+	if e.networks, err = network.Open(ctx, cfg); err != nil {
+		return nil, err
+	}
+	e.onClose(e.networks.Close)
+	return answers, nil
+}
