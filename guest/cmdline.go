@@ -114,3 +114,15 @@ func CommandLine(o CommandLineOptions) string {
 	args = append(args, o.Extra...)
 	return strings.Join(args, " ")
 }
+
+// DiskCommandLine is the kernel command line of a self-contained disk, on whatever
+// machine it is booted.
+func DiskCommandLine(guid string, extra []string) string {
+	args := append([]string{
+		"console=ttyS0", "cryptomgr.notests", "quiet", "loglevel=4",
+		// Others may look at the message; a guest that cannot boot must not do so forever.
+		"panic=30",
+		fmt.Sprintf("%s=%s:%s", ArgRoot, RootDisk, guid),
+	}, extra...)
+	return strings.Join(args, " ")
+}

@@ -51,6 +51,14 @@ const (
 	DiskSeed      = share.DiskSeed
 	LayersPerDisk = share.LayersPerDisk
 
+	PartitionSeed  = share.PartitionSeed
+	PartitionBase  = share.PartitionBase
+	PartitionUpper = share.PartitionUpper
+
+	EndPowerOff = share.EndPowerOff
+	EndReboot   = share.EndReboot
+	EndStay     = share.EndStay
+
 	ArgRoot   = share.ArgRoot
 	ArgShare  = share.ArgShare
 	ArgProbe  = share.ArgProbe
@@ -60,6 +68,7 @@ const (
 	RootVirtioFS = share.RootVirtioFS
 	Root9P       = share.Root9P
 	RootBlock    = share.RootBlock
+	RootDisk     = share.RootDisk
 
 	InitEntrypoint = share.InitEntrypoint
 	InitSystem     = share.InitSystem

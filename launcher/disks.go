@@ -1,8 +1,6 @@
 package launcher
 
 import (
-	"archive/tar"
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -100,37 +98,18 @@ func packSeed(name, dir string, root *rootfs.Disks) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	add := func(name string, data []byte) error {
-		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o600, Size: int64(len(data))}); err != nil {
-			return err
-		}
-		_, err := w.Write(data)
-		return err
-	}
-	if err := add(path.Base(guest.DisksFile), list); err != nil {
-		return 0, err
-	}
+	files := map[string][]byte{}
 	for _, e := range entries {
-		if e.Name() == path.Base(guest.DisksFile) {
-			continue // another mode's
-		}
-		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
-		if err == nil {
-			err = add(e.Name(), data)
-		}
-		if err != nil {
+		if files[e.Name()], err = os.ReadFile(filepath.Join(dir, e.Name())); err != nil {
 			return 0, err
 		}
 	}
-	if err := w.Close(); err != nil {
+	files[path.Base(guest.DisksFile)] = list
+	archive, err := pack(files)
+	if err != nil {
 		return 0, err
 	}
-	if rest := b.Len() % seedBlock; rest != 0 {
-		b.Write(make([]byte, seedBlock-rest))
-	}
-	return int64(b.Len()), os.WriteFile(name, b.Bytes(), 0o600)
+	return int64(len(archive)), os.WriteFile(name, archive, 0o600)
 }
 
 // diskList is what the guest is told of the disks.

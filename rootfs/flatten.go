@@ -225,3 +225,9 @@ func (f *flattener) Links() iter.Seq2[erofs.NID, uint32] {
 		}
 	}
 }
+
+// FlatDisks is what a guest that has the base as one image, and an empty upper.img,
+// is to make of them; its Layers and Upper are the caller's.
+func (b *Base) FlatDisks() Disks {
+	return Disks{Root: withoutOverlay(b.Root), Options: overlayOptions, UpperOptions: upperOptions}
+}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/slipway-vm/slipway/cmd/internal/config"
 	"github.com/slipway-vm/slipway/guest/agent"
@@ -82,34 +83,40 @@ period; a second one ends it at once.`,
 	f.IntVar(&b.spec.VCPUs, "vcpus", 0, "`number` of processors, over the flavor's")
 	f.VarP(&b.memory, "memory", "m", "memory, over the flavor's (512M, 2G)")
 	f.Var(&b.disk, "disk", "bytes that the server may write to its root, over the flavor's")
+	f.StringArrayVarP(&b.volumes, "volume", "v", nil, "`HOST:GUEST[:ro]`: a host directory in the server; can be repeated")
+	f.StringVar(&b.spec.RootMode, "root", "", "how the root reaches the guest: virtiofs, 9p or block")
+	f.BoolVar(&b.spec.AutoRemove, "rm", false, "delete the server when it has ended")
+	f.BoolVarP(&b.spec.Stdin, "interactive", "i", false, "pass the standard input on to the entrypoint")
+	f.BoolVarP(&b.detach, "detach", "d", false, "print the server's ID once it runs, and leave it running")
+	f.DurationVar(&b.spec.Timeout, "timeout", 0, "stop the server after this `time`")
+	f.StringArrayVar(&b.logOpts, "log-opt", nil, "`max-size=SIZE` of a file of the output log, -1 for any, or max-file=N of them; can be repeated")
+	f.StringArrayVar(&b.networks, "network", nil, "`NETWORK[,ip=ADDRESS][,mac=MAC]`, or none; can be repeated (default: the network default)")
+	f.StringArrayVarP(&b.publish, "publish", "p", nil, "`[IP:][HOST:]GUEST[/PROTOCOL]`: a port of the server, or a range, on the host; can be repeated")
+	f.BoolVar(&b.spec.WithConfigDrive, "config-drive", false, "give the server a config drive: a disk labelled config-2 with what it is told about itself")
+	f.StringVar(&b.spec.SeedDisk, "seed-disk", "", "disk image `file` labelled cidata (NoCloud) or config-2 to take cloud-init's data from")
+	b.addProcess(f)
+	addDetachKeys(f, &b.detachKeys)
+	f.BoolVar(&b.timeline, "timeline", false, "say at the end how the time of the boot was spent")
+	return cmd
+}
+
+// addProcess defines the flags of what runs in a server and of its surroundings,
+// wherever the server is.
+func (b *bootFlags) addProcess(f *pflag.FlagSet) {
 	f.StringArrayVarP(&b.env, "env", "e", nil, "`NAME=VALUE` for the environment, or NAME to pass it on; can be repeated")
 	f.StringArrayVar(&b.envFiles, "env-file", nil, "`file` of such lines; can be repeated")
 	f.StringVarP(&b.spec.Dir, "workdir", "w", "", "working `directory` of the entrypoint")
 	f.StringVarP(&b.spec.User, "user", "u", "", "`user[:group]` of the entrypoint, names or numbers")
 	f.StringVar(&b.spec.Hostname, "hostname", "", "host `name` of the server")
 	f.StringVar(&b.entrypoint, "entrypoint", "", "`program` instead of the image's entrypoint; empty for none")
-	f.StringArrayVarP(&b.volumes, "volume", "v", nil, "`HOST:GUEST[:ro]`: a host directory in the server; can be repeated")
-	f.StringArrayVar(&b.networks, "network", nil, "`NETWORK[,ip=ADDRESS][,mac=MAC]`, or none; can be repeated (default: the network default)")
-	f.StringArrayVarP(&b.publish, "publish", "p", nil, "`[IP:][HOST:]GUEST[/PROTOCOL]`: a port of the server, or a range, on the host; can be repeated")
 	f.StringVar(&b.userData, "user-data", "", "`file` of user data for cloud-init: a cloud-config, a script, a MIME message; - for the standard input")
-	f.BoolVar(&b.spec.WithConfigDrive, "config-drive", false, "give the server a config drive: a disk labelled config-2 with what it is told about itself")
-	f.StringVar(&b.spec.SeedDisk, "seed-disk", "", "disk image `file` labelled cidata (NoCloud) or config-2 to take cloud-init's data from")
-	f.StringVar(&b.spec.RootMode, "root", "", "how the root reaches the guest: virtiofs, 9p or block")
 	f.StringVar((*string)(&b.spec.InitMode), "init-mode", "", "what the entrypoint is: entrypoint, or system, the image's own init (default: by its name)")
 	f.StringVar(&b.spec.Kernel, "kernel", "", "guest `kernel`: a name, a digest or a file")
 	f.StringVar(&b.spec.Pull, "pull", "missing", "when to ask the registry: missing, always or never")
-	f.BoolVar(&b.spec.AutoRemove, "rm", false, "delete the server when it has ended")
-	f.BoolVarP(&b.spec.Stdin, "interactive", "i", false, "pass the standard input on to the entrypoint")
-	f.BoolVarP(&b.spec.TTY, "tty", "t", false, "give the entrypoint a terminal")
-	f.BoolVarP(&b.detach, "detach", "d", false, "print the server's ID once it runs, and leave it running")
-	f.DurationVar(&b.spec.Timeout, "timeout", 0, "stop the server after this `time`")
 	f.DurationVar(&b.stopGrace, "stop-timeout", 0, "`time` between the stop signal and the hard end (default: the engine's)")
-	f.StringArrayVar(&b.logOpts, "log-opt", nil, "`max-size=SIZE` of a file of the output log, -1 for any, or max-file=N of them; can be repeated")
-	addDetachKeys(f, &b.detachKeys)
-	f.BoolVar(&b.timeline, "timeline", false, "say at the end how the time of the boot was spent")
+	f.BoolVarP(&b.spec.TTY, "tty", "t", false, "give the entrypoint a terminal")
 	b.options.add(f)
 	f.StringVar(&b.progress, "progress", "auto", "show progress: plain, none, or auto: on a terminal")
-	return cmd
 }
 
 // maxUserData is what Nova takes of user data, base64 included, in bytes.

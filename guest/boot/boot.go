@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -50,8 +51,9 @@ type guestState struct {
 	wrote sync.Once       // the first output
 	clock clock
 
-	powerOff chan struct{}
-	once     sync.Once
+	powerOff  chan struct{}
+	once      sync.Once
+	rebooting atomic.Bool // instead of powering off
 }
 
 // Main is PID 1. It does not return. A panic in it is one of the kernel's too,
@@ -79,6 +81,9 @@ func Main() {
 		}
 	}()
 	<-g.powerOff
+	if g.rebooting.Load() {
+		reboot()
+	}
 	powerOff()
 }
 
@@ -116,6 +121,7 @@ func (g *guestState) run() error {
 		{"load modules", g.loadModules, agent.StepModules},
 		{"open the agent's port", g.serveAgent, agent.StepAgent},
 		{"mount the share", g.mountShare, agent.StepRoot},
+		{"ask who this is", g.askSource, ""},
 		{"read the seed", g.readSeed, ""},
 		{"set up the guest", g.setUp, ""},
 		{"start the entrypoint", g.startEntrypoint, ""},
@@ -141,7 +147,7 @@ func (g *guestState) fail(err error) {
 	g.finish(agent.Event{Type: agent.EventFailed, Exit: &agent.Exit{Code: exitCode(err), Err: err.Error()}})
 	g.endOutput()
 	var start *agent.StartError
-	if !errors.As(err, &start) {
+	if g.cmdline.alone() || !errors.As(err, &start) {
 		time.AfterFunc(failureWait, g.requestPowerOff)
 	}
 }
@@ -194,6 +200,10 @@ func (g *guestState) readSeed() error {
 }
 
 func (g *guestState) serveAgent() error {
+	if g.cmdline.alone() {
+		go g.watchPowerButton()
+		return nil
+	}
 	port, err := openPort(share.AgentPort)
 	if err != nil {
 		return err

@@ -25,8 +25,9 @@ import (
 
 // Arguments of the program, before the directory of the seed.
 const (
-	configureApply = "apply" // before the entrypoint starts
-	configureGreet = "greet" // after
+	configureApply  = "apply"  // before the entrypoint starts
+	configureGreet  = "greet"  // after
+	configureSource = "source" // of a guest alone: ask who it is
 )
 
 // configuration is the program and what it needs, open before the share is out of

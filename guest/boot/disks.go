@@ -46,7 +46,11 @@ func mountDisks(seed int64) error {
 	if err := mountLayers(disks, seed, d.Layers); err != nil {
 		return err
 	}
-	if err := mountUpper(disks, d); err != nil {
+	upper, err := disks.find(share.DiskUpper)
+	if err != nil {
+		return err
+	}
+	if err := mountUpper(upper, d); err != nil {
 		return err
 	}
 	if err := os.Chdir(layersDir); err != nil {
@@ -77,7 +81,11 @@ func mountOverShare() error {
 	if err != nil {
 		return err
 	}
-	if err := mountUpper(disks, d); err != nil {
+	upper, err := disks.find(share.DiskUpper)
+	if err != nil {
+		return err
+	}
+	if err := mountUpper(upper, d); err != nil {
 		return err
 	}
 	if err := mountOverlay(d, []string{filepath.Join(shareDir, share.RootDir)}); err != nil {
@@ -201,8 +209,12 @@ type blkpgPartition struct {
 }
 
 func addPartition(disk *os.File, number int, start, length int64) error {
+	return changePartition(disk, unix.BLKPG_ADD_PARTITION, number, start, length)
+}
+
+func changePartition(disk *os.File, op int32, number int, start, length int64) error {
 	p := blkpgPartition{start: start, length: length, number: int32(number)}
-	arg := unix.BlkpgIoctlArg{Op: unix.BLKPG_ADD_PARTITION, Datalen: int32(unsafe.Sizeof(p)), Data: (*byte)(unsafe.Pointer(&p))}
+	arg := unix.BlkpgIoctlArg{Op: op, Datalen: int32(unsafe.Sizeof(p)), Data: (*byte)(unsafe.Pointer(&p))}
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, disk.Fd(), unix.BLKPG, uintptr(unsafe.Pointer(&arg)))
 	if errno != 0 {
 		return errno
@@ -212,11 +224,7 @@ func addPartition(disk *os.File, number int, start, length int64) error {
 
 // mountUpper mounts upper.img and makes its directories the first time, as a
 // host that mounts it does.
-func mountUpper(disks diskNames, d *share.Disks) error {
-	device, err := disks.find(share.DiskUpper)
-	if err != nil {
-		return err
-	}
+func mountUpper(device string, d *share.Disks) error {
 	if err := os.MkdirAll(upperDir, 0o700); err != nil {
 		return err
 	}

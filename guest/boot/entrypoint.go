@@ -87,6 +87,8 @@ func (g *guestState) startEntrypoint() error {
 	go func() {
 		if err := g.supervise(st); err != nil {
 			g.fail(err)
+		} else if g.cmdline.alone() {
+			g.end()
 		}
 	}()
 	return nil
@@ -367,6 +369,16 @@ func (g *guestState) endOutput() {
 	g.output.End(agent.Stderr)
 }
 
+// keep holds output for the host; without one it goes to the console.
+func (g *guestState) keep(s agent.Stream, data []byte) error {
+	if g.cmdline.alone() {
+		_, err := os.Stdout.Write(data)
+		return err
+	}
+	g.showOnConsole(data)
+	return g.output.Append(context.Background(), s, data)
+}
+
 // pump moves one stream of output into the log.
 func (g *guestState) pump(s agent.Stream, f *os.File) {
 	defer f.Close()
@@ -375,8 +387,7 @@ func (g *guestState) pump(s agent.Stream, f *os.File) {
 		n, err := f.Read(buf)
 		if n > 0 {
 			g.wrote.Do(func() { g.mark(agent.StepOutput) })
-			g.showOnConsole(buf[:n])
-			if g.output.Append(context.Background(), s, buf[:n]) != nil {
+			if g.keep(s, buf[:n]) != nil {
 				return
 			}
 		}

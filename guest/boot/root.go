@@ -23,7 +23,7 @@ func (c cmdline) fileSystems() []string {
 		switch share.RootMode(mode) {
 		case share.Root9P:
 			modules = append(modules, "9p", "ext4", "overlay")
-		case share.RootBlock:
+		case share.RootBlock, share.RootDisk:
 			modules = append(modules, "ext4", "erofs", "overlay")
 		}
 	}
@@ -33,6 +33,9 @@ func (c cmdline) fileSystems() []string {
 // mountShare makes the share: what the host shares, or what is on the disks.
 func (g *guestState) mountShare() error {
 	mode, seed, _ := strings.Cut(g.cmdline.root, ":")
+	if g.cmdline.alone() {
+		return g.mountOwnDisk(seed)
+	}
 	if share.RootMode(mode) != share.RootBlock {
 		if err := mountTag(share.ArgRoot, g.cmdline.root, shareDir); err != nil {
 			return err

@@ -19,6 +19,21 @@ const (
 	DiskSeed = "slipway-seed"
 )
 
+// Names of the partitions of a self-contained disk: the seed as on base0, one image
+// of all layers, and what is upper.img elsewhere.
+const (
+	PartitionSeed  = "slipway-seed"
+	PartitionBase  = "slipway-base"
+	PartitionUpper = "slipway-upper"
+)
+
+// What a guest with a self-contained disk does when its entrypoint has ended.
+const (
+	EndPowerOff = "poweroff"
+	EndReboot   = "reboot"
+	EndStay     = "stay"
+)
+
 // LayersPerDisk is less than the 255 partitions that Linux takes on a disk: a
 // layer image becomes a partition, though no table says so.
 const LayersPerDisk = 250
@@ -33,6 +48,8 @@ type Disks struct {
 	// Options are overlayfs' besides the directories, UpperOptions ext4's.
 	Options      string `json:"options"`
 	UpperOptions string `json:"upperOptions"`
+	// OnExit is what follows the entrypoint's end, on a self-contained disk.
+	OnExit string `json:"onExit,omitempty"`
 	// Root is what the directory fs of a new upper.img becomes.
 	Root Directory `json:"root"`
 }
@@ -52,6 +69,11 @@ func ParseDisks(data []byte) (*Disks, error) {
 	var d Disks
 	if err := json.Unmarshal(data, &d); err != nil {
 		return nil, fmt.Errorf("list of disks: %w", err)
+	}
+	switch d.OnExit {
+	case "", EndPowerOff, EndReboot, EndStay:
+	default:
+		return nil, fmt.Errorf("list of disks: unknown end %q", d.OnExit)
 	}
 	for i, n := range d.Layers {
 		if n <= 0 || n%SectorSize != 0 {

@@ -27,7 +27,7 @@ const AgentPort = "org.slipway.agent.0"
 
 // Kernel arguments read by slipway-init.
 const (
-	ArgRoot  = "slipway.root"  // slipway.root=MODE:TAG, slipway.root=block:BYTES
+	ArgRoot  = "slipway.root"  // slipway.root=MODE:TAG, slipway.root=block:BYTES, slipway.root=disk:GUID
 	ArgShare = "slipway.share" // slipway.share=MODE:TAG, volumes beside a block root
 	ArgProbe = "slipway.probe" // print ProbeLine and power off
 	ArgDebug = "slipway.debug" // log each step on the console
@@ -45,6 +45,9 @@ const (
 	RootVirtioFS RootMode = "virtiofs"
 	Root9P       RootMode = "9p"
 	RootBlock    RootMode = "block"
+	// RootDisk is that of a guest that no engine has started: it boots from a
+	// self-contained disk. Without slipway.root any such disk will do.
+	RootDisk RootMode = "disk"
 )
 
 // Module is a kernel module that guests may need. The initramfs carries a list

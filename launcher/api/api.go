@@ -106,6 +106,7 @@ func (a *API) routes() []route {
 		{"DELETE", "/image", a.deleteImage},
 		{"POST", "/images/prune", a.pruneImages},
 		{"POST", "/images/verify", a.verifyImage},
+		{"POST", "/disks", a.exportDisk},
 		{"GET", "/kernels", a.listKernels},
 		{"POST", "/kernels/import", a.importKernel},
 		{"POST", "/kernels/default", a.setDefaultKernel},

@@ -34,19 +34,13 @@ func (b *builder) upper(ctx context.Context) error {
 		}
 		size = room
 	}
-	name := b.Upper
-	if name == "" {
-		dir, err := os.MkdirTemp(filepath.Dir(b.file.Name()), "upper-")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(dir)
-		name = filepath.Join(dir, "upper.img")
-		if err := makeUpper(ctx, name, size, b.ID); err != nil {
-			return err
-		}
+	var from *os.File
+	var err error
+	if b.Upper != "" {
+		from, err = os.Open(b.Upper)
+	} else {
+		from, err = makeUpper(ctx, filepath.Dir(b.file.Name()), size, b.ID)
 	}
-	from, err := os.Open(name)
 	if err != nil {
 		return err
 	}
@@ -58,20 +52,40 @@ func (b *builder) upper(ctx context.Context) error {
 // With meta_bg the file system grows while it is mounted, by any factor.
 const upperFeatures = "none,64bit,dir_index,dir_nlink,ext_attr,extent,extra_isize,filetype,flex_bg,has_journal,huge_file,large_file,meta_bg,metadata_csum,sparse_super"
 
-// makeUpper leaves as much as can be unwritten.
-func makeUpper(ctx context.Context, name string, size int64, id [16]byte) error {
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+// Temporary makes a file in dir that has no name, and so is gone with the process.
+func Temporary(dir string) (*os.File, error) {
+	f, err := os.CreateTemp(dir, ".disk-")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := errors.Join(f.Truncate(size), f.Close()); err != nil {
-		return err
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// given is the name by which a program has the nth of the files it is given.
+func given(n int) string { return fmt.Sprintf("/dev/fd/%d", 3+n) }
+
+// makeUpper makes a file in dir with an empty file system, of which as much as can be
+// is unwritten.
+func makeUpper(ctx context.Context, dir string, size int64, id [16]byte) (*os.File, error) {
+	f, err := Temporary(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Truncate(size); err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
 	c := exec.CommandContext(ctx, "mkfs.ext4", "-q", "-F", "-b", "4096", "-I", "256", "-i", "16384", "-m", "0", "-J", "size=4", "-O", upperFeatures, "-U", guid(id, "upper file system"),
-		"-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0,hash_seed="+guid(id, "upper hash seed"), name)
+		"-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0,hash_seed="+guid(id, "upper hash seed"), given(0))
+	c.ExtraFiles = []*os.File{f}
 	// Locale, configuration and clock of the host have no say.
 	c.Env = append(os.Environ(), "MKE2FS_CONFIG=/dev/null", "LC_ALL=C", "E2FSPROGS_FAKE_TIME=1", "SOURCE_DATE_EPOCH=1")
-	return run(c, "e2fsprogs")
+	if err := run(c, "e2fsprogs"); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // run runs a program that a Debian package has.

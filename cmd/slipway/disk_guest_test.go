@@ -1,0 +1,159 @@
+//go:build guest
+
+package main
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// machine boots disks without Slipway and gives what the serial console said.
+func machine(t *testing.T, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", append([]string{
+		"-m", "256", "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"}, args...)...)
+	out, err := cmd.CombinedOutput()
+	console := strings.ReplaceAll(string(out), "\r", "")
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", cmd, err, console)
+	}
+	return console
+}
+
+func shows(t *testing.T, console string, want ...string) {
+	t.Helper()
+	for _, w := range want {
+		if !strings.Contains(console, w) {
+			t.Errorf("the console does not show %q:\n%s", w, console)
+		}
+	}
+}
+
+// uefi is what boots a disk by UEFI, with variables of its own.
+func uefi(t *testing.T) []string {
+	t.Helper()
+	vars, err := os.ReadFile("/usr/share/OVMF/OVMF_VARS_4M.fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "vars")
+	if err := os.WriteFile(file, vars, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return []string{"-drive", "if=pflash,format=raw,unit=0,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd", "-drive", "if=pflash,format=raw,unit=1,file=" + file}
+}
+
+func tool(t *testing.T, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
+// An exported disk boots in a machine with a BIOS, with all the room that it finds,
+// and keeps what is written to it.
+func TestDiskBIOS(t *testing.T) {
+	t.Parallel()
+	s := newState(t)
+	disk := filepath.Join(t.TempDir(), "disk.qcow2")
+	export := func(file string) {
+		s.run("image", "disk", "--layout", "bios", "-o", file, "-u", "7:8", "--workdir", "/tmp", busybox,
+			"sh", "-c", "id -u; id -g; cat /tmp/kept; echo kept >>/tmp/kept; df -m / | tail -n 1; exit 3").ok()
+	}
+	export(disk)
+	again := disk + ".again.qcow2"
+	export(again)
+	tool(t, "cmp", disk, again)
+	tool(t, "qemu-img", "check", disk)
+	tool(t, "qemu-img", "resize", disk, "2G")
+	first := machine(t, "-machine", "pc", "-vga", "std", "-drive", "if=virtio,file="+disk)
+	shows(t, first, "\n7\n8\n", "No such file", "the entrypoint has ended with status 3", "Power down")
+	var size string
+	for line := range strings.Lines(first) {
+		if fields := strings.Fields(line); len(fields) == 6 && fields[0] == "slipway" {
+			size = fields[1]
+		}
+	}
+	if len(size) != 4 { // MiB
+		t.Errorf("the root has %q MiB:\n%s", size, first)
+	}
+	// On other hardware, and now with what the first boot has left.
+	shows(t, machine(t, "-machine", "q35", "-vga", "std", "-drive", "if=none,id=d,file="+disk, "-device", "ide-hd,drive=d"), "\nkept\n")
+	raw := disk + ".raw"
+	tool(t, "qemu-img", "convert", "-O", "raw", disk, raw)
+	tool(t, "sgdisk", "--verify", raw)
+}
+
+// The same by UEFI, and with a kernel that comes from elsewhere.
+func TestDiskUEFI(t *testing.T) {
+	t.Parallel()
+	s := newState(t)
+	dir := t.TempDir()
+	disk := filepath.Join(dir, "disk.vmdk")
+	s.run("image", "disk", "-o", disk, "oci:"+filepath.Join(imageDir, "hello")).ok()
+	raw := filepath.Join(dir, "disk.raw") // QEMU only reads this kind of VMDK
+	tool(t, "qemu-img", "convert", "-O", "raw", disk, raw)
+	want := s.run("boot", "--rm", "oci:"+filepath.Join(imageDir, "hello")).ok().stdout
+	first, _, _ := strings.Cut(want, "\n")
+	shows(t, machine(t, append(uefi(t), "-machine", "q35", "-drive", "if=virtio,format=raw,file="+raw)...), first, "ended with status 0")
+
+	direct := filepath.Join(dir, "direct.raw")
+	s.run("image", "disk", "--layout", "none", "--on-exit", "reboot", "-o", direct, busybox, "echo", "booted directly").ok()
+	line, err := os.ReadFile(direct + ".cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A cloud may have another command line than the one that it is told.
+	for _, append := range []string{strings.TrimSpace(string(line)), "root=/dev/vda console=ttyS0 quiet"} {
+		shows(t, machine(t, "-machine", "pc", "-drive", "if=virtio,format=raw,snapshot=on,file="+direct, "-kernel", direct+".vmlinuz", "-initrd", direct+".initrd",
+			"-append", append), "booted directly")
+	}
+}
+
+// A server's disk has what the server wrote.
+func TestServerExport(t *testing.T) {
+	t.Parallel()
+	s := newState(t)
+	disk := filepath.Join(t.TempDir(), "disk.raw")
+	s.run("boot", "-d", "--name", "one", "--disk", "64M", "--stop-timeout", "1s", busybox,
+		"sh", "-c", "cat /written && exit 5; echo by the server >/written; echo ready; sleep 1000").ok()
+	s.start("server", "logs", "--follow", "one").expect("ready\n")
+	s.run("server", "export", "-o", disk, "one").exits(1).complains("export", "one", "active")
+	s.run("server", "stop", "one").ok()
+	s.run("server", "export", "--layout", "none", "-o", disk, "one").ok()
+	shows(t, machine(t, "-machine", "pc", "-drive", "if=virtio,format=raw,file="+disk, "-kernel", disk+".vmlinuz", "-initrd", disk+".initrd",
+		"-append", "console=ttyS0 quiet"), "by the server", "ended with status 5")
+	s.run("server", "delete", "one").ok()
+}
+
+func TestDiskRefuses(t *testing.T) {
+	t.Parallel()
+	s := newState(t)
+	dir := t.TempDir()
+	out := filepath.Join(dir, "disk.qcow2")
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{busybox}, "-o FILE"},
+		{[]string{"-o", out, "--layout", "floppy", busybox}, "bios, uefi, both or none"},
+		{[]string{"-o", out, "--format", "iso", busybox}, "qcow2, raw or vmdk"},
+		{[]string{"-o", out, "--on-exit", "dance", busybox}, "poweroff"},
+		{[]string{"-o", out, "--size", "20M", busybox}, "disk too small"},
+		{[]string{"-o", out, "--kernel-arg", "a b", busybox}, "no spaces"},
+		{[]string{"-o", out, "oci:" + dir}, dir},
+		{[]string{"-o", filepath.Join(dir, "no", "such"), busybox}, "no such file"},
+	} {
+		s.run(append([]string{"image", "disk"}, test.args...)...).exits(1).complains(test.want)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
