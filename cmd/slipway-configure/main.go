@@ -2,7 +2,8 @@
 // guest/configure tells what. slipway-init runs it in the root, where there is
 // user-data: once before the entrypoint starts (apply SEED), once beside it afterwards
 // (greet SEED). SEED is the directory of NoCloud's files. Where these ask for
-// nothing, a disk labelled cidata or config-2 is the seed.
+// nothing, a disk labelled cidata or config-2 is the seed. In a guest that no engine
+// started it first completes the seed (source SEED), see package guest/source.
 //
 // What could not be done it prints, a line each. What it runs writes to standard
 // error, which is the console.
@@ -24,12 +25,20 @@ import (
 	"github.com/slipway-vm/slipway/cloudinit"
 	"github.com/slipway-vm/slipway/guest/configure"
 	"github.com/slipway-vm/slipway/guest/share"
+	"github.com/slipway-vm/slipway/guest/source"
 )
 
 func main() {
 	if len(os.Args) < 3 {
 		report("slipway-configure: this program is run by slipway-init")
 		os.Exit(2)
+	}
+	if os.Args[1] == "source" {
+		if err := source.Complete(context.Background(), os.Args[2], report); err != nil {
+			report(err.Error())
+			os.Exit(1)
+		}
+		return
 	}
 	meta, data, err := readSeed(os.Args[2])
 	if err != nil {

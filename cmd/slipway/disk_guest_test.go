@@ -74,7 +74,7 @@ func TestDiskBIOS(t *testing.T) {
 	tool(t, "qemu-img", "check", disk)
 	tool(t, "qemu-img", "resize", disk, "2G")
 	first := machine(t, "-machine", "pc", "-vga", "std", "-drive", "if=virtio,file="+disk)
-	shows(t, first, "\n7\n8\n", "No such file", "the entrypoint has ended with status 3", "Power down")
+	shows(t, first, "7\n8\n", "No such file", "the entrypoint has ended with status 3", "Power down")
 	var size string
 	for line := range strings.Lines(first) {
 		if fields := strings.Fields(line); len(fields) == 6 && fields[0] == "slipway" {
@@ -86,8 +86,9 @@ func TestDiskBIOS(t *testing.T) {
 	}
 	// On other hardware, and now with what the first boot has left.
 	shows(t, machine(t, "-machine", "q35", "-vga", "std", "-drive", "if=none,id=d,file="+disk, "-device", "ide-hd,drive=d"), "\nkept\n")
-	raw := disk + ".raw"
-	tool(t, "qemu-img", "convert", "-O", "raw", disk, raw)
+	vmdk, raw := disk+".vmdk", disk+".raw"
+	export(vmdk)
+	tool(t, "qemu-img", "convert", "-f", "vmdk", "-O", "raw", vmdk, raw)
 	tool(t, "sgdisk", "--verify", raw)
 }
 
@@ -96,10 +97,8 @@ func TestDiskUEFI(t *testing.T) {
 	t.Parallel()
 	s := newState(t)
 	dir := t.TempDir()
-	disk := filepath.Join(dir, "disk.vmdk")
-	s.run("image", "disk", "-o", disk, "oci:"+filepath.Join(imageDir, "hello")).ok()
-	raw := filepath.Join(dir, "disk.raw") // QEMU only reads this kind of VMDK
-	tool(t, "qemu-img", "convert", "-O", "raw", disk, raw)
+	raw := filepath.Join(dir, "disk.raw")
+	s.run("image", "disk", "-o", raw, "oci:"+filepath.Join(imageDir, "hello")).ok()
 	want := s.run("boot", "--rm", "oci:"+filepath.Join(imageDir, "hello")).ok().stdout
 	first, _, _ := strings.Cut(want, "\n")
 	shows(t, machine(t, append(uefi(t), "-machine", "q35", "-drive", "if=virtio,format=raw,file="+raw)...), first, "ended with status 0")
@@ -122,7 +121,7 @@ func TestServerExport(t *testing.T) {
 	t.Parallel()
 	s := newState(t)
 	disk := filepath.Join(t.TempDir(), "disk.raw")
-	s.run("boot", "-d", "--name", "one", "--disk", "64M", "--stop-timeout", "1s", busybox,
+	s.run("boot", "-d", "--name", "one", "--root", "block", "--disk", "64M", "--stop-timeout", "1s", busybox,
 		"sh", "-c", "cat /written && exit 5; echo by the server >/written; echo ready; sleep 1000").ok()
 	s.start("server", "logs", "--follow", "one").expect("ready\n")
 	s.run("server", "export", "-o", disk, "one").exits(1).complains("export", "one", "active")

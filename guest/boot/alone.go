@@ -39,7 +39,7 @@ func (g *guestState) askSource() error {
 		return nil
 	}
 	cmd := exec.Command(program, configureSource, filepath.Join(shareDir, share.SeedDir))
-	cmd.Env = configureEnv
+	cmd.Env = append([]string{"TMPDIR=/run"}, configureEnv...)
 	cmd.Stderr = os.Stderr
 	read, write, err := os.Pipe()
 	if err != nil {
