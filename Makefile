@@ -14,6 +14,7 @@ KERNEL_DEB := $(CACHE)/kernel/linux-image.deb
 KERNEL = $(shell etc/kernel/build --cached)
 IMAGES := $(CACHE)/images
 CLOUDINIT := $(CACHE)/cloud-init
+export OPENSTACK_DIR ?= /var/lib/slipway-openstack
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 STAMP := -X main.version=$(VERSION)
 # isal: decompress with ISA-L where the library is there when slipwayd runs.
@@ -151,6 +152,14 @@ check: deps-dev ## Format, vet, lint and run the tests without guests under the 
 	@echo "check: go vet"; go vet -tags $(TAGS) ./... && go vet -tags guest,$(TAGS) ./...
 	@echo "check: golangci-lint (building it takes a minute, once)"; $(LINT) run --build-tags guest,$(TAGS) ./...
 	@echo "check: go test -race"; go test -race -tags $(TAGS) ./...
+
+# Keystone and Glance run as long as the tests, unless they did before.
+.PHONY: test-openstack
+test-openstack: deps-test build kernel-stock test-image ## Run the tests against a real Keystone and Glance.
+	@before=$$(etc/openstack/cloud status); etc/openstack/cloud up core; \
+	trap '[[ $$before ]] || etc/openstack/cloud down' EXIT; \
+	echo "test: against a real Keystone and Glance"; \
+	$(TEST_ENV) SLIPWAY_TEST_OPENSTACK=$(OPENSTACK_DIR) go test -tags guest,openstack,$(TAGS) -count 1 -v -timeout 15m -run '^Test(Glance|Keystone)' $(TESTFLAGS) ./cmd/slipway
 
 .PHONY: openstack
 openstack: ## Start a real OpenStack on this machine, to test against: make openstack [CLOUD=core] for Keystone and Glance alone.

@@ -191,6 +191,10 @@ func (r *registrar) register(cmd *cobra.Command, all []offer) error {
 			return fmt.Errorf("region %s has a service of type %s at %s: give another --region, or deregister that one", r.region, o.Type, there)
 		}
 	}
+	err := regions.Create(cmd.Context(), r.keystone, regions.CreateOpts{ID: r.region}).Err
+	if err != nil && !gophercloud.ResponseCodeIs(err, http.StatusConflict) {
+		return fmt.Errorf("make region %s: %w", r.region, err)
+	}
 	for _, o := range all {
 		if r.at(o.Type) == o.URL {
 			fmt.Fprintf(cmd.OutOrStdout(), "%s in %s is %s already\n", o.Type, r.region, o.URL)
@@ -204,12 +208,8 @@ func (r *registrar) register(cmd *cobra.Command, all []offer) error {
 	return nil
 }
 
-// add makes an endpoint, and what it needs.
+// add makes the endpoints of a service, and that if need be.
 func (r *registrar) add(ctx context.Context, o offer) error {
-	err := regions.Create(ctx, r.keystone, regions.CreateOpts{ID: r.region}).Err
-	if err != nil && !gophercloud.ResponseCodeIs(err, http.StatusConflict) {
-		return err
-	}
 	name := ours
 	if o.Type == "identity" || o.URL == r.image {
 		name = "" // one more endpoint of a service that is there
