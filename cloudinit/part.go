@@ -98,8 +98,7 @@ func (s *splitter) text(data []byte) error {
 			return err
 		}
 	}
-	head := bytes.ToLower(data[:min(len(data), 4096)])
-	if !bytes.Contains(head, []byte("mime-version:")) {
+	if !isMIME(data) {
 		return s.part(part{body: data})
 	}
 	msg, err := mail.ReadMessage(bytes.NewReader(data))
@@ -107,6 +106,12 @@ func (s *splitter) text(data []byte) error {
 		return fmt.Errorf("MIME message: %w", err)
 	}
 	return s.entity(header(msg.Header), msg.Body, 0)
+}
+
+// isMIME goes by what cloud-init does.
+func isMIME(data []byte) bool {
+	head := bytes.ToLower(data[:min(len(data), 4096)])
+	return bytes.Contains(head, []byte("mime-version:"))
 }
 
 // header reads the fields of a message and of a part of one.

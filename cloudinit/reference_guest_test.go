@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"maps"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -70,26 +72,107 @@ func TestConfigDriveAgainstCloudInit(t *testing.T) {
 	}
 }
 
+// TestNoCloudAgainstCloudInit has cloud-init and this package read the same NoCloud
+// files: what this package writes, and both versions of network-config.
+func TestNoCloudAgainstCloudInit(t *testing.T) {
+	full := fullSeed()
+	written, err := full.Files()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bare := map[string][]byte{MetaDataFile: []byte("instance-id: x\n"), UserDataFile: []byte("#!/bin/sh\n")}
+	with := func(network string) map[string][]byte {
+		files := maps.Clone(bare)
+		files[NetworkConfigFile] = []byte(network)
+		return files
+	}
+	for name, files := range map[string]map[string][]byte{
+		"written": written,
+		"bare":    bare,
+		"version 1": with(`version: 1
+config:
+- {type: physical, name: eth0, mac_address: "52:54:00:00:00:01", mtu: 1450, subnets: [
+    {type: static, address: 10.0.0.5, netmask: 255.255.240.0, gateway: 10.0.0.1}, {type: static6, address: "fd00::5/64", gateway: "fd00::1"}]}
+- {type: physical, name: eth1, mac_address: "52:54:00:00:00:02", subnets: [{type: dhcp}]}
+- {type: nameserver, address: [10.0.0.2], search: [example]}
+`),
+		"version 2": with(`version: 2
+ethernets:
+  eth0: {match: {macaddress: "52:54:00:00:00:01"}, addresses: [10.0.0.5/20, "fd00::5/64"], gateway4: 10.0.0.1, routes: [{to: "::/0", via: "fd00::1"}]}
+  eth1: {match: {macaddress: "52:54:00:00:00:02"}, dhcp4: true, mtu: 9000}
+`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			for f, data := range files {
+				if err := os.WriteFile(filepath.Join(dir, f), data, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			type link struct {
+				Name, MAC           string
+				MTU                 int
+				DHCP                bool
+				Addresses, Gateways []string
+			}
+			type read struct {
+				ID, Hostname string
+				User, Vendor []byte
+				Links        []link
+			}
+			var want read
+			cloudInit(t, nil, &want, "testdata/nocloud.py", dir)
+			s, err := ParseNoCloud(os.DirFS(dir))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := read{ID: s.MetaData.InstanceID, Hostname: s.MetaData.LocalHostname, User: s.UserData, Vendor: append([]byte{}, s.VendorData...), Links: []link{}}
+			if s.Network != nil {
+				for _, l := range s.Network.Links {
+					at := link{Name: l.Name, MAC: l.MAC, MTU: l.MTU, DHCP: l.DHCP4, Addresses: []string{}, Gateways: []string{}}
+					for _, a := range l.Addresses {
+						at.Addresses = append(at.Addresses, a.String())
+					}
+					for _, g := range []netip.Addr{l.Gateway4, l.Gateway6} {
+						if g.IsValid() {
+							at.Gateways = append(at.Gateways, g.String())
+						}
+					}
+					got.Links = append(got.Links, at)
+				}
+			}
+			if !reflect.DeepEqual(got, want) {
+				t.Errorf("%+v\nwant %+v", got, want)
+			}
+		})
+	}
+}
+
 // TestAgainstCloudInit has cloud-init and this package read the same user-data.
 func TestAgainstCloudInit(t *testing.T) {
 	for name, data := range map[string]string{
-		"config":    "#cloud-config\nhostname: web\nusers: [{name: a, sudo: false}]\nn: 0644\nb: [yes, No, 'yes', ~]\nx: &x {a: 1}\ny: {<<: *x, b: 2}\n",
-		"script":    "#!/bin/sh\necho hi\n",
-		"boothook":  "#cloud-boothook\n#!/bin/sh\necho hi\n",
-		"gzip":      string(zip(t, "#cloud-config\na: 1\n")),
-		"archive":   "#cloud-config-archive\n- |\n  #!/bin/sh\n  a\n- {type: text/cloud-config, content: 'a: 1', filename: f}\n- {content: 'a: 2'}\n",
-		"MIME":      mimeMessage,
-		"twice":     "#cloud-config\na: 1\na: 2\n",
-		"upper":     "#Cloud-Config\na: 1\n",
-		"crlf":      "#!/bin/sh\r\necho hi\r\n",
-		"not YAML":  "#cloud-config\na: [\n",
-		"list":      "#cloud-config\n- a\n",
-		"text":      "hello",
-		"empty":     "",
-		"merge how": merging("merge_how: 'list(append)+dict(no_replace,recurse_list,recurse_str)+str(append)'"),
-		"merge map": merging("merge_how: [{name: list, settings: [prepend]}, {name: dict, settings: [recurse_array, allow_delete]}, {name: str, settings: []}]"),
-		"merge old": merging("merge_type: 'dict(recurse_array,no_replace)+list(recurse_dict)+str()'"),
-		"no merge":  merging("z: 1"),
+		"config":               "#cloud-config\nhostname: web\nusers: [{name: a, sudo: false}]\nn: 0644\nb: [yes, No, 'yes', ~]\nx: &x {a: 1}\ny: {<<: *x, b: 2}\n",
+		"script":               "#!/bin/sh\necho hi\n",
+		"boothook":             "#cloud-boothook\n#!/bin/sh\necho hi\n",
+		"gzip":                 string(zip(t, "#cloud-config\na: 1\n")),
+		"archive":              "#cloud-config-archive\n- |\n  #!/bin/sh\n  a\n- {type: text/cloud-config, content: 'a: 1', filename: f}\n- {content: 'a: 2'}\n",
+		"MIME":                 mimeMessage,
+		"twice":                "#cloud-config\na: 1\na: 2\n",
+		"upper":                "#Cloud-Config\na: 1\n",
+		"crlf":                 "#!/bin/sh\r\necho hi\r\n",
+		"not YAML":             "#cloud-config\na: [\n",
+		"list":                 "#cloud-config\n- a\n",
+		"text":                 "hello",
+		"empty":                "",
+		"merge how":            merging("merge_how: 'list(append)+dict(no_replace,recurse_list,recurse_str)+str(append)'"),
+		"merge map":            merging("merge_how: [{name: list, settings: [prepend]}, {name: dict, settings: [recurse_array, allow_delete]}, {name: str, settings: []}]"),
+		"merge old":            merging("merge_type: 'dict(recurse_array,no_replace)+list(recurse_dict)+str()'"),
+		"no merge":             merging("z: 1"),
+		"script to a config":   withScript(t, []byte("#cloud-config\na: 1\n")),
+		"script to a MIME":     withScript(t, []byte(mimeMessage)),
+		"script to a gzip":     withScript(t, zip(t, mimeMessage)),
+		"script to an archive": withScript(t, []byte("#cloud-config-archive\n- {content: 'a: 1', filename: f}\n- {type: text/cloud-config, content: 'a: 2'}\n")),
+		"script to nothing":    withScript(t, nil),
 	} {
 		t.Run(name, func(t *testing.T) {
 			config, scripts, boothooks := reference(t, []byte(data))
@@ -122,6 +205,15 @@ func merging(how string) string {
 		"--b\nContent-Type: text/cloud-config\n\nl: [1, {a: b}, [x]]\nm: {a: 1, l: [1], s: x, d: {e: f}}\ns: one\nn: 1\n" +
 		"--b\nContent-Type: text/cloud-config\n\n" + how + "\nl: [2, {a: c, d: e}, [y], 4]\nm: {a: 2, l: [2], s: y, d: {e: g, h: i}, t: u}\ns: two\nn: null\nnew: [1]\n" +
 		"--b--\n"
+}
+
+func withScript(t *testing.T, user []byte) string {
+	t.Helper()
+	data, err := WithScript(user, TypeScriptPerBoot, Script{Name: "extra", Body: []byte("#!/bin/sh\ntrue\n")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
 }
 
 func same(t *testing.T, what string, got []Script, want map[string]string) {

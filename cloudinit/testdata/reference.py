@@ -29,6 +29,8 @@ for part in message.walk():
         config.handle_part(None, kind, name, payload.decode(), None, dict(part))
     elif kind == "text/x-shellscript":
         scripts[name] = base64.b64encode(payload.replace(b"\r\n", b"\n")).decode()
+    elif kind == "text/x-shellscript-per-boot":
+        boothooks[name] = base64.b64encode(payload.replace(b"\r\n", b"\n")).decode()
     elif kind == "text/cloud-boothook":
         text = payload.decode().lstrip()
         if text.startswith("#cloud-boothook"):
