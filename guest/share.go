@@ -37,6 +37,7 @@ const (
 	SpecFile = share.SpecFile
 
 	ConfigureFile = share.ConfigureFile
+	ClassicFile   = share.ClassicFile
 	RootDir       = share.RootDir
 
 	CapableFile = share.CapableFile
@@ -49,6 +50,7 @@ const (
 	DiskUpper     = share.DiskUpper
 	DisksFile     = share.DisksFile
 	DiskSeed      = share.DiskSeed
+	DiskSystem    = share.DiskSystem
 	LayersPerDisk = share.LayersPerDisk
 
 	PartitionSeed  = share.PartitionSeed

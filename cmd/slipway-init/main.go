@@ -1,5 +1,6 @@
-// Command slipway-init is PID 1 of Slipway's guests. It is static and alone in
-// its initramfs; package guest/boot tells what it does.
+// Command slipway-init is PID 1 of Slipway's guests, and what runs entrypoints in
+// guests of other systems. It is static and alone in its initramfs; package
+// guest/boot tells what it does.
 package main
 
 import (
@@ -19,6 +20,8 @@ func main() {
 			boot.Stage()
 		case boot.ReaperArg:
 			boot.Reap(os.Args[2:])
+		case boot.ClassicArg:
+			boot.Classic(os.Args[2])
 		}
 	}
 	boot.Main()

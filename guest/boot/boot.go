@@ -17,8 +17,9 @@ import (
 	"github.com/slipway-vm/slipway/guest/share"
 )
 
-// shareDir is where init mounts the share.
-const shareDir = "/share"
+// shareDir is where the share is mounted: by init, or, in a guest of another system,
+// by that.
+var shareDir = "/share"
 
 // failureWait is how long a guest whose boot failed waits for a host to have
 // heard of it. An entrypoint's end is waited for without limit; but a guest
@@ -46,6 +47,7 @@ type guestState struct {
 	stop       *time.Duration // the grace of a stop that was asked for
 	ended      bool           // the entrypoint has ended or will never start
 	reboot     bool           // the server is to boot again once it has ended
+	console    *os.File       // that shows what the entrypoint writes; nil: none
 
 	pumps *sync.WaitGroup // of the latest life; supervise's
 	wrote sync.Once       // the first output
@@ -64,14 +66,7 @@ func Main() {
 		logf("this program is PID 1 of a guest and nothing else")
 		os.Exit(2)
 	}
-	g := &guestState{
-		reaper:   newReaper(),
-		output:   agent.NewOutputLog(0),
-		events:   agent.NewEventLog(),
-		stopped:  make(chan struct{}),
-		clock:    newClock(),
-		powerOff: make(chan struct{}),
-	}
+	g := newGuest()
 	g.timeline = agent.Timeline{{Step: agent.StepInit, At: start}}
 	// The main thread stays out of everything: threads that join other
 	// namespaces end with what they did, and this one cannot end.
@@ -85,6 +80,17 @@ func Main() {
 		reboot()
 	}
 	powerOff()
+}
+
+func newGuest() *guestState {
+	return &guestState{
+		reaper:   newReaper(),
+		output:   agent.NewOutputLog(0),
+		events:   agent.NewEventLog(),
+		stopped:  make(chan struct{}),
+		clock:    newClock(),
+		powerOff: make(chan struct{}),
+	}
 }
 
 // guarded makes an error of a panic of ours, which is to be told like any other
@@ -195,6 +201,7 @@ func (g *guestState) readSeed() error {
 	}
 	if g.spec.InitMode == share.InitSystem {
 		g.spec.Env = append(g.spec.Env, systemEnv(g.instanceID)...)
+		g.console = os.Stdout
 	}
 	return nil
 }

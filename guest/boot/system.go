@@ -89,8 +89,8 @@ func (g *guestState) hungUp(err error) bool {
 // showOnConsole writes what an init writes to the guest's console as well, where
 // whoever looks after a machine expects it.
 func (g *guestState) showOnConsole(text []byte) {
-	if g.spec.InitMode == share.InitSystem {
+	if g.console != nil {
 		// The console adds what the terminal has added already.
-		_, _ = os.Stdout.Write(bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n")))
+		_, _ = g.console.Write(bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n")))
 	}
 }

@@ -17,6 +17,8 @@ const (
 	DisksFile = "seed/disks.json"
 	// DiskSeed is cloud-init's data on a disk, known by its label.
 	DiskSeed = "slipway-seed"
+	// DiskSystem is the system of a guest that is not slipway-init's.
+	DiskSystem = "slipway-system"
 )
 
 // Names of the partitions of a self-contained disk: the seed as on base0, one image

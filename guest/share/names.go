@@ -8,6 +8,9 @@ const (
 	// ConfigureFile is the program that does what the seed asks of the root; it is
 	// there only where the seed asks for something.
 	ConfigureFile = "seed/slipway-configure"
+	// ClassicFile is slipway-init itself, where the guest is another system's and has
+	// to be given it.
+	ClassicFile = "seed/slipway-init"
 	// CapableFile lists files with capabilities where the root mode loses these.
 	CapableFile = "seed/capable.json"
 
