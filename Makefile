@@ -27,7 +27,7 @@ PACKAGES := gcc libc6-dev pkg-config libisal-dev libvirt-dev libvirt-daemon-driv
 KERNEL_PACKAGES := make binutils flex bison bc perl libelf-dev xz-utils zstd
 # Clients that tests use, what tests run in guests, and what the real cloud-init runs on.
 TEST_PACKAGES := python3-openstackclient nftables iptables iproute2 \
-	ovmf gdisk fdisk mtools dosfstools \
+	ovmf gdisk fdisk mtools dosfstools syslinux syslinux-common \
 	python3-yaml python3-requests python3-jsonpatch python3-configobj python3-jinja2
 DEV_PACKAGES := shellcheck
 # What images are pulled from, and by whom besides Slipway.
@@ -122,6 +122,13 @@ image: $(IMAGES)/hello/index.json ## Make the image that `make boot` boots, from
 .PHONY: test-image
 test-image: $(IMAGES)/busybox/index.json
 
+# The disk of a cloud image, with the real cloud-init.
+.PHONY: cloud-image
+cloud-image: $(IMAGES)/cloud.qcow2
+
+$(IMAGES)/cloud.qcow2: etc/images/build etc/images/lib.sh etc/images/cloud.sh
+	@etc/images/build $(IMAGES) cloud
+
 .PHONY: system-image
 system-image: $(IMAGES)/systemd/index.json
 
@@ -136,7 +143,7 @@ $(IMAGES)/large/index.json: etc/images/build etc/images/lib.sh etc/images/bench.
 	@etc/images/build $(IMAGES) bench
 
 .PHONY: test
-test: deps-test build kernel kernel-stock cloud-init image test-image system-image ## Run every test, those that boot guests included.
+test: deps-test build kernel kernel-stock cloud-init image test-image system-image cloud-image ## Run every test, those that boot guests included.
 	@echo "test: packages without guests"
 	@$(TEST_ENV) go test -tags $(TAGS) $(TESTFLAGS) $$(go list ./... | grep -vxF "$$(go list -tags guest,$(TAGS) $(or $(GUEST_PACKAGES),./cmd/internal/archtest))")
 	@echo "test: packages that boot guests, on Debian's kernel"

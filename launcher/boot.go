@@ -94,7 +94,11 @@ func (r *run) spawn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	disks, err := r.furnish(ctx, &srv, process, plugged.Config)
+	furnish := r.furnish
+	if srv.classic() {
+		furnish = r.furnishClassic
+	}
+	disks, err := furnish(ctx, &srv, process, plugged.Config)
 	if err != nil {
 		return err
 	}
@@ -107,6 +111,9 @@ func (r *run) spawn(ctx context.Context) error {
 	r.step(StepDefine)
 	err = r.i.update(ctx, r.m.cfg.Store, func(s *Server) {
 		s.Kernel, s.KernelID, s.Machine, s.Accel = kernel.Name, kernel.Digest, spec.Machine, spec.Accel
+		if s.classic() {
+			s.Kernel, s.KernelID = "", "" // its own
+		}
 	})
 	if err != nil {
 		return err
@@ -348,7 +355,7 @@ func (r *run) domainSpec(ctx context.Context, srv *Server, kernel guest.Kernel, 
 	} else if seed != nil {
 		attached = append(attached, *seed)
 	}
-	return domain.Spec{
+	spec := domain.Spec{
 		Name:    r.domain,
 		UUID:    srv.ID,
 		Title:   srv.Name,
@@ -366,7 +373,11 @@ func (r *run) domainSpec(ctx context.Context, srv *Server, kernel guest.Kernel, 
 		Emulator:    p.emulator,
 		ConsoleLog:  filepath.Join(r.i.dir, consoleFile),
 		AgentSocket: filepath.Join(r.i.dir, agentFile),
-	}, nil
+	}
+	if srv.classic() { // it boots as a machine does
+		spec.Machine, spec.Kernel, spec.Initramfs, spec.CommandLine = guest.MachinePC, "", "", ""
+	}
+	return spec, nil
 }
 
 // unmountServer unmounts all there is of a server.

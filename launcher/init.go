@@ -32,6 +32,7 @@ func (s *Spec) giveInit(g *guest.Spec, label string) error {
 		g.InitMode = guest.InitSystem
 	}
 	if g.InitMode != guest.InitSystem {
+		g.InitMode = guest.InitEntrypoint
 		return nil
 	}
 	if !root {

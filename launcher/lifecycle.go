@@ -180,7 +180,7 @@ func (m *Manager) halt(ctx context.Context, i *instance, grace *time.Duration) (
 func (m *Manager) haltRun(ctx context.Context, i *instance, grace *time.Duration) (ran bool, err error) {
 	i.mu.Lock()
 	stop, ended := i.stop, i.ended
-	limit := m.grace(&i.srv)
+	limit, off := m.grace(&i.srv), i.srv.powerOffTime()
 	i.mu.Unlock()
 	if grace != nil {
 		limit = *grace
@@ -202,7 +202,7 @@ func (m *Manager) haltRun(ctx context.Context, i *instance, grace *time.Duration
 	select {
 	case <-ended:
 		return true, nil
-	case <-time.After(limit + powerOffTime):
+	case <-time.After(limit + off):
 		m.log.Warn("guest does not stop", "server", i.id)
 	case <-ctx.Done():
 		return true, context.Cause(ctx)

@@ -45,6 +45,8 @@ type Config struct {
 	// Rootless says that nothing of the host's can be changed: servers need the root
 	// mode block, and have neither volumes nor networks.
 	Rootless bool
+	// BaseVMImage is for servers that do not say; see Spec.
+	BaseVMImage string
 	// MaxImages is how many bytes layer images may take before those that were used
 	// least recently, and by no server, are removed; 0: any number.
 	MaxImages int64
@@ -387,6 +389,10 @@ func (m *Manager) create(ctx context.Context, srv Server, auth *Credentials) (Se
 	srv.Name = first(srv.Spec.Name, defaultName(srv.Spec.Image))
 	srv.RootMode = first(srv.Spec.RootMode, m.cfg.RootMode, string(guest.RootVirtioFS))
 	if err := m.permitted(srv.RootMode, &srv.Spec); err != nil {
+		return Server{}, err
+	}
+	srv.Spec.BaseVMImage = first(srv.Spec.BaseVMImage, m.cfg.BaseVMImage)
+	if err := srv.validateBase(); err != nil {
 		return Server{}, err
 	}
 	srv.Created = time.Now().UTC()

@@ -92,6 +92,7 @@ func (s *Spec) flavor(known []Flavor, fallback string) (Flavor, error) {
 	}
 	s.RootMode = first(s.RootMode, f.ExtraSpecs[SpecRootMode])
 	s.Kernel = first(s.Kernel, f.ExtraSpecs[SpecKernel])
+	s.BaseVMImage = first(s.BaseVMImage, f.ExtraSpecs[SpecBaseVM])
 	s.InitMode = guest.InitMode(first(string(s.InitMode), f.ExtraSpecs[SpecInitMode]))
 	if s.VCPUs != 0 {
 		f.VCPUs = s.VCPUs

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"github.com/slipway-vm/slipway/rootfs"
 )
@@ -178,7 +180,11 @@ func (m *Manager) discardRoot(ctx context.Context, i *instance) error {
 	if err := m.unmountServer(ctx, i); err != nil {
 		return err
 	}
-	return m.cfg.Roots.Discard(i.dir)
+	err := os.Remove(filepath.Join(i.dir, baseFile))
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, m.cfg.Roots.Discard(i.dir))
 }
 
 // resizeRoot changes the size of a server's disk, where there is one already.

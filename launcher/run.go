@@ -44,6 +44,13 @@ const cleanupTime = time.Minute
 // plug is pulled.
 const powerOffTime = 15 * time.Second
 
+func (s *Server) powerOffTime() time.Duration {
+	if s.classic() {
+		return classicPowerOffTime
+	}
+	return powerOffTime
+}
+
 // wentOn says that the guest's clock has stood still.
 func (r *run) wentOn() {
 	select {
@@ -268,6 +275,9 @@ func (r *run) checkDomain(ctx context.Context) error {
 func (r *run) bootDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	limit := r.m.cfg.BootTimeout
+	if srv, _ := r.i.snapshot(); srv.classic() {
+		limit = max(limit, classicBootTime)
+	}
 	timer := time.AfterFunc(limit, func() {
 		if r.half() {
 			cancel(fmt.Errorf("the guest has not started the entrypoint after %s", limit))
@@ -501,10 +511,11 @@ func (r *run) appendOutput(ctx context.Context, s output.Stream, offset int64, d
 // powerOff waits for the domain's own end, and pulls its plug where that does not
 // come.
 func (r *run) powerOff(ctx context.Context) error {
+	srv, _ := r.i.snapshot()
 	select {
 	case <-r.gone:
 		return nil
-	case <-time.After(powerOffTime):
+	case <-time.After(srv.powerOffTime()):
 		r.m.log.Warn("guest did not power off", "server", r.i.id)
 		return nil // clearing up destroys it
 	case <-ctx.Done():

@@ -57,14 +57,14 @@ func seedDisk(srv *Server, dir string) (*domain.Disk, error) {
 		if err := srv.Spec.validateSeed(); err != nil {
 			return nil, err
 		}
-	case !srv.ConfigDrive:
+	case !srv.ConfigDrive || srv.classic(): // whose seed is a disk in any case
 		return nil, nil
 	}
 	return &d, nil
 }
 
 // writeSeedDisk writes the config drive of a server that has one.
-func (r *run) writeSeedDisk(srv *Server, data *cloudinit.Seed) error {
+func (r *run) writeSeedDisk(srv *Server, data *cloudinit.Seed, _ string) error {
 	if !srv.ConfigDrive {
 		return nil
 	}
@@ -95,11 +95,14 @@ func (r *run) writeSeed(srv *Server, spec *guest.Spec, networks *cloudinit.Netwo
 	if err := seed.Write(dir, data); err != nil {
 		return err
 	}
-	if err := r.writeSeedDisk(srv, data); err != nil {
-		return err
+	tell := []func(*Server, *cloudinit.Seed, string) error{r.writeSeedDisk, r.writeConfigure}
+	if srv.classic() {
+		tell = []func(*Server, *cloudinit.Seed, string) error{r.writeClassic}
 	}
-	if err := r.writeConfigure(srv, data, share); err != nil {
-		return err
+	for _, write := range tell {
+		if err := write(srv, data, share); err != nil {
+			return err
+		}
 	}
 	return os.WriteFile(filepath.Join(share, guest.SpecFile), process, 0o600)
 }

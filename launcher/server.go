@@ -26,8 +26,9 @@ type Flavor struct {
 // not.
 const (
 	SpecRootMode = "slipway:root_mode"
-	SpecKernel   = "slipway:kernel"    // name, digest or file
-	SpecInitMode = "slipway:init_mode" // also a label of images
+	SpecKernel   = "slipway:kernel"        // name, digest or file
+	SpecInitMode = "slipway:init_mode"     // also a label of images
+	SpecBaseVM   = "slipway:base_vm_image" // path
 )
 
 // Volume is a host directory in a server.
@@ -96,6 +97,9 @@ type Spec struct {
 	// InitMode says what the entrypoint is; empty: what the image says, or its
 	// entrypoint's name.
 	InitMode guest.InitMode `json:"init_mode,omitempty"`
+	// BaseVMImage is a cloud image of the host's, qcow2 or raw, that the server's guest
+	// is to be; empty or NoBaseVMImage: the guest is slipway-init's.
+	BaseVMImage string `json:"base_vm_image,omitempty"`
 
 	// LogBytes bounds one file of the output log, 0 being no bound; LogFiles is how
 	// many there may be.

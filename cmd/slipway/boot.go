@@ -94,6 +94,7 @@ period; a second one ends it at once.`,
 	f.StringArrayVarP(&b.publish, "publish", "p", nil, "`[IP:][HOST:]GUEST[/PROTOCOL]`: a port of the server, or a range, on the host; can be repeated")
 	f.BoolVar(&b.spec.WithConfigDrive, "config-drive", false, "give the server a config drive: a disk labelled config-2 with what it is told about itself")
 	f.StringVar(&b.spec.SeedDisk, "seed-disk", "", "disk image `file` labelled cidata (NoCloud) or config-2 to take cloud-init's data from")
+	f.StringVar(&b.spec.BaseVMImage, "base-vm-image", "", "disk `file` of a cloud image to boot with its own kernel and cloud-init, the image's root inside it (none: not the configured one)")
 	b.addProcess(f)
 	addDetachKeys(f, &b.detachKeys)
 	f.BoolVar(&b.timeline, "timeline", false, "say at the end how the time of the boot was spent")
@@ -166,8 +167,11 @@ func (b *bootFlags) fill(cmd *cobra.Command, args []string) error {
 	if s.CloudInit, err = b.readUserData(); err != nil {
 		return err
 	}
-	if s.SeedDisk != "" {
-		if s.SeedDisk, err = filepath.Abs(s.SeedDisk); err != nil {
+	for _, file := range []*string{&s.SeedDisk, &s.BaseVMImage} {
+		if *file == "" || *file == launcher.NoBaseVMImage {
+			continue
+		}
+		if *file, err = filepath.Abs(*file); err != nil {
 			return err
 		}
 	}

@@ -106,6 +106,8 @@ type state struct {
 	under []string
 	// program is the slipway that is called, where it is not that of bin.
 	program string
+	// patience is for calls that take longer than deadline.
+	patience time.Duration
 }
 
 // as is the state for another test, a part of this one's.
@@ -270,7 +272,7 @@ func (s *state) start(args ...string) *command {
 func (s *state) startWith(stdin io.Reader, args ...string) *command {
 	s.t.Helper()
 	c := &command{t: s.t, args: args, ended: make(chan struct{}), began: time.Now()}
-	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	ctx, cancel := context.WithTimeout(context.Background(), cmp.Or(s.patience, deadline))
 	line := slices.Concat(s.under, []string{cmp.Or(s.program, filepath.Join(bin, "slipway"))}, args)
 	c.cmd = exec.CommandContext(ctx, line[0], line[1:]...)
 	c.cmd.Env, c.cmd.ExtraFiles = s.env, s.files
@@ -283,7 +285,7 @@ func (s *state) startWith(stdin io.Reader, args ...string) *command {
 	go func() {
 		defer close(c.ended)
 		if c.err = c.cmd.Wait(); ctx.Err() == context.DeadlineExceeded {
-			c.err = fmt.Errorf("not ended after %s", deadline)
+			c.err = fmt.Errorf("not ended after %s", cmp.Or(s.patience, deadline))
 		}
 	}()
 	return c

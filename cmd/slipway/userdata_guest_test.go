@@ -71,6 +71,15 @@ func TestUserDataPowerOff(t *testing.T) {
 	}
 }
 
+// aliases are lists of YAML of which each is twice the one before.
+func aliases(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "a%d: &a%d [*a%d, *a%d]\n", i+1, i+1, i, i)
+	}
+	return b.String()
+}
+
 // TestUserDataHostile has nothing keep the entrypoint from starting.
 func TestUserDataHostile(t *testing.T) {
 	t.Parallel()
@@ -78,6 +87,7 @@ func TestUserDataHostile(t *testing.T) {
 	for name, text := range map[string]string{
 		"cycle":   "#cloud-config\na: &a [*a]\n",
 		"include": "#include http://127.0.0.1/x\n",
+		"bomb":    "#cloud-config\na0: &a0 [x, x]\n" + aliases(40),
 		"noise":   "\x00\xff\x7fELF",
 		"deep":    "#cloud-config\na: " + strings.Repeat("[", 5000),
 	} {

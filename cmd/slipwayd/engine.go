@@ -230,7 +230,7 @@ func (e *engine) openManager(ctx context.Context) error {
 		Hypervisor: e.virt, DomainPrefix: prefix, Store: e.store, Host: here, Init: initPath, Configure: configure,
 		Flavors: flavors(cfg), DefaultFlavor: cfg.Boot.Flavor,
 		RootMode: cfg.Boot.Root, Rootless: rootless(), MaxImages: int64(cfg.Images.MaxStore),
-		Networks:     networks,
+		Networks: networks, BaseVMImage: cfg.Boot.BaseVM,
 		Events:       happened,
 		OutputLimit:  output.Limit{Bytes: int64(cfg.Logs.MaxSize), Files: int(cfg.Logs.MaxFiles)},
 		ConsoleLimit: int64(cfg.Logs.MaxConsole),

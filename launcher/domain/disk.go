@@ -25,6 +25,8 @@ type Format string
 const (
 	FormatRaw  Format = "raw"
 	FormatVMDK Format = "vmdk" // of Concatenate
+	// FormatQCOW2 is a disk that may be a clone of another.
+	FormatQCOW2 Format = "qcow2"
 )
 
 func (d Disk) validate() error {
@@ -33,7 +35,7 @@ func (d Disk) validate() error {
 		return fmt.Errorf("disk %q is not an absolute path", d.Path)
 	case d.Serial == "" || len(d.Serial) > 20:
 		return fmt.Errorf("disk %s: serial %q: 1 to 20 characters", d.Path, d.Serial)
-	case d.Format != FormatRaw && d.Format != FormatVMDK:
+	case d.Format != FormatRaw && d.Format != FormatVMDK && d.Format != FormatQCOW2:
 		return fmt.Errorf("disk %s: unknown format %q", d.Path, d.Format)
 	}
 	return nil

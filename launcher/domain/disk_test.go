@@ -33,7 +33,7 @@ func TestDiskRefused(t *testing.T) {
 	for want, d := range map[string]Disk{
 		"absolute": {Path: "a", Serial: "s", Format: FormatRaw},
 		"serial":   {Path: "/a", Format: FormatRaw},
-		"format":   {Path: "/a", Serial: "s", Format: "qcow2"},
+		"format":   {Path: "/a", Serial: "s", Format: "vdi"},
 	} {
 		s := spec()
 		s.Disks = []Disk{d}

@@ -68,12 +68,7 @@ func (s Spec) XML() (string, error) {
 			Value: uint((s.Memory + 1023) / 1024), Unit: "KiB",
 		},
 		VCPU: &libvirtxml.DomainVCPU{Value: s.VCPUs},
-		OS: &libvirtxml.DomainOS{
-			Type:    &libvirtxml.DomainOSType{Arch: "x86_64", Machine: string(s.Machine), Type: "hvm"},
-			Kernel:  s.Kernel,
-			Initrd:  s.Initramfs,
-			Cmdline: s.CommandLine,
-		},
+		OS:   s.os(),
 		// ACPI is how the guest finds its devices on microvm and powers off on both.
 		Features:   &libvirtxml.DomainFeatureList{ACPI: &libvirtxml.DomainFeature{}},
 		CPU:        &libvirtxml.DomainCPU{Mode: s.cpuMode(), Check: "none"},
@@ -102,11 +97,27 @@ func (s Spec) XML() (string, error) {
 	return xml, nil
 }
 
+// os says what boots: a kernel, or without one the first disk, by its boot loader.
+func (s Spec) os() *libvirtxml.DomainOS {
+	os := &libvirtxml.DomainOS{
+		Type:    &libvirtxml.DomainOSType{Arch: "x86_64", Machine: string(s.Machine), Type: "hvm"},
+		Kernel:  s.Kernel,
+		Initrd:  s.Initramfs,
+		Cmdline: s.CommandLine,
+	}
+	if s.Kernel == "" {
+		os.BootDevices = []libvirtxml.DomainBootDevice{{Dev: "hd"}}
+	}
+	return os
+}
+
 func (s Spec) validate() error {
-	for _, p := range []struct{ what, path string }{
-		{"kernel", s.Kernel}, {"initramfs", s.Initramfs}, {"share", s.Share},
-		{"console log", s.ConsoleLog}, {"agent socket", s.AgentSocket},
-	} {
+	type named struct{ what, path string }
+	paths := []named{{"share", s.Share}, {"console log", s.ConsoleLog}, {"agent socket", s.AgentSocket}}
+	if s.Kernel != "" || len(s.Disks) == 0 {
+		paths = append(paths, named{"kernel", s.Kernel}, named{"initramfs", s.Initramfs})
+	}
+	for _, p := range paths {
 		if !filepath.IsAbs(p.path) {
 			return fmt.Errorf("domain %s: %s %q is not an absolute path", s.Name, p.what, p.path)
 		}

@@ -46,6 +46,7 @@ var checks = map[string]func(*Config) error{
 	"boot.root":           func(c *Config) error { return oneOf(c.Boot.Root, "virtiofs", "9p", "block") },
 	"boot.flavor":         func(c *Config) error { return notEmpty(c.Boot.Flavor) },
 	"boot.kernel":         func(*Config) error { return nil }, // the engine knows which there are
+	"boot.base_vm_image":  func(c *Config) error { return absoluteOrEmpty(c.Boot.BaseVM) },
 	"boot.timeout":        func(c *Config) error { return atLeast(c.Boot.Timeout, time.Second) },
 	"boot.stop_grace":     func(c *Config) error { return atLeast(c.Boot.StopGrace, 0) },
 	"logs.max_size":       func(c *Config) error { return zeroOr(c.Logs.MaxSize, 64*KiB) },

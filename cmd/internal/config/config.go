@@ -77,6 +77,7 @@ type Boot struct {
 	Root      string        `key:"root"` // virtiofs, 9p or block
 	Flavor    string        `key:"flavor"`
 	Kernel    string        `key:"kernel"`
+	BaseVM    string        `key:"base_vm_image"` // path, empty: none
 	Timeout   time.Duration `key:"timeout"`
 	StopGrace time.Duration `key:"stop_grace"`
 }

@@ -204,7 +204,7 @@ func TestErrors(t *testing.T) {
 		want       []string // parts of the error
 	}{
 		{"unknown section", "log: {}\nbot: {}", nil, nil, []string{"slipway.yaml:2: unknown key bot (known here: api, boot, cloud, engine, "}},
-		{"unknown key", "boot:\n  rot: 9p", nil, nil, []string{"slipway.yaml:2: unknown key boot.rot (known here: flavor, kernel, root, "}},
+		{"unknown key", "boot:\n  rot: 9p", nil, nil, []string{"slipway.yaml:2: unknown key boot.rot (known here: base_vm_image, flavor, kernel, root, "}},
 		{"wrong case", "Boot: {root: 9p}", nil, nil, []string{"slipway.yaml:1: unknown key Boot"}},
 		{"section without keys", "boot: 9p", nil, nil, []string{"slipway.yaml:1: boot: not a mapping"}},
 		{"not a mapping", "- boot", nil, nil, []string{"slipway.yaml: not a mapping"}},
