@@ -146,7 +146,7 @@ func TestCloud(t *testing.T) {
 	if err := os.WriteFile(file, []byte("carried"), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	c.run("server", "cp", file, "tty:/srv/").exits(1).complains("no such directory")
+	c.run("server", "cp", file, "tty:/nothing/").exits(1).complains("no such directory")
 	c.run("server", "cp", file, "tty:/carried").ok()
 	c.run("server", "cp", "tty:/carried", file+".back").ok()
 	if b, err := os.ReadFile(file + ".back"); err != nil || string(b) != "carried" {
