@@ -29,6 +29,8 @@ KERNEL_PACKAGES := make binutils flex bison bc perl libelf-dev xz-utils zstd
 TEST_PACKAGES := python3-openstackclient nftables iptables iproute2 \
 	ovmf gdisk fdisk mtools dosfstools syslinux syslinux-common \
 	python3-yaml python3-requests python3-jsonpatch python3-configobj python3-jinja2
+# Clients whose own tests are run.
+CLIENT_PACKAGES := python3-openstackclient tempest
 DEV_PACKAGES := shellcheck
 # What images are pulled from, and by whom besides Slipway.
 BENCH_PACKAGES := docker-registry skopeo umoci podman containerd
@@ -66,6 +68,11 @@ deps-dev: ## Install what `make check` needs besides.
 .PHONY: deps-test
 deps-test: ## Install what `make test` needs besides.
 	@etc/debian/install $(PACKAGES) $(TEST_PACKAGES)
+	@etc/debian/libvirt-user
+
+.PHONY: deps-clients
+deps-clients: ## Install what `make test-clients` needs besides.
+	@etc/debian/install $(PACKAGES) $(CLIENT_PACKAGES)
 	@etc/debian/libvirt-user
 
 .PHONY: deps-bench
@@ -150,6 +157,10 @@ test: deps-test build kernel kernel-stock cloud-init image test-image system-ima
 	@$(TEST_ENV) SLIPWAY_TEST_KERNEL=$(KERNEL_DEB) go test -tags guest,$(TAGS) -p 1 -count 1 -v -timeout 25m -run '$(STOCK_TESTS)' $(TESTFLAGS) ./cmd/slipway ./guest/vmtest
 	@echo "test: packages that boot guests, on the minimal kernel"
 	@$(TEST_ENV) go test -tags guest,$(TAGS) -p 1 -count 1 -v -timeout 25m $(TESTFLAGS) $(or $(GUEST_PACKAGES),./cmd/internal/archtest)
+
+.PHONY: test-clients
+test-clients: deps-clients build kernel test-image ## Run OpenStack's clients against slipwayd, and write down what passes: make test-clients [CLIENTSFLAGS='-run openstack'].
+	@$(TEST_ENV) go run -tags $(TAGS) ./cmd/internal/clients $(CLIENTSFLAGS)
 
 .PHONY: check
 check: deps-dev ## Format, vet, lint and run the tests without guests under the race detector.
