@@ -174,6 +174,21 @@ func (d *slipwayd) list(nova *gophercloud.ServiceClient) []servers.Server {
 	return list
 }
 
+// logged waits until the console output of the one server that there is has a text.
+func (d *slipwayd) logged(text string) {
+	d.t.Helper()
+	nova := d.nova()
+	for limit := time.Now().Add(patience); ; time.Sleep(200 * time.Millisecond) {
+		output, err := servers.ShowConsoleOutput(d.t.Context(), nova, d.list(nova)[0].ID, servers.ShowConsoleOutputOpts{}).Extract()
+		if err == nil && strings.Contains(output, text) {
+			return
+		}
+		if time.Now().After(limit) {
+			d.t.Fatalf("the server does not write %q: %v\n%s", text, err, output)
+		}
+	}
+}
+
 // until waits until the one server that there is has a status and is at rest.
 func (d *slipwayd) until(status string) {
 	d.t.Helper()
@@ -220,7 +235,6 @@ func TestServersWithOpenstackClient(t *testing.T) {
 		step{"server show web -f yaml", []string{"status: ACTIVE", "OS-EXT-STS:power_state: 1", "OS-EXT-STS:vm_state: active"}},
 		step{"server show web -f shell -c flavor -c image", []string{"'m1.nano'", steady}},
 		step{"server show nosuch", []string{"No server with a name or ID of 'nosuch' exists."}},
-		step{"console log show --lines 2 web", []string{"line "}},
 		step{"console url show web", []string{"Unavailable console type novnc."}},
 		step{"server set --property size=small --tag red --name www --description second web", nil},
 		step{"server unset --property role --tag blue www", nil},
@@ -248,7 +262,10 @@ func TestServersWithOpenstackClient(t *testing.T) {
 		step{"server show www -f value -c locked -c locked_reason", []string{"True", "because"}},
 		step{"server unlock www", nil},
 		step{"server reboot --wait www", []string{"Complete"}},
-		step{"console log show www", []string{"line 1"}},
+	)
+	d.logged("line 2")
+	d.follow(
+		step{"console log show --lines 1 www", []string{"line "}},
 		step{"server reboot --hard --wait www", []string{"Complete"}},
 		step{"server rebuild --image " + steady + " --wait www", []string{"Complete"}},
 		step{"server resize --flavor m1.nano www", []string{"When resizing, instances must change flavor! (HTTP 400)"}},
