@@ -101,7 +101,7 @@ func TestFailureOnConsole(t *testing.T) {
 	}{
 		{"no port", "open the agent's port", vm{mute: true}},
 		{"no init", "Kernel panic", vm{extra: []string{"rdinit=/nothing"}}},
-		{"unknown root mode", "slipway.root", vm{extra: []string{"slipway.root=floppy:0"}}},
+		{"unknown root mode", "unknown root mode", vm{extra: []string{"slipway.root=floppy:0"}}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := boot(t, test.v)
