@@ -58,10 +58,10 @@ func TestKeystone(t *testing.T) {
 	private := c.image("demo", "test-keystone-private", dockerSave(t, img), "--private")
 	out := c.openstackIn(region, "demo",
 		"server create --image test-keystone-private --flavor m1.nano --nic none --wait web -f value -c status",
-		"server list -f value -c Name -c Image",
-		"server show web -f value -c user_id -c project_id",
+		"server list -f value -c Name",
+		"server show web -f value -c image -c user_id -c project_id",
 	)
-	if !strings.Contains(out, "ACTIVE") || !strings.Contains(out, "web test-keystone-private") {
+	if !strings.Contains(out, "ACTIVE") || !strings.Contains(out, "test-keystone-private") {
 		t.Fatalf("the client says:\n%s", out)
 	}
 	for _, id := range strings.Fields(c.openstack("admin", "user show demo -f value -c id", "project show demo -f value -c id")) {

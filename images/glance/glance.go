@@ -241,7 +241,7 @@ var errStalled = fmt.Errorf("the image service has sent nothing for %s", stall)
 // patient reads until nothing comes any more.
 type patient struct {
 	body   io.ReadCloser
-	ctx    context.Context //nolint:containedctx // of the request that is being read
+	ctx    context.Context // of the request that is being read
 	cancel context.CancelCauseFunc
 	timer  *time.Timer
 }
