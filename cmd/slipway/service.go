@@ -170,7 +170,7 @@ func (r *registrar) offered(ctx context.Context, at string) ([]offer, error) {
 	return all, nil
 }
 
-// ours names the services that are made here.
+// ours names the services that are made here, and tells them from others when they go.
 const ours = "slipway"
 
 // at is where the region's service of a type is; empty where there is none.
@@ -210,17 +210,13 @@ func (r *registrar) register(cmd *cobra.Command, all []offer) error {
 
 // add makes the endpoints of a service, and that if need be.
 func (r *registrar) add(ctx context.Context, o offer) error {
-	name := ours
-	if o.Type == "identity" || o.URL == r.image {
-		name = "" // one more endpoint of a service that is there
-	}
 	n := slices.IndexFunc(r.services, func(s services.Service) bool {
-		have, _ := s.Extra["name"].(string)
-		return s.Type == o.Type && (name == "" || have == name)
+		name, _ := s.Extra["name"].(string)
+		return s.Type == o.Type && name == ours
 	})
 	if n < 0 {
 		s, err := services.Create(ctx, r.keystone, services.CreateOpts{
-			Type: o.Type, Extra: map[string]any{"name": cmp.Or(name, o.Name), "description": "Slipway: OCI images as micro-VMs"},
+			Type: o.Type, Extra: map[string]any{"name": ours, "description": "Slipway: OCI images as micro-VMs"},
 		}).Extract()
 		if err != nil {
 			return err
@@ -262,26 +258,8 @@ func (r *registrar) deregister(cmd *cobra.Command) error {
 	if !found {
 		return fmt.Errorf("Slipway is not in the catalog of region %s", r.region) //nolint:staticcheck // a name
 	}
-	if err := r.leave(cmd.Context()); err != nil {
-		return fmt.Errorf("leave region %s: %w", r.region, err)
-	}
 	fmt.Fprintf(cmd.OutOrStdout(), "%s has no services of Slipway's any more\n", r.region)
 	return nil
-}
-
-// leave removes what a region of Slipway's own shares with others, where nothing else
-// is in it.
-func (r *registrar) leave(ctx context.Context) error {
-	shared := func(e endpoints.Endpoint) bool {
-		return slices.ContainsFunc(r.endpoints, func(o endpoints.Endpoint) bool {
-			return o.Region != e.Region && o.ServiceID == e.ServiceID && o.URL == e.URL
-		})
-	}
-	if slices.ContainsFunc(r.endpoints, func(e endpoints.Endpoint) bool { return e.Region == r.region && !shared(e) }) {
-		return nil
-	}
-	_, err := r.remove(ctx, func(e endpoints.Endpoint) bool { return e.Region == r.region })
-	return err
 }
 
 // remove deletes the endpoints that match, and says whether there were any.
