@@ -264,6 +264,9 @@ func (m *Manager) serverSource(ctx context.Context, ref string) (*exportSource, 
 		return nil, err
 	}
 	process.Hostname, process.Entropy, process.Restart.Count = "", nil, 0
+	// What this host's networks gave it, it has to ask for where it will be.
+	process.Interfaces = nil
+	process.Nameservers, process.Search, process.Hosts = srv.Spec.Nameservers, srv.Spec.DNSSearch, srv.Spec.Hosts
 	seed, err := srv.seed("")
 	if err != nil {
 		return nil, err
