@@ -31,7 +31,7 @@ TEST_PACKAGES := python3-openstackclient nftables iptables iproute2 \
 	python3-yaml python3-requests python3-jsonpatch python3-configobj python3-jinja2
 # Clients whose own tests are run.
 CLIENT_PACKAGES := python3-openstackclient tempest
-DEV_PACKAGES := shellcheck
+DEV_PACKAGES := shellcheck nftables iproute2
 # What images are pulled from, and by whom besides Slipway.
 BENCH_PACKAGES := docker-registry skopeo umoci podman containerd
 
