@@ -26,6 +26,8 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/identity/v3/projects"
 	"github.com/gophercloud/gophercloud/v2/openstack/identity/v3/tokens"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/slipway-vm/slipway/cmd/internal/traces"
 )
 
 // patience bounds whatever a test waits for.
@@ -208,6 +210,14 @@ func newStateDir(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		// A test that has failed leaves guests, which outlive the service.
+		for pid, args := range traces.Processes() {
+			if name := filepath.Base(args[0]); strings.HasPrefix(name, "qemu") || name == "virtiofsd" {
+				if strings.Contains(strings.Join(args, " "), dir+"/") {
+					_ = syscall.Kill(pid, syscall.SIGKILL)
+				}
+			}
+		}
 		if out, err := exec.Command("umount", "--recursive", dir).CombinedOutput(); err != nil && !bytes.Contains(out, []byte("not mounted")) && !bytes.Contains(out, []byte("not found")) {
 			t.Errorf("umount: %v: %s", err, out)
 		}
