@@ -13,6 +13,7 @@ import (
 	"github.com/slipway-vm/slipway/launcher/api/neutron"
 	"github.com/slipway-vm/slipway/launcher/api/nova"
 	"github.com/slipway-vm/slipway/launcher/api/openstack"
+	"github.com/slipway-vm/slipway/launcher/catalog"
 	"github.com/slipway-vm/slipway/launcher/compute"
 	"github.com/slipway-vm/slipway/launcher/host"
 	"github.com/slipway-vm/slipway/launcher/identity"
@@ -27,6 +28,13 @@ func (s *service) openCompute(ctx context.Context, e *engine) (err error) {
 	s.compute, err = compute.Open(ctx, compute.Config{
 		Store: e.store, Flavors: flavors(e.cfg), DefaultFlavor: e.cfg.Boot.Flavor,
 		Servers: e.manager.Servers, Images: e.manager, Glance: e.glance(), Host: s.host, Log: e.log,
+	})
+	if err != nil {
+		return err
+	}
+	s.images, err = catalog.Open(ctx, catalog.Config{
+		Dir: e.path("catalog"), Store: e.store.Images(), Launcher: e.manager, Referred: s.compute.Images,
+		Download: catalog.Download{Hosts: e.cfg.Images.DownloadHosts}, Log: e.log,
 	})
 	return err
 }
@@ -45,7 +53,7 @@ func (s *service) computeMount(e *engine) mount {
 		typ: "compute", name: "nova", about: "Slipway's servers",
 		prefix: "/compute", version: "/v2.1", dialect: openstack.Compute, public: nova.Public,
 		handler: nova.New(nova.Config{
-			Manager: e.manager, Images: nova.ImagesOf(s.compute.Images), Compute: s.compute, Networks: e.networks,
+			Manager: e.manager, Images: nova.ImagesOf(s.images), Compute: s.compute, Networks: e.networks,
 			Figures: e.figures, ProjectExists: s.projectExists, LocalProject: s.adminProject(), Host: s.host, Log: e.log,
 		}),
 	}
@@ -55,8 +63,8 @@ func (s *service) computeMount(e *engine) mount {
 func (s *service) imageMount(e *engine) mount {
 	return mount{
 		typ: "image", name: "glance", about: "Slipway's images",
-		prefix: "/image", dialect: openstack.Image, public: glance.Public,
-		handler: glance.New(glance.Config{Images: s.compute.Images, Log: e.log}),
+		prefix: "/image", dialect: openstack.Image, public: glance.Public, uploads: true,
+		handler: glance.New(glance.Config{Images: s.images, Log: e.log}),
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/slipway-vm/slipway/cmd/internal/config"
 	"github.com/slipway-vm/slipway/launcher/api/keystone"
 	"github.com/slipway-vm/slipway/launcher/api/openstack"
+	"github.com/slipway-vm/slipway/launcher/catalog"
 	"github.com/slipway-vm/slipway/launcher/compute"
 	"github.com/slipway-vm/slipway/launcher/identity"
 )
@@ -58,6 +59,7 @@ type service struct {
 	listener net.Listener
 	server   *http.Server
 	compute  *compute.Compute
+	images   *catalog.Catalog
 	host     string // this machine's name
 	base     string // the public URL, or empty for what each client has used
 }
@@ -218,8 +220,9 @@ func (s *service) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), shutdownTime)
 	defer cancel()
 	defer func() { _ = s.listener.Close() }() // it may never have been served
-	if err := s.server.Shutdown(ctx); err != nil {
-		return errors.Join(ignoreTimeout(err), s.server.Close())
+	err := s.server.Shutdown(ctx)
+	if err != nil {
+		err = errors.Join(ignoreTimeout(err), s.server.Close())
 	}
-	return nil
+	return errors.Join(err, s.images.Close())
 }

@@ -21,6 +21,9 @@ func (s *Store) Identities() *Section { return &Section{s, "identity/"} }
 // Networks returns the section of networks and what belongs to them.
 func (s *Store) Networks() *Section { return &Section{s, "network/"} }
 
+// Images returns the section of the image service's images.
+func (s *Store) Images() *Section { return &Section{s, "image/"} }
+
 // Records implements records.Store.
 func (p *Section) Records(ctx context.Context, kind string) (map[string][]byte, error) {
 	return p.store.Records(ctx, p.prefix+kind)

@@ -38,7 +38,7 @@ var migrations = []string{
 }
 
 // Store is an open file of records. It implements launcher.Store, and by
-// Identities and Networks records.Store.
+// Identities, Networks and Images records.Store.
 type Store struct{ db *sql.DB }
 
 // Open opens the file at path, or makes it.

@@ -97,6 +97,7 @@ type Images struct {
 	MaxUnpacked        Size                `key:"max_unpacked"`
 	MaxInodes          int64               `key:"max_inodes"`
 	MaxMemory          Size                `key:"max_memory"`
+	DownloadHosts      []string            `key:"download_hosts"`
 	MaxStore           Size                `key:"max_store"` // 0: no limit
 }
 
@@ -155,6 +156,7 @@ func Default() *Config {
 		Logs: Logs{MaxSize: 20 * MiB, MaxFiles: 5, MaxConsole: 4 * MiB},
 		Images: Images{
 			InsecureRegistries: []string{},
+			DownloadHosts:      []string{},
 			Mirrors:            map[string][]string{},
 			CAFiles:            []string{},
 			MaxUnpacked:        64 * GiB,

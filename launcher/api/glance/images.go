@@ -1,7 +1,7 @@
 package glance
 
 import (
-	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -9,84 +9,69 @@ import (
 	"strings"
 	"time"
 
-	"github.com/slipway-vm/slipway/launcher"
 	"github.com/slipway-vm/slipway/launcher/api/openstack"
-	"github.com/slipway-vm/slipway/launcher/compute"
+	"github.com/slipway-vm/slipway/launcher/catalog"
 )
 
-// imageView is an image as it is shown. Data of Glance's that an image of layers
-// has none of is null.
-type imageView struct {
-	ID          string   `json:"id"`
-	Name        string   `json:"name"`
-	Status      string   `json:"status"`
-	Visibility  string   `json:"visibility"`
-	Container   string   `json:"container_format"`
-	Disk        string   `json:"disk_format"`
-	Size        *int64   `json:"size"`
-	VirtualSize *int64   `json:"virtual_size"`
-	Checksum    *string  `json:"checksum"`
-	HashAlgo    *string  `json:"os_hash_algo"`
-	HashValue   *string  `json:"os_hash_value"`
-	MinDisk     int      `json:"min_disk"`
-	MinRAM      int      `json:"min_ram"`
-	Owner       *string  `json:"owner"`
-	Protected   bool     `json:"protected"`
-	Hidden      bool     `json:"os_hidden"`
-	Tags        []string `json:"tags"`
-	Created     string   `json:"created_at"`
-	Updated     string   `json:"updated_at"`
-	Self        string   `json:"self"`
-	File        string   `json:"file"`
-	Schema      string   `json:"schema"`
+// shape is a time's.
+const shape = "2006-01-02T15:04:05Z"
 
-	Arch      string `json:"architecture,omitempty"` // in Nova's words
-	Reference string `json:"slipway:reference"`
-	Digest    string `json:"slipway:digest,omitempty"` // of the manifest
-	// Pulled is "False" for an image that is fetched when a server is made from it.
-	Pulled string `json:"slipway:pulled"`
-}
-
-func view(x compute.Image) imageView {
-	const form = "2006-01-02T15:04:05Z"
-	v := imageView{
-		ID: x.ID, Name: x.Name, Status: "active", Visibility: "public", Container: "docker", Disk: "raw", Tags: []string{},
-		Created: x.Created.UTC().Format(form), Updated: x.Updated.UTC().Format(form),
-		Self: "/v2/images/" + x.ID, File: "/v2/images/" + x.ID + "/file", Schema: "/v2/schemas/image",
-		Reference: x.Reference, Digest: x.Digest, Pulled: "False", Arch: x.Arch,
+// view shows an image. What of Glance's an image has none of is null.
+func view(x catalog.Image) map[string]any {
+	v := map[string]any{
+		"id": x.ID, "name": orNull(x.Name), "status": x.Status, "visibility": x.Visibility, "owner": orNull(x.Owner),
+		"container_format": orNull(x.Container), "disk_format": orNull(x.Disk), "min_disk": x.MinDisk, "min_ram": x.MinRAM,
+		"protected": x.Protected, "os_hidden": x.Hidden, "tags": append([]string{}, x.Tags...),
+		"created_at": x.Created.UTC().Format(shape), "updated_at": x.Updated.UTC().Format(shape),
+		"self": "/v2/images/" + x.ID, "file": "/v2/images/" + x.ID + "/file", "schema": "/v2/schemas/image",
+		"checksum": orNull(x.Checksum), "os_hash_algo": nil, "os_hash_value": nil, "size": nil, "virtual_size": nil,
 	}
-	if machine, ok := map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[x.Arch]; ok {
-		v.Arch = machine
+	if x.Size > 0 || x.Data {
+		v["size"] = x.Size
 	}
-	if x.Ready {
-		v.Pulled = "True"
+	if x.Hash != "" {
+		v["os_hash_algo"], v["os_hash_value"] = "sha512", x.Hash
+	} else if algo, value, ok := strings.Cut(x.Digest, ":"); ok && value != "" {
+		v["os_hash_algo"], v["os_hash_value"] = algo, value
 	}
-	if x.Glance {
-		v.Visibility, v.Owner = x.Visibility, &x.Owner
+	if x.Arch != "" {
+		v["architecture"] = x.Arch
 	}
-	if x.Size > 0 {
-		v.Size = &x.Size
+	if x.Reference != "" && !x.Data {
+		v["slipway:reference"] = x.Reference
 	}
-	if algo, value, ok := strings.Cut(x.Digest, ":"); ok && value != "" {
-		v.HashAlgo, v.HashValue = &algo, &value
+	if x.Digest != "" {
+		v["slipway:digest"] = x.Digest
+	}
+	if x.Status == catalog.Active && x.Container == catalog.Container {
+		// "False" for an image that is fetched when a server is made from it.
+		v["slipway:pulled"] = map[bool]string{true: "True", false: "False"}[x.Pulled]
+	}
+	if x.Status == catalog.Queued || x.Status == catalog.Uploading || x.Status == catalog.Importing {
+		v["os_glance_importing_to_stores"], v["os_glance_failed_import"] = "", ""
+	}
+	for name, value := range x.Properties {
+		v[name] = value
 	}
 	return v
 }
 
-// values are what filters and sorting compare, by the name of the property.
-func (v imageView) values() map[string]string {
-	deref := func(s *string) string {
-		if s == nil {
-			return ""
-		}
-		return *s
+func orNull(s string) any {
+	if s == "" {
+		return nil
 	}
-	return map[string]string{
-		"id": v.ID, "name": v.Name, "status": v.Status, "visibility": v.Visibility, "container_format": v.Container, "disk_format": v.Disk,
-		"os_hash_algo": deref(v.HashAlgo), "os_hash_value": deref(v.HashValue), "owner": deref(v.Owner), "checksum": deref(v.Checksum),
-		"protected": strconv.FormatBool(v.Protected), "os_hidden": strconv.FormatBool(v.Hidden), "created_at": v.Created, "updated_at": v.Updated,
-		"min_disk": strconv.Itoa(v.MinDisk), "min_ram": strconv.Itoa(v.MinRAM),
-		"architecture": v.Arch, "slipway:reference": v.Reference, "slipway:digest": v.Digest, "slipway:pulled": v.Pulled,
+	return s
+}
+
+// text is a property as filters and sorting compare it.
+func text(v map[string]any, name string) string {
+	switch x := v[name].(type) {
+	case nil:
+		return ""
+	case string:
+		return x
+	default:
+		return fmt.Sprint(x)
 	}
 }
 
@@ -99,12 +84,22 @@ func (a *api) list(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	q := r.URL.Query()
+	member := q.Get("member_status")
+	if !slices.Contains([]string{"", "pending", "accepted", "rejected", "all"}, member) {
+		return openstack.BadRequest("Invalid status: %s", member)
+	}
+	if visibility := q.Get("visibility"); !slices.Contains([]string{"", "all", catalog.Public, catalog.Private, catalog.Shared, catalog.Community}, visibility) {
+		return openstack.BadRequest("Invalid visibility value: %s", visibility)
+	}
 	found, err := a.named(r, q)
 	if err != nil {
 		return err
 	}
-	var list []imageView
+	var list []map[string]any
 	for _, x := range found {
+		if !caller(r).Lists(x, q.Get("visibility"), member) || x.Hidden && !q.Has("os_hidden") {
+			continue
+		}
 		v := view(x)
 		keep, err := matches(v, q)
 		if err != nil {
@@ -114,29 +109,31 @@ func (a *api) list(w http.ResponseWriter, r *http.Request) error {
 			list = append(list, v)
 		}
 	}
-	part, more, err := openstack.Cut(list, page, func(v imageView) string { return v.ID }, sortKeys)
+	id := func(v map[string]any) string { return text(v, "id") }
+	part, more, err := openstack.Cut(list, page, id, sortKeys)
 	if err != nil {
 		return err
 	}
-	answer := map[string]any{"images": append([]imageView{}, part...), "schema": "/v2/schemas/images", "first": first(r.URL)}
+	answer := map[string]any{"images": append([]map[string]any{}, part...), "schema": "/v2/schemas/images", "first": first(r.URL)}
 	if more {
-		answer["next"] = page.Next(part[len(part)-1].ID)
+		answer["next"] = page.Next(id(part[len(part)-1]))
 	}
 	return openstack.WriteJSON(w, http.StatusOK, answer)
 }
 
-// named returns the images that a query may be about: of one for a name the image
-// that it means, which need not be here.
-func (a *api) named(r *http.Request, q url.Values) ([]compute.Image, error) {
+func caller(r *http.Request) catalog.Caller {
+	c := openstack.CallerOf(r.Context())
+	return catalog.Caller{Project: c.ProjectID, Admin: c.Has(openstack.Admin)}
+}
+
+// named returns the images that a query may be about: of one for a name that no image
+// of the catalog has, the image that it refers to, which need not be here.
+func (a *api) named(r *http.Request, q url.Values) ([]catalog.Image, error) {
 	name := q.Get("name")
 	if name == "" || strings.HasPrefix(name, "in:") {
-		return a.images.All(r.Context())
+		return a.images.All(r.Context(), caller(r))
 	}
-	x, err := a.images.Named(r.Context(), name)
-	if errors.Is(err, launcher.ErrNotFound) {
-		return nil, nil
-	}
-	return []compute.Image{x}, err
+	return a.images.Named(r.Context(), caller(r), name)
 }
 
 // first is the path of the first page of a list.
@@ -150,41 +147,41 @@ func first(u *url.URL) string {
 }
 
 // sortKeys are what a list can be ordered by.
-var sortKeys = func() map[string]openstack.Compare[imageView] {
-	keys := map[string]openstack.Compare[imageView]{
-		"size": openstack.By(func(v imageView) int64 {
-			if v.Size == nil {
-				return 0
-			}
-			return *v.Size
-		}),
+var sortKeys = func() map[string]openstack.Compare[map[string]any] {
+	keys := map[string]openstack.Compare[map[string]any]{}
+	for _, name := range []string{"size", "min_disk", "min_ram"} {
+		keys[name] = openstack.By(func(v map[string]any) int64 { return number(v, name) })
 	}
-	for _, name := range []string{"name", "status", "container_format", "disk_format", "id", "created_at", "updated_at"} {
-		keys[name] = openstack.By(func(v imageView) string { return v.values()[name] })
+	for _, name := range []string{"name", "status", "container_format", "disk_format", "id", "created_at", "updated_at", "visibility", "owner"} {
+		keys[name] = openstack.By(func(v map[string]any) string { return text(v, name) })
 	}
 	return keys
 }()
 
+func number(v map[string]any, name string) int64 {
+	n, _ := strconv.ParseInt(text(v, name), 10, 64) // null is 0
+	return n
+}
+
 // matches holds an image against the filters of a query. Those that are no property
 // of it keep it out, as in Glance.
-func matches(v imageView, q url.Values) (bool, error) {
+func matches(v map[string]any, q url.Values) (bool, error) {
 	for name, wanted := range q {
 		ok := true
 		var err error
 		switch name {
-		case "limit", "marker", "sort", "sort_key", "sort_dir", "member_status":
+		case "limit", "marker", "sort", "sort_key", "sort_dir", "member_status", "visibility":
 		case "tag":
-			ok = !slices.ContainsFunc(wanted, func(t string) bool { return !slices.Contains(v.Tags, t) })
+			tags, _ := v["tags"].([]string)
+			ok = !slices.ContainsFunc(wanted, func(t string) bool { return !slices.Contains(tags, t) })
 		case "size_min", "size_max":
 			ok, err = sized(v, name, wanted[0])
 		case "created_at", "updated_at":
-			ok, err = dated(v.values()[name], name, wanted[0])
-		case "visibility":
-			ok, err = visible(v, wanted[0])
+			ok, err = dated(text(v, name), name, wanted[0])
 		case "protected", "os_hidden":
-			ok = strings.EqualFold(v.values()[name], wanted[0])
+			ok = strings.EqualFold(text(v, name), wanted[0])
 		default:
-			ok = equal(v.values()[name], wanted[0])
+			ok = equal(text(v, name), wanted[0])
 		}
 		if err != nil || !ok {
 			return false, err
@@ -206,22 +203,12 @@ func equal(have, wanted string) bool {
 	return have == strings.TrimPrefix(wanted, "eq:")
 }
 
-func visible(v imageView, wanted string) (bool, error) {
-	if !slices.Contains([]string{"public", "private", "shared", "community", "all"}, wanted) {
-		return false, openstack.BadRequest("Invalid visibility value: %s", wanted)
-	}
-	return wanted == "all" || v.Visibility == wanted, nil
-}
-
-func sized(v imageView, name, wanted string) (bool, error) {
+func sized(v map[string]any, name, wanted string) (bool, error) {
 	n, err := strconv.ParseInt(wanted, 10, 64)
 	if err != nil || n < 0 {
 		return false, openstack.BadRequest("Invalid value for option %s: %s. It must be a whole number, 0 or more.", name, wanted)
 	}
-	var size int64
-	if v.Size != nil {
-		size = *v.Size
-	}
+	size := number(v, "size")
 	return name == "size_min" && size >= n || name == "size_max" && size <= n, nil
 }
 
@@ -241,47 +228,17 @@ func dated(have, name, wanted string) (bool, error) {
 }
 
 func (a *api) show(w http.ResponseWriter, r *http.Request) error {
-	x, err := a.find(r)
+	x, err := a.images.Find(r.Context(), caller(r), r.PathValue("id"))
 	if err != nil {
 		return err
 	}
 	return openstack.WriteJSON(w, http.StatusOK, view(x))
 }
 
-func (a *api) find(r *http.Request) (compute.Image, error) {
-	x, err := a.images.Find(r.Context(), r.PathValue("id"))
-	if errors.Is(err, launcher.ErrNotFound) {
-		err = openstack.NotFound("No image found with ID %s", r.PathValue("id"))
-	}
-	return x, err
-}
-
 func (a *api) remove(w http.ResponseWriter, r *http.Request) error {
-	x, err := a.find(r)
-	if err != nil {
-		return err
-	}
-	if !openstack.CallerOf(r.Context()).Has(openstack.Admin) {
-		return openstack.Forbidden("You are not authorized to complete delete_image action.")
-	}
-	if x.Glance {
-		return openstack.Forbidden("Image %s is stored in Glance: delete it there.", x.ID)
-	}
-	err = a.images.Delete(r.Context(), x.ID)
-	if errors.Is(err, launcher.ErrConflict) {
-		return openstack.Conflict("Image %s could not be deleted because it is in use: servers are made from it.", x.ID)
-	}
-	if err != nil {
+	if err := a.images.Delete(r.Context(), caller(r), r.PathValue("id")); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
-}
-
-// members: images that are public are shared with nobody in particular.
-func (a *api) members(w http.ResponseWriter, r *http.Request) error {
-	if _, err := a.find(r); err != nil {
-		return err
-	}
-	return openstack.WriteJSON(w, http.StatusOK, map[string]any{"members": []string{}, "schema": "/v2/schemas/members"})
 }

@@ -210,21 +210,24 @@ func (a *API) flavorOf(r *http.Request, ref string) (launcher.Flavor, error) {
 	return f, notFoundAs(err, openstack.BadRequest("Flavor %s could not be found.", id))
 }
 
-// image finds an image by its UUID. An administrator may name one by a reference:
-// it can be one of a file of this host, or one of a network that only it reaches.
+// image finds an image by its UUID or its name. An administrator may name one by a
+// reference: it can be one of a file of this host, or one of a network that only it
+// reaches.
 func (a *API) image(r *http.Request, ref string, flavor *launcher.Flavor) (Image, error) {
 	id := lastPart(ref)
 	if !uuidForm.MatchString(id) {
-		if !isAdmin(r) {
-			return Image{}, openstack.BadRequest("Invalid imageRef provided: '%s' is not the id of an image.", ref)
+		if isAdmin(r) && strings.ContainsAny(ref, "/:@") {
+			return Image{Reference: ref}, nil
 		}
-		return Image{Reference: ref}, nil
+		id = ref
 	}
 	if a.cfg.Images == nil {
 		return Image{}, openstack.BadRequest("Can not find requested image")
 	}
 	image, err := a.cfg.Images.Image(r.Context(), openstack.CallerOf(r.Context()), id)
 	switch {
+	case err != nil && id == ref && !uuidForm.MatchString(id):
+		return image, notFoundAs(err, openstack.BadRequest("Invalid imageRef provided: '%s' is not the id of an image, nor its name.", ref))
 	case err != nil:
 		return image, notFoundAs(err, openstack.BadRequest("Can not find requested image"))
 	case flavor.Memory < image.MinMemory:
