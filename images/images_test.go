@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -395,6 +396,30 @@ func TestIndex(t *testing.T) {
 		_, err = open(t).Resolve(t.Context(), f.host+"/a", images.ResolveOptions{Platform: &v1.Platform{OS: "linux", Architecture: "s390x"}})
 		if !errors.Is(err, images.ErrNotFound) || !strings.Contains(err.Error(), "linux/arm64/v8, linux/amd64") {
 			t.Errorf("error %v", err)
+		}
+	}
+}
+
+// Documents that are full of nothing would take many times their size of memory.
+func TestCrowdedDocuments(t *testing.T) {
+	f := serve(t)
+	history := runnable(t, 1, func(c *v1.ConfigFile) { c.History = make([]v1.History, 110_000) })
+	r, err := name.ParseReference(f.host + "/history")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.Write(r, history); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for file, b := range map[string]string{"oci-layout": `{"imageLayoutVersion":"1.0.0"}`, "index.json": `{"schemaVersion":2,"manifests":[{}` + strings.Repeat(",{}", 60_000) + `]}`} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(b), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, ref := range []string{f.host + "/history", "oci:" + dir} {
+		if _, err := open(t).Resolve(t.Context(), ref, images.ResolveOptions{}); !errors.Is(err, images.ErrCorrupt) || !strings.Contains(err.Error(), "more than 100000 values") {
+			t.Errorf("%s: %v", ref, err)
 		}
 	}
 }

@@ -138,5 +138,12 @@ func readFile(f files, name string, limit int64) ([]byte, error) {
 	if size > limit {
 		return nil, fmt.Errorf("%s of %d bytes: %w", name, size, ErrCorrupt)
 	}
-	return io.ReadAll(rc)
+	b, err := io.ReadAll(rc)
+	if err != nil {
+		return nil, err
+	}
+	if err := crowded(b); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return b, nil
 }

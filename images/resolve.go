@@ -42,7 +42,10 @@ type ResolveOptions struct {
 const (
 	maxManifest = 4 << 20
 	maxConfig   = 8 << 20
-	maxNesting  = 4 // of indexes
+	// What is read of a document takes many times its size, where that is full of
+	// empty values; no honest one has so many.
+	maxValues  = 100_000
+	maxNesting = 4 // of indexes
 
 	// A prefix of an ID shorter than that may as well be an image's name.
 	minID = 12
@@ -245,6 +248,9 @@ func (c closers) Close() error {
 // assemble goes down indexes to the platform's manifest and reads what it
 // names.
 func assemble(ctx context.Context, r Reference, source blobs, top document, p *v1.Platform) (*Image, error) {
+	if err := crowded(top.raw); err != nil {
+		return nil, fmt.Errorf("manifest: %w", err)
+	}
 	for range maxNesting {
 		if !isIndex(top) {
 			return assembleManifest(ctx, r, source, top, p)
@@ -310,5 +316,27 @@ func readBlob(ctx context.Context, source blobs, d v1.Descriptor, limit int64) (
 		return nil, err
 	}
 	defer rc.Close()
-	return io.ReadAll(verify(rc, d))
+	b, err := io.ReadAll(verify(rc, d))
+	if err != nil {
+		return nil, err
+	}
+	if err := crowded(b); err != nil {
+		return nil, fmt.Errorf("blob %s: %w", d.Digest, err)
+	}
+	return b, nil
+}
+
+// crowded refuses a document of JSON with more values than maxValues. What is in
+// strings counts too, which honest documents have room for.
+func crowded(b []byte) error {
+	n := 0
+	for _, c := range b {
+		if c == ',' || c == '{' || c == '[' {
+			n++
+		}
+	}
+	if n > maxValues {
+		return fmt.Errorf("more than %d values in one document: %w", maxValues, ErrCorrupt)
+	}
+	return nil
 }

@@ -1,0 +1,171 @@
+//go:build guest
+
+package main
+
+import (
+	"bytes"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+)
+
+// archives writes the test's image as docker saves it and as an OCI archive, and
+// pushes it to a registry.
+func archives(t *testing.T, dir string) (docker, oci, reference string) {
+	t.Helper()
+	source := filepath.Join(os.Getenv("SLIPWAY_TEST_IMAGES"), "busybox")
+	index, err := layout.ImageIndexFromPath(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := index.IndexManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := index.Image(manifest.Manifests[0].Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	docker, oci = filepath.Join(dir, "docker.tar"), filepath.Join(dir, "oci.tar")
+	if err := tarball.WriteToFile(docker, name.MustParseReference("busybox:test"), img); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("tar", "-C", source, "-cf", oci, ".").CombinedOutput(); err != nil {
+		t.Fatalf("tar: %v: %s", err, out)
+	}
+	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	t.Cleanup(server.Close)
+	ref, err := name.ParseReference(strings.TrimPrefix(server.URL, "http://") + "/test/busybox:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.Write(ref, img); err != nil {
+		t.Fatal(err)
+	}
+	return docker, oci, ref.String()
+}
+
+// The image service with the real client: what is uploaded, imported or named by a
+// reference is shared, changed, downloaded and booted.
+func TestImagesWithOpenstackClient(t *testing.T) {
+	state := newStateDir(t)
+	dir := t.TempDir()
+	docker, oci, reference := archives(t, dir)
+	data, err := os.ReadFile(docker)
+	if err != nil {
+		t.Fatal(err)
+	}
+	web := httptest.NewServer(http.FileServer(http.Dir(dir)))
+	t.Cleanup(web.Close)
+	t.Setenv("SLIPWAY_IMAGES_DOWNLOAD_HOSTS", strings.TrimPrefix(web.URL, "http://"))
+	d := startService(t, state)
+	if out, err := exec.Command(filepath.Join(os.Getenv("SLIPWAY_TEST_BIN"), "slipway"), "--state-dir", state, "kernel", "import", os.Getenv("SLIPWAY_TEST_KERNEL")).CombinedOutput(); err != nil {
+		t.Fatalf("kernel import: %v: %s", err, out)
+	}
+	saved := filepath.Join(dir, "saved")
+	out := d.openstack(
+		"project create friends -f value -c name",
+		"image create --file "+docker+" --container-format docker --disk-format raw --private --property color=blue --tag t1 saved -f value -c status",
+		"image create --file "+oci+" --container-format docker --disk-format raw --shared --min-ram 64 archived -f value -c status",
+		"image create --container-format docker --disk-format raw waiting -f value -c status",
+		"image list --name saved --property color=blue -f value -c Name -c Status",
+		"image list --tag t1 --long -f value -c Tags",
+		"image show saved -f value -c size -c checksum",
+		"image save --file "+saved+" saved",
+		"image set --name renamed --property shape=round --min-disk 1 --protected saved",
+		"image show renamed -f json -c properties -c protected -c min_disk",
+		"image delete renamed",
+		"image unset --property shape --tag t1 renamed",
+		"image set --unprotected renamed",
+		"image set --deactivate renamed",
+		"image show renamed -f value -c status",
+		"image set --activate renamed",
+		"image add project archived friends -f value -c status",
+		"image member list archived -f value -c Status",
+		"image set --project friends --accept archived",
+		"image remove project archived friends",
+		"image set --public archived",
+		"image show archived -f value -c visibility",
+		"image list --name "+reference+" -f value -c Status",
+		"image show nosuch",
+	)
+	for _, want := range []string{
+		"active\nactive\nqueued", "saved active", "['t1']", "True", "deactivated", "round", "pending", "public",
+		"is protected and cannot be deleted", "No Image found for nosuch",
+	} {
+		if !strings.Contains(out, want) && !strings.Contains(out, strings.ToLower(want)) {
+			t.Errorf("the client's output has no %q:\n%s", want, out)
+		}
+	}
+	if got, err := os.ReadFile(saved); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes saved (%v), not the %d that were uploaded", len(got), err, len(data))
+	}
+
+	d.importImage("downloaded", "web-download", web.URL+"/docker.tar")
+	d.importImage("referred", "slipway-registry", reference)
+
+	out = d.openstack(
+		"flavor create --ram 256 --disk 1 --vcpus 1 tiny -f value -c name",
+		"server create --image renamed --flavor tiny --nic none --wait one -f value -c status",
+		"server create --image "+reference+" --flavor tiny --nic none --wait two -f value -c status",
+		"image delete renamed",
+		"server delete --wait one two",
+		"image delete renamed archived downloaded referred waiting",
+		"image list -f value -c Name",
+	)
+	if !strings.Contains(out, "it is in use: servers are made from it") || strings.Count(out, "ACTIVE")+strings.Count(out, "SHUTOFF") != 2 {
+		t.Errorf("the client's output:\n%s", out)
+	}
+	if files, err := os.ReadDir(filepath.Join(state, "catalog")); err != nil || len(files) != 0 {
+		t.Errorf("data left: %v (%v)", files, err)
+	}
+}
+
+// importImage fills a new image by a method, and waits until it is active.
+func (d *slipwayd) importImage(image, method, uri string) {
+	d.t.Helper()
+	id := strings.Fields(d.openstack("image create --container-format docker --disk-format raw " + image + " -f value -c id"))
+	d.post("/image/v2/images/"+id[len(id)-1]+"/import", `{"method":{"name":"`+method+`","uri":"`+uri+`"}}`)
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Second) {
+		out := d.openstack("image show " + image + " -f value -c status")
+		if strings.Contains(out, "active") {
+			return
+		}
+		if !strings.Contains(out, "importing") || time.Now().After(deadline) {
+			d.t.Fatalf("image %s: %s", image, out)
+		}
+	}
+}
+
+// post sends JSON with a token of the administrator's.
+func (d *slipwayd) post(path, body string) {
+	d.t.Helper()
+	token := strings.Fields(d.openstack("token issue -f value -c id"))
+	r, err := http.NewRequestWithContext(d.t.Context(), http.MethodPost, d.url+path, strings.NewReader(body))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	r.Header.Set("X-Auth-Token", token[len(token)-1])
+	r.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusAccepted {
+		d.t.Errorf("POST %s: %s", path, resp.Status)
+	}
+}
