@@ -102,7 +102,7 @@ func TestKeystone(t *testing.T) {
 	if code := call(t, "POST", at+"/compute/v2.1/servers", reader, body); code != http.StatusForbidden {
 		t.Errorf("a reader creates a server: %d", code)
 	}
-	c.openstack("demo", "token revoke "+reader)
+	c.openstack("admin", "token revoke "+reader)
 	began := time.Now()
 	eventually(t, deadline, func() error {
 		if code := call(t, "GET", at+"/compute/v2.1/servers", reader, ""); code != http.StatusUnauthorized {
