@@ -29,6 +29,7 @@ func Classic(dir string) {
 	g := newGuest()
 	g.timeline = agent.Timeline{{Step: agent.StepInit, At: sinceBoot()}}
 	g.modules = &loader{}
+	g.cmdline.root = ClassicArg // there is a host, though the kernel was not told
 	var err error
 	if g.console, err = os.OpenFile("/dev/console", os.O_WRONLY|unix.O_NOCTTY, 0); err != nil {
 		logf("%v", err)
