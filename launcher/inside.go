@@ -19,24 +19,42 @@ import (
 // he leaves by his own will.
 var ErrDetached = errors.New("detached")
 
+// reconnectTime is how long those who ask something of an active server wait for
+// its guest's agent: an engine that has just started finds running servers before it
+// has reached into them.
+const reconnectTime = 10 * time.Second
+
 // inside finds a server and the agent in it; the error is a *StateError where it
 // does not run.
-func (m *Manager) inside(ref, action string) (*instance, *agent.Client, error) {
+func (m *Manager) inside(ctx context.Context, ref, action string) (*instance, *agent.Client, error) {
 	i, err := m.find(ref)
 	if err != nil {
 		return nil, nil, err
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.srv.VMState != VMActive || i.agent == nil {
-		return nil, nil, &StateError{Server: i.srv.Name, Action: action, VM: i.srv.VMState, Task: i.srv.TaskState}
+	ctx, cancel := context.WithTimeout(ctx, reconnectTime)
+	defer cancel()
+	for {
+		i.mu.Lock()
+		c, srv, changed := i.agent, i.srv, i.changed
+		i.mu.Unlock()
+		if c != nil && srv.VMState == VMActive {
+			return i, c, nil
+		}
+		refused := &StateError{Server: srv.Name, Action: action, VM: srv.VMState, Task: srv.TaskState}
+		if srv.VMState != VMActive || srv.TaskState != TaskNone || srv.Restarting {
+			return nil, nil, refused
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, nil, refused
+		}
 	}
-	return i, i.agent, nil
 }
 
 // Exec runs a process in a server, beside its entrypoint; see [agent.Client.Exec].
 func (m *Manager) Exec(ctx context.Context, ref string, req agent.ExecRequest, streams agent.ExecIO) (agent.Exit, error) {
-	i, c, err := m.inside(ref, "execute in")
+	i, c, err := m.inside(ctx, ref, "execute in")
 	if err != nil {
 		return agent.Exit{}, err
 	}
@@ -56,7 +74,7 @@ func (m *Manager) Exec(ctx context.Context, ref string, req agent.ExecRequest, s
 
 // Attach copies stdin to a server's entrypoint; see [agent.Client.Attach].
 func (m *Manager) Attach(ctx context.Context, ref string, req agent.AttachRequest, stdin io.Reader, resize <-chan agent.WindowSize) error {
-	i, c, err := m.inside(ref, "attach to")
+	i, c, err := m.inside(ctx, ref, "attach to")
 	if err != nil {
 		return err
 	}
@@ -97,7 +115,7 @@ func (m *Manager) Stat(ctx context.Context, ref, path string) (agent.FileInfo, e
 		})
 		return info, err
 	}
-	_, c, err := m.inside(ref, "look into")
+	_, c, err := m.inside(ctx, ref, "look into")
 	if err != nil {
 		return agent.FileInfo{}, err
 	}
@@ -114,7 +132,7 @@ func (m *Manager) CopyFrom(ctx context.Context, ref, path string, follow bool, w
 			return writeArchive(ctx, root, path, follow, w)
 		})
 	}
-	i, c, err := m.inside(ref, "copy from")
+	i, c, err := m.inside(ctx, ref, "copy from")
 	if err != nil {
 		return err
 	}
@@ -134,7 +152,7 @@ func (m *Manager) CopyTo(ctx context.Context, ref, dir string, r io.Reader) erro
 			return archive.Extract(ctx, root, dir, r, archive.Options{Owner: true, Devices: true})
 		})
 	}
-	i, c, err := m.inside(ref, "copy to")
+	i, c, err := m.inside(ctx, ref, "copy to")
 	if err != nil {
 		return err
 	}
@@ -166,7 +184,7 @@ type hostMeter interface {
 
 // Stats returns what a running server uses.
 func (m *Manager) Stats(ctx context.Context, ref string) (Stats, error) {
-	i, c, err := m.inside(ref, "measure")
+	i, c, err := m.inside(ctx, ref, "measure")
 	if err != nil {
 		return Stats{}, err
 	}
@@ -187,7 +205,7 @@ func (m *Manager) Stats(ctx context.Context, ref string) (Stats, error) {
 
 // Top returns the processes of a running server.
 func (m *Manager) Top(ctx context.Context, ref string) ([]agent.ProcessInfo, error) {
-	_, c, err := m.inside(ref, "list the processes of")
+	_, c, err := m.inside(ctx, ref, "list the processes of")
 	if err != nil {
 		return nil, err
 	}
@@ -196,7 +214,7 @@ func (m *Manager) Top(ctx context.Context, ref string) ([]agent.ProcessInfo, err
 
 // Signal sends a signal, by name or number, to the server's entrypoint.
 func (m *Manager) Signal(ctx context.Context, ref, signal string) error {
-	i, c, err := m.inside(ref, "signal")
+	i, c, err := m.inside(ctx, ref, "signal")
 	if err != nil {
 		return err
 	}
@@ -223,7 +241,7 @@ func (m *Manager) Signal(ctx context.Context, ref, signal string) error {
 // Freeze stops a running server's processes, what they have written being on its
 // disk, until [Manager.Thaw].
 func (m *Manager) Freeze(ctx context.Context, ref string) error {
-	_, c, err := m.inside(ref, "freeze")
+	_, c, err := m.inside(ctx, ref, "freeze")
 	if err != nil {
 		return err
 	}
@@ -232,7 +250,7 @@ func (m *Manager) Freeze(ctx context.Context, ref string) error {
 
 // Thaw lets a frozen server's processes run on.
 func (m *Manager) Thaw(ctx context.Context, ref string) error {
-	_, c, err := m.inside(ref, "thaw")
+	_, c, err := m.inside(ctx, ref, "thaw")
 	if err != nil {
 		return err
 	}

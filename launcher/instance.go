@@ -182,4 +182,5 @@ func (i *instance) setAgent(a *agent.Client) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.agent = a
+	i.wake()
 }
