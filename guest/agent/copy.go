@@ -69,11 +69,19 @@ func (c *Client) CopyTo(ctx context.Context, dir string, r io.Reader) error {
 	// its reason is what counts.
 	sent := make(chan error, 1)
 	go func() {
-		err := (&sender{w: stream}).copy(Stdin, r)
+		send := &sender{w: stream}
+		end, readErr, err := send.data(Stdin, r)
+		switch {
+		case err != nil:
+		case errors.Is(readErr, io.EOF):
+			err = send.message(msgEnd, end.encode())
+		default:
+			err = readErr
+		}
+		sent <- err
 		if err != nil && !closedByPeer(err) {
 			stop() // the reader failed: the guest must not take this for the end
 		}
-		sent <- err
 	}()
 	_, err = receiveProcess(stream, nil, nil)
 	if err == nil {
