@@ -13,12 +13,13 @@ import (
 	"github.com/slipway-vm/slipway/cmd/internal/traces"
 )
 
-// clean fails the test unless nothing is left of any server. The kernel may take
-// a while to end the last of a process.
-func (s *state) clean() {
+// clean fails the test unless nothing is left of any server, but what is named. The
+// kernel may take a while to end the last of a process.
+func (s *state) clean(but ...string) {
 	s.t.Helper()
 	eventually(s.t, 5*time.Second, func() error {
 		found, err := traces.Of(s.dir)
+		found = slices.DeleteFunc(found, func(f string) bool { return slices.Contains(but, f) })
 		if err == nil && len(found) > 0 {
 			err = fmt.Errorf("still there:\n\t%s", strings.Join(found, "\n\t"))
 		}
