@@ -125,7 +125,7 @@ func unmountShare(ctx context.Context, dir string) error {
 // unmount waits a little for a file system that a process on its way out still
 // uses.
 func unmount(ctx context.Context, target string) error {
-	for deadline := time.Now().Add(5 * time.Second); ; {
+	for deadline := time.Now().Add(20 * time.Second); ; {
 		err := unix.Unmount(target, unix.UMOUNT_NOFOLLOW)
 		switch {
 		case err == nil || errors.Is(err, unix.EINVAL):

@@ -274,15 +274,21 @@ func (c *crowd) together(ids []string, clients int, span time.Duration) {
 	all.Wait()
 }
 
-// TestManyClients is BenchmarkManyClients in small.
+// TestManyClients is BenchmarkManyClients in small. A busy host may take more than one
+// turn to answer requests of every kind.
 func TestManyClients(t *testing.T) {
 	c := newCrowd(t)
-	c.together(c.fill(t.Context(), 30), 200, 3*time.Second)
-	for _, kind := range []string{"list", "show", "set metadata", "create", "delete"} {
-		if len(c.times[kind]) == 0 {
-			t.Errorf("no request to %s was answered", kind)
+	ids := c.fill(t.Context(), 30)
+	var missing []string
+	for range 5 {
+		c.together(ids, 200, 3*time.Second)
+		missing = slices.DeleteFunc([]string{"list", "show", "set metadata", "create", "delete"},
+			func(kind string) bool { return len(c.times[kind]) > 0 })
+		if len(missing) == 0 {
+			return
 		}
 	}
+	t.Errorf("no requests of these kinds were answered: %s", strings.Join(missing, ", "))
 }
 
 // BenchmarkManyClients has 200 clients use a service of 1,000 servers for a minute. An
