@@ -126,11 +126,11 @@ func (m *Manager) copyShared(ctx context.Context, i *instance, c *agent.Client, 
 	}
 	at, err := c.Locate(ctx, path, follow || endsInSlash(path))
 	if err != nil || !at.Plain {
-		return false, nil //nolint:nilerr // an older guest, or the agent finds out as well
+		return false, nil // an older guest, or the agent finds out as well
 	}
 	root, err := process.OpenRoot(filepath.Join(i.dir, shareDir, guest.RootDir))
 	if err != nil {
-		return false, nil //nolint:nilerr // it is about to end
+		return false, nil // it is about to end
 	}
 	defer func() { _ = root.Close() }()
 	flags := unix.O_PATH
@@ -140,7 +140,7 @@ func (m *Manager) copyShared(ctx context.Context, i *instance, c *agent.Client, 
 	// A guest's links may lead elsewhere than here: by way of what it has mounted.
 	f, err := root.OpenFile(filepath.Clean("/"+path), flags)
 	if err != nil {
-		return false, nil //nolint:nilerr // the agent finds out as well
+		return false, nil // the agent finds out as well
 	}
 	var st unix.Stat_t
 	err = errors.Join(unix.Fstat(int(f.Fd()), &st), f.Close())

@@ -110,9 +110,9 @@ func TestDiskUEFI(t *testing.T) {
 		t.Fatal(err)
 	}
 	// A cloud may have another command line than the one that it is told.
-	for _, append := range []string{strings.TrimSpace(string(line)), "root=/dev/vda console=ttyS0 quiet"} {
+	for _, cmdline := range []string{strings.TrimSpace(string(line)), "root=/dev/vda console=ttyS0 quiet"} {
 		shows(t, machine(t, "-machine", "pc", "-drive", "if=virtio,format=raw,snapshot=on,file="+direct, "-kernel", direct+".vmlinuz", "-initrd", direct+".initrd",
-			"-append", append), "booted directly")
+			"-append", cmdline), "booted directly")
 	}
 }
 

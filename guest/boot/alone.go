@@ -2,6 +2,7 @@ package boot
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -38,7 +39,7 @@ func (g *guestState) askSource() error {
 	if _, err := os.Stat(program); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	cmd := exec.Command(program, configureSource, filepath.Join(shareDir, share.SeedDir))
+	cmd := exec.CommandContext(context.Background(), program, configureSource, filepath.Join(shareDir, share.SeedDir))
 	cmd.Env = append([]string{"TMPDIR=/run"}, configureEnv...)
 	cmd.Stderr = os.Stderr
 	read, write, err := os.Pipe()

@@ -52,10 +52,10 @@ func (c *Catalog) Upload(ctx context.Context, who Caller, id string, data io.Rea
 		return err
 	}
 	if err := c.write(ctx, c.staged(id), data); err != nil {
-		return c.fail(ctx, i, Queued, err)
+		return c.fail(ctx, i, err)
 	}
 	if err := c.activate(ctx, i); err != nil {
-		return c.fail(ctx, i, Queued, err)
+		return c.fail(ctx, i, err)
 	}
 	return nil
 }
@@ -67,16 +67,16 @@ func (c *Catalog) Stage(ctx context.Context, who Caller, id string, data io.Read
 		return err
 	}
 	if err := c.write(ctx, c.staged(id), data); err != nil {
-		return c.fail(ctx, i, Queued, err)
+		return c.fail(ctx, i, err)
 	}
 	return nil
 }
 
-// fail takes an image back to a status, without data, for a reason.
-func (c *Catalog) fail(ctx context.Context, i Image, to Status, reason error) error {
+// fail takes an image back to where it waits for data, for a reason.
+func (c *Catalog) fail(ctx context.Context, i Image, reason error) error {
 	ctx = context.WithoutCancel(ctx)
 	_, err := c.change(ctx, Caller{Admin: true}, i.ID, func(i *Image) error {
-		i.Status, i.Reference, i.Digest, i.Pulled, i.Data = to, "", "", false, false
+		i.Status, i.Reference, i.Digest, i.Pulled, i.Data = Queued, "", "", false, false
 		i.Size, i.Checksum, i.Hash = 0, "", ""
 		return nil
 	})

@@ -98,7 +98,7 @@ func (c *Catalog) Import(ctx context.Context, who Caller, id string, in Import) 
 		Created: now, Updated: now,
 	}
 	if err := c.putTask(ctx, t); err != nil {
-		return Task{}, c.fail(ctx, i, Queued, err)
+		return Task{}, c.fail(ctx, i, err)
 	}
 	c.imports.Go(func() { c.run(c.ctx, i, t, in) })
 	return t, nil
@@ -126,7 +126,7 @@ func (c *Catalog) run(ctx context.Context, i Image, t Task, in Import) {
 	t.Status = TaskSuccess
 	if err != nil {
 		c.log.Info("image not imported", "image", i.ID, "task", t.ID, "err", err)
-		if err := c.fail(ctx, i, Queued, nil); err != nil {
+		if err := c.fail(ctx, i, nil); err != nil {
 			c.log.Error("image not taken back", "image", i.ID, "err", err)
 		}
 		t.Status, t.Message = TaskFailure, err.Error()

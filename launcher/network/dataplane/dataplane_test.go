@@ -48,7 +48,7 @@ func TestServersReachOneAnother(t *testing.T) {
 		if version == 6 {
 			outside, host, loopback = outside6, host6, "::1"
 		}
-		on := func(ip, port string) string { return net.JoinHostPort(ip, port) }
+		on := net.JoinHostPort
 		reached(t, "a", "tcp", at(b[0], version, 80), "b")
 		reached(t, "", "tcp", at(b[0], version, 80), "b")
 		reached(t, "a", "tcp", on(outside, "90"), "outside")
