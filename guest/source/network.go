@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -93,6 +94,11 @@ const (
 // lease asks for an address by DHCP.
 func (i *link) lease(ctx context.Context, names *resolver) error {
 	if err := netlink.LinkSetUp(i.device); err != nil {
+		return err
+	}
+	// Has the library draw transaction IDs, which are no secret, from /dev/urandom. Else
+	// it asks without end for numbers that a machine without a source of them has not.
+	if err := os.Setenv("UROOT_NOHWRNG", "1"); err != nil {
 		return err
 	}
 	client, err := nclient4.New(i.Name, nclient4.WithTimeout(leaseWait), nclient4.WithRetry(leaseTries))
