@@ -19,7 +19,7 @@ import (
 const MinUpper = 16 << 20
 
 // upperRecipe names how templates are made; those of another are not used.
-const upperRecipe = "ext4-2"
+const upperRecipe = "ext4-3"
 
 // template gives the path of an empty file system of a size, made once.
 func (s *Store) template(ctx context.Context, size int64) (string, error) {
@@ -52,15 +52,16 @@ func (s *Store) template(ctx context.Context, size int64) (string, error) {
 }
 
 // upperFeatures are named one by one, so that every host's mkfs makes the same:
-// what any kernel since 4.5 mounts.
-const upperFeatures = "none,64bit,dir_index,dir_nlink,ext_attr,extent,extra_isize,filetype,flex_bg,has_journal,huge_file,large_file,metadata_csum,sparse_super2"
+// what any kernel since 4.5 mounts. With sparse_super and meta_bg a disk that a server
+// was exported to grows while it is mounted, which sparse_super2 would not.
+const upperFeatures = "none,64bit,dir_index,dir_nlink,ext_attr,extent,extra_isize,filetype,flex_bg,has_journal,huge_file,large_file,meta_bg,metadata_csum,sparse_super"
 
 // makeExt4 leaves as much as can be unwritten, so that clones stay small: the
 // inode tables and the journal are zeros, which a hole is; all other metadata
-// is in one place, with no copies of it.
+// but the copies of what describes the groups is in one place.
 func makeExt4(ctx context.Context, name string) error {
 	c := exec.CommandContext(ctx, "mkfs.ext4", "-q", "-F", "-b", "4096", "-I", "256", "-i", "16384", "-m", "0", "-J", "size=4", "-G", "4096", "-O", upperFeatures,
-		"-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0,num_backup_sb=0,packed_meta_blocks=1", name)
+		"-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0,packed_meta_blocks=1", name)
 	// Locale and configuration of the host have no say.
 	c.Env = append(os.Environ(), "MKE2FS_CONFIG=/dev/null", "LC_ALL=C")
 	out, err := c.CombinedOutput()

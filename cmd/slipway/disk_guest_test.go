@@ -40,6 +40,20 @@ func shows(t *testing.T, console string, want ...string) {
 	}
 }
 
+// hasGrown wants a root of some 2 GiB, by df -m.
+func hasGrown(t *testing.T, console string) {
+	t.Helper()
+	var size string
+	for line := range strings.Lines(console) {
+		if fields := strings.Fields(line); len(fields) == 6 && fields[0] == "slipway" {
+			size = fields[1]
+		}
+	}
+	if len(size) != 4 {
+		t.Errorf("the root has %q MiB:\n%s", size, console)
+	}
+}
+
 // uefi is what boots a disk by UEFI, with variables of its own.
 func uefi(t *testing.T) []string {
 	t.Helper()
@@ -108,15 +122,7 @@ func TestDiskBIOS(t *testing.T) {
 	first := machine(t, append(openStack(t), "-machine", "pc", "-vga", "std", "-drive", "if=virtio,file="+disk)...)
 	shows(t, first, "7\n8\n", "No such file", "the entrypoint has ended with status 3", "Power down",
 		"inet 169.254.2.15/16", "default via 169.254.2.2", "nameserver 169.254.2.3", "\nby-the-service\n")
-	var size string
-	for line := range strings.Lines(first) {
-		if fields := strings.Fields(line); len(fields) == 6 && fields[0] == "slipway" {
-			size = fields[1]
-		}
-	}
-	if len(size) != 4 { // MiB
-		t.Errorf("the root has %q MiB:\n%s", size, first)
-	}
+	hasGrown(t, first)
 	// On other hardware, and now with what the first boot has left.
 	shows(t, machine(t, "-machine", "q35", "-vga", "std", "-drive", "if=none,id=d,file="+disk, "-device", "ide-hd,drive=d"), "\nkept\n")
 	vmdk, raw := disk+".vmdk", disk+".raw"
@@ -149,19 +155,22 @@ func TestDiskUEFI(t *testing.T) {
 	}
 }
 
-// A server's disk has what the server wrote.
+// A server's disk has what the server wrote, and grows as others do.
 func TestServerExport(t *testing.T) {
 	t.Parallel()
 	s := newState(t)
 	disk := filepath.Join(t.TempDir(), "disk.raw")
 	s.run("boot", "-d", "--name", "one", "--root", "block", "--disk", "64M", "--stop-timeout", "1s", busybox,
-		"sh", "-c", "cat /written && exit 5; echo by the server >/written; echo ready; sleep 1000").ok()
+		"sh", "-c", "cat /written && df -m / | tail -n 1 && exit 5; echo by the server >/written; echo ready; sleep 1000").ok()
 	s.start("server", "logs", "--follow", "one").expect("ready\n")
 	s.run("server", "export", "-o", disk, "one").exits(1).complains("export", "one", "active")
 	s.run("server", "stop", "one").ok()
 	s.run("server", "export", "--layout", "none", "-o", disk, "one").ok()
-	shows(t, machine(t, "-machine", "pc", "-drive", "if=virtio,format=raw,file="+disk, "-kernel", disk+".vmlinuz", "-initrd", disk+".initrd",
-		"-append", "console=ttyS0 quiet"), "by the server", "ended with status 5")
+	tool(t, "qemu-img", "resize", "-f", "raw", disk, "2G")
+	console := machine(t, "-machine", "pc", "-drive", "if=virtio,format=raw,file="+disk, "-kernel", disk+".vmlinuz", "-initrd", disk+".initrd",
+		"-append", "console=ttyS0 quiet")
+	shows(t, console, "by the server", "ended with status 5")
+	hasGrown(t, console)
 	s.run("server", "delete", "one").ok()
 }
 
