@@ -84,11 +84,13 @@ func (s Spec) XML() (string, error) {
 			MemoryAccess: &libvirtxml.DomainMemoryAccess{Mode: "shared"},
 		}
 	}
+	args := s.streams()
 	if s.Machine == guest.MachineMicroVM {
 		// virtiofsd refuses the legacy transport that QEMU still defaults to.
-		d.QEMUCommandline = &libvirtxml.DomainQEMUCommandline{Args: []libvirtxml.DomainQEMUCommandlineArg{
-			{Value: "-global"}, {Value: "virtio-mmio.force-legacy=false"},
-		}}
+		args = append([]libvirtxml.DomainQEMUCommandlineArg{{Value: "-global"}, {Value: "virtio-mmio.force-legacy=false"}}, args...)
+	}
+	if len(args) > 0 {
+		d.QEMUCommandline = &libvirtxml.DomainQEMUCommandline{Args: args}
 	}
 	xml, err := d.Marshal()
 	if err != nil {

@@ -47,8 +47,12 @@ func TestXML(t *testing.T) {
 			s.Machine, s.ShareMode, s.Virtiofsd = guest.MachinePC, "", ""
 			s.Disks = disks()
 		},
-		"microvm-kvm-nics":  func(s *Spec) { s.Accel, s.NICs = guest.AccelKVM, nics() },
-		"pc-tcg-nics":       func(s *Spec) { s.Machine, s.NICs = guest.MachinePC, nics() },
+		"microvm-kvm-nics": func(s *Spec) { s.Accel, s.NICs = guest.AccelKVM, nics() },
+		"pc-tcg-nics":      func(s *Spec) { s.Machine, s.NICs = guest.MachinePC, nics() },
+		"microvm-tcg-sock": func(s *Spec) { s.NICs = []NIC{{MAC: "fa:16:3e:00:00:01", Socket: "/s,1/passt.sock"}} },
+		"pc-tcg-sock": func(s *Spec) {
+			s.Machine, s.NICs = guest.MachinePC, []NIC{{MAC: "fa:16:3e:00:00:01", Socket: "/s/passt.sock"}}
+		},
 		"microvm-kvm-block": func(s *Spec) { s.Accel, s.Disks = guest.AccelKVM, disks() },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -3,23 +3,30 @@ package domain
 import (
 	"fmt"
 	"net"
+	"strconv"
+	"strings"
 
 	"libvirt.org/go/libvirtxml"
+
+	"github.com/slipway-vm/slipway/guest"
 )
 
 // NIC is a virtio network interface.
 type NIC struct {
 	MAC string
 	Tap string // the host's interface, which is there already
-	MTU int    // 0: the host's default
+	// Socket, in place of Tap, is a unix socket that who connects to it exchanges
+	// frames over.
+	Socket string
+	MTU    int // 0: the host's default
 }
 
 func (n NIC) validate() error {
 	if _, err := net.ParseMAC(n.MAC); err != nil {
 		return fmt.Errorf("interface %s: %w", n.Tap, err)
 	}
-	if n.Tap == "" {
-		return fmt.Errorf("interface %s has no tap", n.MAC)
+	if (n.Tap == "") == (n.Socket == "") {
+		return fmt.Errorf("interface %s: a tap or a socket", n.MAC)
 	}
 	return nil
 }
@@ -27,6 +34,9 @@ func (n NIC) validate() error {
 func (s Spec) interfaces() []libvirtxml.DomainInterface {
 	var all []libvirtxml.DomainInterface
 	for _, n := range s.NICs {
+		if n.Socket != "" {
+			continue // see streams
+		}
 		i := libvirtxml.DomainInterface{
 			MAC:     &libvirtxml.DomainInterfaceMAC{Address: n.MAC},
 			Source:  &libvirtxml.DomainInterfaceSource{Ethernet: &libvirtxml.DomainInterfaceSourceEthernet{}},
@@ -44,4 +54,31 @@ func (s Spec) interfaces() []libvirtxml.DomainInterface {
 		all = append(all, i)
 	}
 	return all
+}
+
+// streams are the arguments of QEMU for interfaces that are sockets, which libvirt has
+// no word for before 9.2.
+func (s Spec) streams() []libvirtxml.DomainQEMUCommandlineArg {
+	var args []libvirtxml.DomainQEMUCommandlineArg
+	for i, n := range s.NICs {
+		if n.Socket == "" {
+			continue
+		}
+		id := "stream" + strconv.Itoa(i)
+		device := "virtio-net-device"
+		if s.Machine == guest.MachinePC {
+			// QEMU makes these devices first: they leave alone the slots that libvirt
+			// counts up from the lowest.
+			device = fmt.Sprintf("virtio-net-pci,addr=%#x,romfile=", 31-i)
+		}
+		// A comma of a value is doubled.
+		path := strings.ReplaceAll(n.Socket, ",", ",,")
+		for _, arg := range []string{
+			"-netdev", "stream,id=" + id + ",server=off,addr.type=unix,addr.path=" + path,
+			"-device", device + ",netdev=" + id + ",mac=" + n.MAC,
+		} {
+			args = append(args, libvirtxml.DomainQEMUCommandlineArg{Value: arg})
+		}
+	}
+	return args
 }
