@@ -57,8 +57,10 @@ type Config struct {
 	OutputLimit output.Limit
 	// ConsoleLimit is how many bytes a console log may take; 0: any number.
 	ConsoleLimit int64
-	// Networks gives servers their interfaces; where it is nil they have none.
+	// Networks gives servers their interfaces; where it is nil they have none but
+	// HostUser's, which may be nil too.
 	Networks Networks
+	HostUser HostUser
 	// Events is told what happens to servers; nil is told nothing.
 	Events *events.Log
 	// BuildTimeout is how long all of a boot may take, pulls included; 0 means an hour.
@@ -388,8 +390,14 @@ func (m *Manager) create(ctx context.Context, srv Server, auth *Credentials) (Se
 	srv.ConfigDrive = srv.ConfigDrive || srv.Spec.WithConfigDrive
 	srv.Name = first(srv.Spec.Name, defaultName(srv.Spec.Image))
 	srv.RootMode = first(srv.Spec.RootMode, m.cfg.RootMode, string(guest.RootVirtioFS))
+	m.chooseNetwork(&srv.Spec)
 	if err := m.permitted(srv.RootMode, &srv.Spec); err != nil {
 		return Server{}, err
+	}
+	if srv.Spec.hostUser() {
+		if err := m.hostUserReady(); err != nil {
+			return Server{}, err
+		}
 	}
 	srv.Spec.BaseVMImage = first(srv.Spec.BaseVMImage, m.cfg.BaseVMImage)
 	if err := srv.validateBase(); err != nil {

@@ -17,6 +17,9 @@ func (s *Spec) validateNetworks() error {
 	if len(s.Networks) > maxNICs {
 		return errorf(ErrInvalid, "%d networks: a server can be on %d at most", len(s.Networks), maxNICs)
 	}
+	if err := s.validateHostUser(); err != nil {
+		return err
+	}
 	for _, n := range s.Networks {
 		switch {
 		case n.Network == NetworkNone && len(s.Networks) > 1:
@@ -44,6 +47,10 @@ func (s *Spec) refuseNetworks() error {
 // allocate gives a new server its ports.
 func (m *Manager) allocate(ctx context.Context, i *instance) error {
 	srv, _ := i.snapshot()
+	if srv.Spec.hostUser() {
+		i.set(func(s *Server) { s.NICs = []NIC{m.cfg.HostUser.Allocate(&srv)} })
+		return nil
+	}
 	if m.cfg.Networks == nil {
 		return srv.Spec.refuseNetworks()
 	}
@@ -60,6 +67,9 @@ func (m *Manager) allocate(ctx context.Context, i *instance) error {
 
 // release gives up the ports of a server that is no more.
 func (m *Manager) release(ctx context.Context, i *instance) error {
+	if srv, _ := i.snapshot(); srv.Spec.hostUser() {
+		return m.cfg.HostUser.Unplug(ctx, i.dir)
+	}
 	if m.cfg.Networks == nil {
 		return nil
 	}
@@ -68,19 +78,22 @@ func (m *Manager) release(ctx context.Context, i *instance) error {
 
 // unplug takes a server's ports from the host.
 func (m *Manager) unplug(ctx context.Context, i *instance) error {
+	i.set(func(s *Server) { s.Published = nil })
+	if srv, _ := i.snapshot(); srv.Spec.hostUser() {
+		return m.cfg.HostUser.Unplug(ctx, i.dir)
+	}
 	if m.cfg.Networks == nil {
 		return nil
 	}
-	i.set(func(s *Server) { s.Published = nil })
 	return m.cfg.Networks.Unplug(ctx, i.id)
 }
 
 // plug makes the host ready for the server's interfaces, and tells its guest.
 func (r *run) plug(ctx context.Context, srv *Server, spec *guest.Spec) (*Plugged, error) {
-	if r.m.cfg.Networks == nil {
+	if r.m.cfg.Networks == nil && !srv.Spec.hostUser() {
 		return &Plugged{}, nil
 	}
-	p, err := r.m.cfg.Networks.Plug(ctx, srv)
+	p, err := r.plugged(ctx, srv)
 	if err != nil {
 		return nil, err
 	}
@@ -97,6 +110,13 @@ func (r *run) plug(ctx context.Context, srv *Server, spec *guest.Spec) (*Plugged
 		}
 	}
 	return p, r.i.update(ctx, r.m.cfg.Store, func(s *Server) { s.Published = p.Published })
+}
+
+func (r *run) plugged(ctx context.Context, srv *Server) (*Plugged, error) {
+	if srv.Spec.hostUser() {
+		return r.m.cfg.HostUser.Plug(ctx, srv, r.i.dir)
+	}
+	return r.m.cfg.Networks.Plug(ctx, srv)
 }
 
 // interfaces are what a guest sets up of a network configuration.
@@ -135,15 +155,18 @@ func (m *Manager) Publish(ctx context.Context, ref string, change func([]Publish
 	if err != nil {
 		return Server{}, err
 	}
-	if m.cfg.Networks == nil {
-		return Server{}, errorf(ErrUnavailable, "this engine has no networks")
-	}
 	i.publishing.Lock()
 	defer i.publishing.Unlock()
 	srv, _ := i.snapshot()
+	if m.cfg.Networks == nil && !srv.Spec.hostUser() {
+		return Server{}, errorf(ErrUnavailable, "this engine has no networks: a server that is created with --network %s can publish ports", NetworkHostUser)
+	}
 	ports, err := change(slices.Clone(srv.Spec.Publish))
 	if err != nil {
 		return Server{}, err
+	}
+	if srv.Spec.hostUser() {
+		return m.publishHostUser(ctx, i, ports)
 	}
 	if srv.VMState == VMActive || srv.VMState == VMPaused {
 		if err := m.cfg.Networks.Publish(ctx, &srv, ports); err != nil {

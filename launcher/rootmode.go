@@ -30,8 +30,8 @@ func (m *Manager) permitted(mode string, s *Spec) error {
 		return errorf(ErrInvalid, "root mode %s needs root, which mounts: use --root block, or run slipway with sudo", mode)
 	case len(s.Volumes) > 0:
 		return errorf(ErrInvalid, "volume %s: volumes need root, which mounts: run slipway with sudo, or copy files with `slipway server cp`", s.Volumes[0].Host)
-	case len(s.Networks) > 0 && s.Networks[0].Network != NetworkNone, len(s.Publish) > 0:
-		return errorf(ErrInvalid, "networks and published ports need root, which changes the host's: run slipway with sudo, or use --network none")
+	case len(s.Networks) > 0 && s.Networks[0].Network != NetworkNone && !s.hostUser():
+		return errorf(ErrInvalid, "networks need root, which changes the host's: use --network %s or --network %s, or run slipway with sudo", NetworkHostUser, NetworkNone)
 	}
 	return nil
 }

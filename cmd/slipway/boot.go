@@ -90,7 +90,7 @@ period; a second one ends it at once.`,
 	f.BoolVarP(&b.detach, "detach", "d", false, "print the server's ID once it runs, and leave it running")
 	f.DurationVar(&b.spec.Timeout, "timeout", 0, "stop the server after this `time`")
 	f.StringArrayVar(&b.logOpts, "log-opt", nil, "`max-size=SIZE` of a file of the output log, -1 for any, or max-file=N of them; can be repeated")
-	f.StringArrayVar(&b.networks, "network", nil, "`NETWORK[,ip=ADDRESS][,mac=MAC]`, or none; can be repeated (default: the network default)")
+	f.StringArrayVar(&b.networks, "network", nil, "`NETWORK[,ip=ADDRESS][,mac=MAC]`, none, or host-user; can be repeated (default: the network default; without root, host-user)")
 	f.StringArrayVarP(&b.publish, "publish", "p", nil, "`[IP:][HOST:]GUEST[/PROTOCOL]`: a port of the server, or a range, on the host; can be repeated")
 	f.BoolVar(&b.spec.WithConfigDrive, "config-drive", false, "give the server a config drive: a disk labelled config-2 with what it is told about itself")
 	f.StringVar(&b.spec.SeedDisk, "seed-disk", "", "disk image `file` labelled cidata (NoCloud) or config-2 to take cloud-init's data from")

@@ -30,6 +30,7 @@ import (
 	"github.com/slipway-vm/slipway/launcher/events"
 	"github.com/slipway-vm/slipway/launcher/host"
 	"github.com/slipway-vm/slipway/launcher/network"
+	"github.com/slipway-vm/slipway/launcher/network/passt"
 	"github.com/slipway-vm/slipway/launcher/output"
 	"github.com/slipway-vm/slipway/launcher/store"
 	"github.com/slipway-vm/slipway/launcher/virt"
@@ -47,6 +48,7 @@ type engine struct {
 	virt     *virt.Hypervisor
 	manager  *launcher.Manager
 	networks *network.Service
+	hostUser *passt.Network
 	server   *http.Server
 	socket   net.Listener
 	service  *service     // nil where no network service is wanted
@@ -230,7 +232,7 @@ func (e *engine) openManager(ctx context.Context) error {
 		Hypervisor: e.virt, DomainPrefix: prefix, Store: e.store, Host: here, Init: initPath, Configure: configure,
 		Flavors: flavors(cfg), DefaultFlavor: cfg.Boot.Flavor,
 		RootMode: cfg.Boot.Root, Rootless: rootless(), MaxImages: int64(cfg.Images.MaxStore),
-		Networks: networks, BaseVMImage: cfg.Boot.BaseVM,
+		Networks: networks, HostUser: e.hostUser, BaseVMImage: cfg.Boot.BaseVM,
 		Events:       happened,
 		OutputLimit:  output.Limit{Bytes: int64(cfg.Logs.MaxSize), Files: int(cfg.Logs.MaxFiles)},
 		ConsoleLimit: int64(cfg.Logs.MaxConsole),

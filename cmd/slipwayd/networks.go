@@ -6,6 +6,7 @@ import (
 	"github.com/slipway-vm/slipway/launcher/network"
 	"github.com/slipway-vm/slipway/launcher/network/dataplane"
 	"github.com/slipway-vm/slipway/launcher/network/dns"
+	"github.com/slipway-vm/slipway/launcher/network/passt"
 	"github.com/slipway-vm/slipway/launcher/network/responder"
 )
 
@@ -26,5 +27,6 @@ func (e *engine) openNetworks(ctx context.Context) (*responder.Responder, error)
 		return nil, err
 	}
 	e.onClose(e.networks.Close)
+	e.hostUser = passt.New(plane)
 	return answers, nil
 }

@@ -49,7 +49,11 @@ func (h *Host) Examine(ctx context.Context) []Finding {
 
 func (h *Host) root() Finding {
 	if os.Geteuid() != 0 {
-		return Finding{"privileges", Limited, "not root: servers have the root mode block, and no volumes", "run slipway with sudo for more"}
+		hint := "run slipway with sudo for more"
+		if _, err := exec.LookPath("passt"); err != nil {
+			hint = "install passt for a network of theirs; " + hint
+		}
+		return Finding{"privileges", Limited, "not root: servers have the root mode block, no volumes, and no network but host-user", hint}
 	}
 	return Finding{"privileges", OK, "root", ""}
 }

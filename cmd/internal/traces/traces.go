@@ -38,7 +38,7 @@ func Of(dir string) (found []string, err error) {
 		}
 	}
 	for pid, args := range Processes() {
-		if name := filepath.Base(args[0]); strings.HasPrefix(name, "qemu") || name == "virtiofsd" {
+		if name := filepath.Base(args[0]); strings.HasPrefix(name, "qemu") || name == "virtiofsd" || name == "passt" {
 			if slices.ContainsFunc(args, func(a string) bool { return strings.Contains(a, dir+"/") }) {
 				found = append(found, fmt.Sprintf("process %d %s", pid, name))
 			}

@@ -126,6 +126,8 @@ func (l *listeners) refused(e endpoint, err error) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return launcher.Errorf(launcher.ErrConflict, "port %d/%s of the host is in use by %s: choose another, or end that", e.port, e.protocol, holder(e))
+	case errors.Is(err, syscall.EACCES):
+		return launcher.Errorf(launcher.ErrInvalid, "port %d/%s of the host is not for an ordinary user: choose one above it, from 1024 on", e.port, e.protocol)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return launcher.Errorf(launcher.ErrInvalid, "cannot publish on %s: this host has no such address", e.ip)
 	}
