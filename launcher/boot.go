@@ -324,6 +324,11 @@ func preflight(dir string, spec *guest.Spec) error {
 		return err
 	}
 	defer func() { _ = root.Close() }()
+	return startable(root, spec)
+}
+
+// startable says why a root's entrypoint could not be started.
+func startable(root process.Files, spec *guest.Spec) error {
 	if _, err := process.Resolve(root, process.Request{Args: spec.Args, Env: spec.Env, User: spec.User, Groups: spec.GroupAdd, Dir: spec.Dir}); err != nil {
 		return codedError{err, process.ExitCode(err)}
 	}

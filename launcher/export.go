@@ -225,6 +225,9 @@ func (m *Manager) imageSource(ctx context.Context, s *Spec, auth *Credentials) (
 	if err != nil {
 		return nil, err
 	}
+	if err := exportable(base, process); err != nil {
+		return nil, err
+	}
 	raw, err := img.RawConfigFile()
 	if err != nil {
 		return nil, err
@@ -233,6 +236,19 @@ func (m *Manager) imageSource(ctx context.Context, s *Spec, auth *Credentials) (
 		return nil, err
 	}
 	return &exportSource{base: base, process: process, seed: &cloudinit.Seed{UserData: s.CloudInit}}, nil
+}
+
+// exportable finds what the machine would fail on, as preflight does, without a mount.
+func exportable(base *rootfs.Base, spec *guest.Spec) (err error) {
+	view, err := base.View()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, view.Close()) }()
+	if err := startable(view, spec); err != nil {
+		return errorf(ErrInvalid, "%v", err)
+	}
+	return nil
 }
 
 func (m *Manager) serverSource(ctx context.Context, ref string) (*exportSource, error) {

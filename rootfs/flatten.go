@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -20,25 +18,18 @@ import (
 // and gives its size. What upper layers hide is not in it. The file must be empty;
 // the same base and UUID make the same bytes. The caller has a [Store.Hold].
 func (b *Base) Flatten(ctx context.Context, file io.WriterAt, uuid [16]byte) (size int64, err error) {
-	f := &flattener{w: erofs.NewWriter(file, uuid), inodes: map[inodeKey]*flatInode{}}
 	defer func() {
-		for _, image := range f.images {
-			err = errors.Join(err, image.Close())
-		}
 		if err != nil {
 			err = fmt.Errorf("flatten base: %w", err)
 		}
 	}()
-	var roots []place
-	for _, name := range b.Images() {
-		root, err := f.open(name)
-		if err != nil {
-			return 0, fmt.Errorf("layer image %s: %w", filepath.Base(name), err)
-		}
-		roots = append(roots, place{layer: len(f.readers) - 1, inode: root})
+	view, err := b.View()
+	if err != nil {
+		return 0, err
 	}
-	slices.Reverse(roots)
-	if err := f.dir(ctx, roots, b.Root, 0); err != nil {
+	defer func() { err = errors.Join(err, view.Close()) }()
+	f := &flattener{View: view, w: erofs.NewWriter(file, uuid), inodes: map[inodeKey]*flatInode{}}
+	if err := f.dir(ctx, view.root, b.Root, 0); err != nil {
 		return 0, err
 	}
 	image, err := f.w.Finish(f)
@@ -48,11 +39,10 @@ func (b *Base) Flatten(ctx context.Context, file io.WriterAt, uuid [16]byte) (si
 // flattener copies the merged tree. It is the directories of the new image, as
 // package erofs wants them.
 type flattener struct {
-	images  []*os.File
-	readers []*erofs.Reader
-	w       *erofs.Writer
-	dirs    []flatDir
-	inodes  map[inodeKey]*flatInode // those with several names
+	*View
+	w      *erofs.Writer
+	dirs   []flatDir
+	inodes map[inodeKey]*flatInode // those with several names
 }
 
 type flatDir struct {
@@ -70,20 +60,6 @@ type inodeKey struct {
 type flatInode struct {
 	nid   erofs.NID
 	links uint32
-}
-
-func (f *flattener) open(name string) (*erofs.Inode, error) {
-	image, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	f.images = append(f.images, image)
-	r, err := erofs.NewReader(image)
-	if err != nil {
-		return nil, err
-	}
-	f.readers = append(f.readers, r)
-	return r.Root()
 }
 
 // dir copies a directory, which the stack's, the uppermost first, are merged into.

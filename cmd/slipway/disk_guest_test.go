@@ -190,6 +190,10 @@ func TestDiskRefuses(t *testing.T) {
 		{[]string{"-o", out, "--size", "20M", busybox}, "disk too small"},
 		{[]string{"-o", out, "--kernel-arg", "a b", busybox}, "no spaces"},
 		{[]string{"-o", out, "oci:" + dir}, dir},
+		{[]string{"-o", out, busybox, "nothing"}, "nothing: executable not found in $PATH"},
+		{[]string{"-o", out, busybox, "/etc"}, "not executable: is a directory"},
+		{[]string{"-o", out, "-u", "who", busybox, "id"}, "unknown user: who is not in the image's /etc/passwd"},
+		{[]string{"-o", out, "--workdir", "/bin/sh", busybox, "id"}, "working directory /bin/sh is not a directory"},
 		{[]string{"-o", filepath.Join(dir, "no", "such"), busybox}, "no such file"},
 	} {
 		s.run(append([]string{"image", "disk"}, test.args...)...).exits(1).complains(test.want)

@@ -2,10 +2,10 @@
 // that can be executed: which file, as which user, in which directory, with
 // which environment.
 //
-// It is used twice on the same root directory: by slipway-init in the guest,
-// and by the host as a preflight on the mounted root, where the content is
-// hostile. Root therefore resolves every path as if its directory were /, by
-// openat2's RESOLVE_IN_ROOT: no symbolic link, absolute or with any number of
-// "..", leads out of it. Files that are read are regular and bounded in size;
-// nothing is opened that could block.
+// It is used twice on the same root: by slipway-init in the guest, and by the
+// host as a preflight on the mounted root, or on another view of the same files,
+// where the content is hostile. Root therefore resolves every path as if its
+// directory were /, by openat2's RESOLVE_IN_ROOT: no symbolic link, absolute or
+// with any number of "..", leads out of it. Files that are read are regular and
+// bounded in size; nothing is opened that could block.
 package process

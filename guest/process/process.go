@@ -47,13 +47,24 @@ type Process struct {
 	Dir  string   `json:"dir"`
 }
 
+// Files is what is looked at of a root: a [Root] is one. Both follow symbolic links
+// inside of it, and fail with unix.ENOENT or unix.ENOTDIR for what is not there.
+type Files interface {
+	Stat(name string) (unix.Stat_t, error)
+	ReadFile(name string) ([]byte, error)
+}
+
+// finder finds programs and users in a root.
+type finder struct{ Files }
+
 // Resolve finds what req asks for in the root. It changes nothing there: a
 // working directory that is missing is no error, since it is made on start.
-func Resolve(root *Root, req Request) (*Process, error) {
+func Resolve(files Files, req Request) (*Process, error) {
+	root := finder{files}
 	if len(req.Args) == 0 || req.Args[0] == "" {
 		return nil, fmt.Errorf("%w: no command", ErrNotFound)
 	}
-	id, err := root.LookupUser(req.User)
+	id, err := root.user(req.User)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +124,7 @@ func lookupEnv(env []string, name string) string {
 }
 
 // executable resolves a command as execvp would in the working directory.
-func (r *Root) executable(name, dir, searchPath string) (string, error) {
+func (r finder) executable(name, dir, searchPath string) (string, error) {
 	if strings.ContainsRune(name, '/') {
 		file := name
 		if !path.IsAbs(file) {
@@ -139,7 +150,7 @@ func (r *Root) executable(name, dir, searchPath string) (string, error) {
 	return "", fmt.Errorf("%s: %w in $PATH", name, ErrNotFound)
 }
 
-func (r *Root) checkExecutable(file string) error {
+func (r finder) checkExecutable(file string) error {
 	st, err := r.Stat(file)
 	switch {
 	case errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR):

@@ -152,7 +152,7 @@ func (r *Root) Touch(name string, perm uint32) (*os.File, error) {
 
 // lines calls visit for each line of a passwd or group file that has at least
 // n fields. A missing file has no lines.
-func (r *Root) lines(name string, n int, visit func(fields []string) bool) error {
+func (r finder) lines(name string, n int, visit func(fields []string) bool) error {
 	data, err := r.ReadFile(name)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
 		return nil

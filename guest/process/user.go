@@ -27,7 +27,9 @@ type Identity struct {
 // /etc/group, by docker's rules: an unknown number is taken as it is, with gid
 // 0; supplementary groups are those that list the user's name, unless a group
 // was asked for.
-func (r *Root) LookupUser(user string) (Identity, error) {
+func (r *Root) LookupUser(user string) (Identity, error) { return finder{r}.user(user) }
+
+func (r finder) user(user string) (Identity, error) {
 	name, group, _ := strings.Cut(user, ":")
 	id, matched, err := r.lookupName(name)
 	if err != nil {
@@ -54,7 +56,7 @@ func (r *Root) LookupUser(user string) (Identity, error) {
 }
 
 // addGroups adds groups by name or number.
-func (r *Root) addGroups(id *Identity, groups []string) error {
+func (r finder) addGroups(id *Identity, groups []string) error {
 	for _, group := range groups {
 		gid, err := r.lookupGroup(group)
 		if err != nil {
@@ -69,7 +71,7 @@ func (r *Root) addGroups(id *Identity, groups []string) error {
 
 // lookupName also returns the name under which the user is listed, empty for a
 // number that is not.
-func (r *Root) lookupName(name string) (Identity, string, error) {
+func (r finder) lookupName(name string) (Identity, string, error) {
 	uid, numeric := parseID(name)
 	if name == "" {
 		uid, numeric = 0, true
@@ -100,7 +102,7 @@ func (r *Root) lookupName(name string) (Identity, string, error) {
 	return id, matched, nil
 }
 
-func (r *Root) lookupGroup(group string) (uint32, error) {
+func (r finder) lookupGroup(group string) (uint32, error) {
 	gid, numeric := parseID(group)
 	found := false
 	err := r.lines("/etc/group", 3, func(f []string) bool {
