@@ -57,7 +57,7 @@ func runGuest(ctx context.Context, o options) (err error) {
 	defer func() { err = errors.Join(err, s.run(context.WithoutCancel(ctx), "server", "delete", "bench")) }()
 	p := &container{dir: dir}
 	defer func() { err = errors.Join(err, p.remove(context.WithoutCancel(ctx))) }()
-	if err := p.start(ctx, o.image); err != nil {
+	if err := p.start(ctx, o.image, []string{"--network", "none"}, "sleep", "1000000"); err != nil {
 		return err
 	}
 	data := filepath.Join(dir, "data")
@@ -115,8 +115,7 @@ func (r resident) copyOut(ctx context.Context, from, to string) error {
 	return r.s.run(ctx, "server", "cp", "bench:"+from, to)
 }
 
-// container is a container of podman's, in a store of its own and without a
-// network. Its runtime is runc, since crun refuses hosts that mount both versions
+// container is a container of podman's, in a store of its own. Its runtime is runc, since crun refuses hosts that mount both versions
 // of cgroups.
 type container struct{ dir string }
 
@@ -127,8 +126,9 @@ func (c *container) podman(ctx context.Context, args ...string) error {
 	}, args...)...))
 }
 
-// start runs the image by way of an archive, which has a name that podman takes.
-func (c *container) start(ctx context.Context, image string) error {
+// start runs a command in the image, by way of an archive, which has a name that podman
+// takes.
+func (c *container) start(ctx context.Context, image string, flags []string, command ...string) error {
 	if !strings.HasPrefix(image, "oci:") {
 		image = "docker://" + image
 	}
@@ -143,8 +143,8 @@ func (c *container) start(ctx context.Context, image string) error {
 		return err
 	}
 	// The limits that it would set by itself may be above its own.
-	return c.podman(ctx, "run", "-d", "--name", "bench", "--network", "none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024",
-		"docker.io/library/bench:latest", "sleep", "1000000")
+	run := append([]string{"run", "-d", "--name", "bench", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"}, flags...)
+	return c.podman(ctx, append(append(run, "docker.io/library/bench:latest"), command...)...)
 }
 
 func (c *container) exec(ctx context.Context) error { return c.podman(ctx, "exec", "bench", "true") }

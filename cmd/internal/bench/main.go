@@ -51,7 +51,7 @@ type options struct {
 	kernel    string // file of the kernel that is measured
 	kernelDeb string // Debian's, to compare with
 	state     string
-	what      string // of boot, filesystem, guest, api and images
+	what      string // of boot, filesystem, guest, network, api and images
 	parts     string // of images
 	json      string
 }
@@ -62,11 +62,11 @@ func parseOptions() (options, error) {
 	flag.StringVar(&o.image, "image", "", "image `reference` (default the busybox test image)")
 	flag.StringVar(&o.root, "root", "", "root `mode`: virtiofs, 9p or block (default Slipway's)")
 	flag.StringVar(&o.flavor, "flavor", "", "`flavor` of the servers (default Slipway's)")
-	flag.StringVar(&o.what, "run", "boot,filesystem,guest,api,images", "`parts` of the benchmark")
+	flag.StringVar(&o.what, "run", "boot,filesystem,guest,network,api,images", "`parts` of the benchmark")
 	flag.StringVar(&o.parts, "images", "", "`parts` of the image benchmark: of small,medium,large,incremental,clones (default all)")
 	flag.StringVar(&o.json, "json", "", "`file` to write the image benchmark's results to")
 	flag.Parse()
-	if flag.NArg() > 0 || o.runs < 1 || !o.does("boot") && !o.does("filesystem") && !o.does("guest") && !o.does("api") && !o.does("images") {
+	if flag.NArg() > 0 || o.runs < 1 || !o.does("boot") && !o.does("filesystem") && !o.does("guest") && !o.does("network") && !o.does("api") && !o.does("images") {
 		flag.Usage()
 		return o, errors.New("wrong arguments")
 	}
@@ -103,6 +103,11 @@ func run(ctx context.Context) error {
 	}
 	if o.does("guest") {
 		if err := runGuest(ctx, o); err != nil {
+			return err
+		}
+	}
+	if o.does("network") {
+		if err := runNetwork(ctx, o); err != nil {
 			return err
 		}
 	}
