@@ -81,7 +81,11 @@ func (s *Store) sameOrigin(ctx context.Context, r Reference, from origin, o Reso
 	if err != nil {
 		return nil, err
 	}
-	i, err := newImage(r, raw, config, s.sourceOf(all[n], r))
+	source, err := s.sourceOf(all[n], r)
+	if err != nil {
+		return nil, err
+	}
+	i, err := newImage(r, raw, config, source)
 	if err != nil {
 		return nil, err
 	}

@@ -38,6 +38,7 @@ type Image struct {
 	ref    Reference
 	source blobs
 	origin *origin // nil where the reference says it
+	made   *made   // nil: not here
 }
 
 // Close releases what the image's layers are read from.

@@ -174,11 +174,16 @@ func (s *Store) remembered(ctx context.Context, ref string, r Reference, o Resol
 			return nil, err
 		}
 	}
-	i, err := newImage(r, raw, config, s.sourceOf(e, r))
+	source, err := s.sourceOf(e, r)
+	if err != nil {
+		return nil, err
+	}
+	i, err := newImage(r, raw, config, source)
 	if err != nil {
 		return nil, err
 	}
 	i.origin = e.Origin
+	i.made = e.Made
 	if err := checkPlatform(i, o.Platform); err != nil {
 		// Another platform's was remembered.
 		return nil, fmt.Errorf("%w: %w", ErrNotFound, err)
@@ -188,11 +193,19 @@ func (s *Store) remembered(ctx context.Context, ref string, r Reference, o Resol
 }
 
 // sourceOf is where the blobs of a remembered image are to be had again.
-func (s *Store) sourceOf(e entry, r Reference) blobs {
-	if e.Origin != nil {
-		return &glanceBlobs{store: s, id: e.Origin.ID}
+func (s *Store) sourceOf(e entry, r Reference) (blobs, error) {
+	if e.Made != nil {
+		base, err := ParseReference(e.Made.Base)
+		if err != nil {
+			return nil, err
+		}
+		source, err := s.sourceOf(entry{Origin: e.Made.Origin}, base)
+		return &madeBlobs{source, s.blobs, e.Made}, err
 	}
-	return &lazyBlobs{store: s, ref: r}
+	if e.Origin != nil {
+		return &glanceBlobs{store: s, id: e.Origin.ID}, nil
+	}
+	return &lazyBlobs{store: s, ref: r}, nil
 }
 
 // lazyBlobs opens where a reference points when the first blob is asked for.

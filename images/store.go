@@ -71,6 +71,8 @@ type Record struct {
 	Size    int64
 	Created time.Time
 	Pulled  time.Time
+	// Own says that some of its layers are nowhere but here.
+	Own bool
 }
 
 // entry is a record as it is kept.
@@ -80,6 +82,7 @@ type entry struct {
 	Config    v1.Hash   `json:"config"`
 	Pulled    time.Time `json:"pulled"`
 	Origin    *origin   `json:"origin,omitempty"`
+	Made      *made     `json:"made,omitempty"` // nil: not here
 }
 
 // Open opens the store at a directory, which is made if missing.
@@ -138,6 +141,11 @@ func (s *Store) save(ctx context.Context, i *Image) (Record, error) {
 		return Record{}, err
 	}
 	defer release()
+	return s.enter(i)
+}
+
+// enter keeps an image's entry; the lock of records is held.
+func (s *Store) enter(i *Image) (Record, error) {
 	raw, err := i.RawManifest()
 	if err != nil {
 		return Record{}, err
@@ -153,7 +161,7 @@ func (s *Store) save(ctx context.Context, i *Image) (Record, error) {
 	if err := errors.Join(s.blobs.Put(name, config), s.blobs.Put(i.Digest, raw)); err != nil {
 		return Record{}, err
 	}
-	e := entry{Reference: i.Reference, Digest: i.Digest, Config: name, Pulled: time.Now().UTC(), Origin: i.origin}
+	e := entry{Reference: i.Reference, Digest: i.Digest, Config: name, Pulled: time.Now().UTC(), Origin: i.origin, Made: i.made}
 	if err := content.WriteUnsynced(filepath.Join(s.dir, "tmp"), s.entryPath(i.Reference), e); err != nil {
 		return Record{}, err
 	}
@@ -178,7 +186,7 @@ func (s *Store) record(e entry) (Record, error) {
 		return Record{}, fmt.Errorf("config %s: %w", e.Config, err)
 	}
 	r := Record{ID: e.Config.Hex, Reference: e.Reference, Digest: e.Digest, Config: c,
-		DiffIDs: c.RootFS.DiffIDs, Created: c.Created.Time, Pulled: e.Pulled}
+		DiffIDs: c.RootFS.DiffIDs, Created: c.Created.Time, Pulled: e.Pulled, Own: e.Made != nil}
 	for _, l := range m.Layers {
 		r.Size += l.Size
 	}
@@ -342,6 +350,11 @@ func (s *Store) sweepBlobs() error {
 	keep := map[v1.Hash]bool{}
 	for _, e := range all {
 		keep[e.Digest], keep[e.Config] = true, true
+		if e.Made != nil {
+			for _, h := range e.Made.Layers {
+				keep[h] = true
+			}
+		}
 	}
 	hashes, err := s.blobs.List()
 	if err != nil {

@@ -1,8 +1,8 @@
 // Package content keeps files that are named by what is in them, and is how
 // anything in Slipway's stores becomes durable.
 //
-// A [Store] holds small blobs (manifests and configurations; layers are kept
-// unpacked, by package rootfs). A blob is in the store if and only if it has its
+// A [Store] holds blobs: manifests, configurations, and the layers that nobody else
+// has (the others are kept unpacked, by package rootfs). A blob is in the store if and only if it has its
 // final name, and then it is whole: it was written beside, its digest checked,
 // synced, renamed, and the directory synced. Blobs are read-only and never
 // change.

@@ -85,6 +85,35 @@ func (s *Store) Put(h v1.Hash, b []byte) error {
 	return f.Close()
 }
 
+// Adopt keeps the file f, which was made by [Temporary] in the same file system and
+// has the digest h, durably.
+func (s *Store) Adopt(h v1.Hash, f *os.File) error {
+	name, err := s.path(h)
+	if err != nil {
+		return err
+	}
+	if err := f.Chmod(0o400); err != nil {
+		return fmt.Errorf("keep blob %s: %w", h, err)
+	}
+	if err := Commit(f, name); err != nil {
+		return fmt.Errorf("keep blob %s: %w", h, err)
+	}
+	return nil
+}
+
+// Open opens a blob, unchecked.
+func (s *Store) Open(h v1.Hash) (*os.File, error) {
+	name, err := s.path(h)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("blob %s: %w", h, ErrNotFound)
+	}
+	return f, err
+}
+
 // Bytes reads a blob and checks it.
 func (s *Store) Bytes(h v1.Hash) ([]byte, error) {
 	name, err := s.path(h)
