@@ -99,7 +99,8 @@ type Pruned struct {
 }
 
 // PruneImages removes the layer images that no image and no server uses; with all,
-// the images that no server was made from as well.
+// the images that no server was made from as well, but for those that were made here
+// and are nowhere else.
 func (m *Manager) PruneImages(ctx context.Context, all bool) (Pruned, error) {
 	p := Pruned{Images: []string{}}
 	if all {
@@ -108,7 +109,7 @@ func (m *Manager) PruneImages(ctx context.Context, all bool) (Pruned, error) {
 			return p, err
 		}
 		for _, rec := range recs {
-			if m.userOf(rec) != "" {
+			if rec.Own || m.userOf(rec) != "" {
 				continue
 			}
 			if _, err := m.cfg.Images.Delete(ctx, rec.Reference); err != nil {
@@ -189,7 +190,7 @@ func (m *Manager) collect(ctx context.Context, limit int64, keep ...v1.Hash) (ro
 		return collected, err
 	}
 	for _, rec := range recs {
-		if _, err := m.cfg.Roots.Base(rec.DiffIDs); !errors.Is(err, rootfs.ErrNotFound) {
+		if _, err := m.cfg.Roots.Base(rec.DiffIDs); rec.Own || !errors.Is(err, rootfs.ErrNotFound) {
 			continue
 		}
 		m.log.Info("image removed to make room", "image", rec.Reference)

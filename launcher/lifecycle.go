@@ -65,11 +65,11 @@ func (m *Manager) begin(i *instance, running bool) {
 
 // background does what an action asks for after it has been answered. The context
 // ends with the manager, when the server is deleted, or when it takes too long.
-func (m *Manager) background(i *instance, limit time.Duration, f func(ctx context.Context)) {
+func (m *Manager) background(i *instance, limit time.Duration, f func(ctx context.Context)) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.srv.TaskState == TaskDeleting {
-		return
+		return false
 	}
 	i.work.Add(1)
 	m.runs.Go(func() {
@@ -78,6 +78,7 @@ func (m *Manager) background(i *instance, limit time.Duration, f func(ctx contex
 		defer cancel()
 		f(ctx)
 	})
+	return true
 }
 
 // workTime bounds the work of an action beyond the time that the server's

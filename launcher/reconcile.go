@@ -66,6 +66,10 @@ func (m *Manager) resume(ctx context.Context, i *instance, runs bool, power Powe
 	if err := m.resumeAction(ctx, i); err != nil {
 		return err
 	}
+	frozen, err := m.dropSnapshot(ctx, i)
+	if err != nil {
+		return err
+	}
 	srv, _ := i.snapshot()
 	log := m.log.With("server", srv.ID)
 	switch {
@@ -73,7 +77,11 @@ func (m *Manager) resume(ctx context.Context, i *instance, runs bool, power Powe
 		return m.remove(ctx, i)
 	case runs:
 		log.Info("server found running")
-		return m.resumeRun(ctx, i, power)
+		err := m.resumeRun(ctx, i, power)
+		if err == nil && frozen {
+			m.thaw(i)
+		}
+		return err
 	case srv.TaskState.rework():
 		log.Info("server found in the middle of a change", "task", srv.TaskState)
 		return m.resumeRework(ctx, i)
@@ -125,6 +133,15 @@ func (m *Manager) resumeAction(ctx context.Context, i *instance) error {
 		i.doing = &last
 	}
 	return nil
+}
+
+// dropSnapshot gives the making of an image up, and says whether there was one.
+func (m *Manager) dropSnapshot(ctx context.Context, i *instance) (bool, error) {
+	if i.srv.TaskState != TaskImageSnapshot {
+		return false, nil
+	}
+	i.failure = "the engine ended meanwhile"
+	return true, i.update(ctx, m.cfg.Store, func(s *Server) { s.TaskState = TaskNone })
 }
 
 // resumeRun goes on with a server whose domain is there.

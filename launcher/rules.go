@@ -65,7 +65,7 @@ var rules = map[Action]rule{
 	ActionResize:         {from: []VMState{VMActive, VMStopped}, launched: true, task: TaskResizePrep},
 	ActionConfirmResize:  {from: []VMState{VMResized}},
 	ActionRevertResize:   {from: []VMState{VMResized}, task: TaskResizeReverting},
-	ActionCreateImage:    {from: []VMState{VMActive, VMStopped, VMPaused, VMSuspended}},
+	ActionCreateImage:    {from: []VMState{VMActive, VMStopped, VMPaused, VMSuspended}, task: TaskImageSnapshot},
 	ActionChangePassword: {from: []VMState{VMActive}, launched: true, task: TaskUpdatingPassword},
 	ActionLock:           {anything: true},
 	ActionUnlock:         {anything: true},

@@ -12,7 +12,7 @@ var (
 	allTasks    = []TaskState{
 		TaskNone, TaskScheduling, TaskSpawning, TaskPoweringOn, TaskPoweringOff, TaskRebooting, TaskRebootStarted,
 		TaskRebootingHard, TaskRebootStartedHard, TaskPausing, TaskUnpausing, TaskSuspending, TaskResuming,
-		TaskUpdatingPassword, TaskRebuilding, TaskRebuildSpawning,
+		TaskUpdatingPassword, TaskImageSnapshot, TaskRebuilding, TaskRebuildSpawning,
 		TaskResizePrep, TaskResizeFinish, TaskResizeReverting, TaskDeleting,
 	}
 )
@@ -70,7 +70,7 @@ func TestRules(t *testing.T) {
 func TestStatus(t *testing.T) {
 	for want, pairs := range map[string][]string{
 		"BUILD":         {"building/scheduling", "building/spawning"},
-		"ACTIVE":        {"active/", "active/powering-off", "active/pausing", "active/deleting"},
+		"ACTIVE":        {"active/", "active/powering-off", "active/pausing", "active/deleting", "active/image_snapshot"},
 		"REBOOT":        {"active/rebooting", "active/reboot_started"},
 		"HARD_REBOOT":   {"active/rebooting_hard", "active/reboot_started_hard"},
 		"PAUSED":        {"paused/", "paused/unpausing"},

@@ -43,6 +43,8 @@ const (
 
 	TaskUpdatingPassword TaskState = "updating_password"
 
+	TaskImageSnapshot TaskState = "image_snapshot"
+
 	TaskRebuilding      TaskState = "rebuilding"
 	TaskRebuildSpawning TaskState = "rebuild_spawning"
 

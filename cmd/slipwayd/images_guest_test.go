@@ -19,12 +19,13 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
-// archives writes the test's image as docker saves it and as an OCI archive, and
-// pushes it to a registry.
+// archives writes the test's image as docker saves it, with a command that lasts, and
+// as an OCI archive, and pushes it to a registry.
 func archives(t *testing.T, dir string) (docker, oci, reference string) {
 	t.Helper()
 	source := filepath.Join(os.Getenv("SLIPWAY_TEST_IMAGES"), "busybox")
@@ -40,8 +41,17 @@ func archives(t *testing.T, dir string) (docker, oci, reference string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	config, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Config.Cmd = []string{"sleep", "1000"}
+	lasting, err := mutate.Config(img, config.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
 	docker, oci = filepath.Join(dir, "docker.tar"), filepath.Join(dir, "oci.tar")
-	if err := tarball.WriteToFile(docker, name.MustParseReference("busybox:test"), img); err != nil {
+	if err := tarball.WriteToFile(docker, name.MustParseReference("busybox:test"), lasting); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := exec.Command("tar", "-C", source, "-cf", oci, ".").CombinedOutput(); err != nil {
@@ -119,18 +129,51 @@ func TestImagesWithOpenstackClient(t *testing.T) {
 
 	out = d.openstack(
 		"flavor create --ram 256 --disk 1 --vcpus 1 tiny -f value -c name",
+		"flavor create --ram 256 --disk 1 --vcpus 1 --property slipway:root_mode=block disks -f value -c name",
 		"server create --image renamed --flavor tiny --nic none --wait one -f value -c status",
 		"server create --image "+reference+" --flavor tiny --nic none --wait two -f value -c status",
 		"image delete renamed",
-		"server delete --wait one two",
-		"image delete renamed archived downloaded referred",
-		"image list -f value -c Name",
 	)
 	if !strings.Contains(out, "it is in use: servers are made from it") || strings.Count(out, "ACTIVE")+strings.Count(out, "SHUTOFF") != 2 {
 		t.Errorf("the client's output:\n%s", out)
 	}
+	d.snapshots()
+	d.openstack(
+		"server delete --wait one two three",
+		"image delete renamed archived downloaded referred snap",
+		"image list -f value -c Name",
+	)
 	if files, err := os.ReadDir(filepath.Join(state, "catalog")); err != nil || len(files) != 0 {
 		t.Errorf("data left: %v (%v)", files, err)
+	}
+}
+
+// snapshots makes an image of the server one, boots it as three, whose root is on
+// disks, and makes an image of that one too.
+func (d *slipwayd) snapshots() {
+	d.t.Helper()
+	d.slipway("server", "exec", "one", "sh", "-c", "echo written >/etc/written; rm /etc/passwd; (while sleep 0.1; do date +%s%N >/beat; done) >/dev/null 2>&1 &")
+	out := d.openstack(
+		"server image create --wait --name snap --property of=one one -f value -c status",
+		"image show snap -f json -c properties -c visibility -c owner",
+		"server create --image snap --flavor disks --nic none --wait three -f value -c status",
+		"server image create --wait --name never nosuch",
+	)
+	for _, want := range []string{"active", `"image_type": "snapshot"`, `"instance_uuid": "`, `"base_image_ref": "`, `"of": "one"`, `"private"`, "ACTIVE", "No Server found for nosuch"} {
+		if !strings.Contains(out, want) && !strings.Contains(out, strings.ReplaceAll(want, "Server", "server")) {
+			d.t.Errorf("the client's output has no %s:\n%s", want, out)
+		}
+	}
+	// The processes of the server that was copied go on.
+	if out := d.slipway("server", "exec", "one", "sh", "-c", "a=$(cat /beat); sleep 2; test $a != $(cat /beat) && echo beats"); !strings.Contains(out, "beats") {
+		d.t.Errorf("the server stands still: %s", out)
+	}
+	if out := d.slipway("server", "exec", "three", "sh", "-c", "cat /etc/written; ls /etc/passwd 2>&1; echo more >/etc/more"); !strings.Contains(out, "written") || !strings.Contains(out, "No such file") {
+		d.t.Errorf("the snapshot's server has: %s", out)
+	}
+	made := strings.TrimSpace(d.slipway("server", "image", "create", "three", "made:again"))
+	if !strings.HasPrefix(made, "docker.io/library/made:again@sha256:") {
+		d.t.Errorf("made %q", made)
 	}
 }
 

@@ -92,6 +92,7 @@ func (a *API) routes() []route {
 		{"GET", "/root-modes", a.listRootModes},
 		{"POST", "/servers/{server}/freeze", a.freezeServer},
 		{"POST", "/servers/{server}/thaw", a.thawServer},
+		{"POST", "/servers/{server}/image", a.createServerImage},
 		{"POST", "/servers/{server}/publish", a.publishServer},
 		{"GET", "/networks", a.listNetworks},
 		{"POST", "/networks", a.createNetwork},

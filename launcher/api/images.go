@@ -56,6 +56,37 @@ func (a *API) deleteImage(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// ImageBody is the body of a request to make an image of a server.
+type ImageBody struct {
+	Reference string `json:"reference"`
+}
+
+// createServerImage answers when the image is ready.
+func (a *API) createServerImage(w http.ResponseWriter, r *http.Request) error {
+	var body ImageBody
+	if err := readJSON(r, &body); err != nil {
+		return err
+	}
+	type result struct {
+		img launcher.Image
+		err error
+	}
+	made := make(chan result, 1)
+	err := a.manager.CreateImage(r.Context(), r.PathValue("server"), body.Reference, func(img launcher.Image, err error) { made <- result{img, err} })
+	if err != nil {
+		return err
+	}
+	select {
+	case m := <-made:
+		if m.err != nil {
+			return m.err
+		}
+		return writeJSON(w, http.StatusCreated, m.img)
+	case <-r.Context().Done():
+		return r.Context().Err()
+	}
+}
+
 // PruneBody is the body of a request to remove what is not used.
 type PruneBody struct {
 	All bool `json:"all,omitempty"` // images that no server was made from, too

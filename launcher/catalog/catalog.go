@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -168,9 +169,10 @@ func compareIDs(a, b Image) int {
 	return 1
 }
 
-// own says whether a reference is of a file of the catalog's; c.mu is held.
+// own says whether a reference is of an image of the catalog's alone: a file of its
+// own, or a snapshot.
 func (c *Catalog) own(reference string) bool {
-	return ofFile(reference) && filepath.Dir(pathOf(reference)) == c.cfg.Dir
+	return ofFile(reference) && filepath.Dir(pathOf(reference)) == c.cfg.Dir || strings.HasPrefix(reference, snapshots)
 }
 
 // Find returns the image with an ID.
@@ -185,7 +187,7 @@ func (c *Catalog) Find(ctx context.Context, who Caller, id string) (Image, error
 		return Image{}, missing(id)
 	}
 	x, err := c.cfg.Referred.Find(ctx, id)
-	if errors.Is(err, launcher.ErrNotFound) || err == nil && ofFile(x.Reference) && filepath.Dir(pathOf(x.Reference)) == c.cfg.Dir {
+	if errors.Is(err, launcher.ErrNotFound) || err == nil && c.own(x.Reference) {
 		return Image{}, missing(id)
 	}
 	return referred(x), err
@@ -203,7 +205,7 @@ func (c *Catalog) Named(ctx context.Context, who Caller, name string) ([]Image, 
 		return all, nil
 	}
 	x, err := c.cfg.Referred.Named(ctx, name)
-	if errors.Is(err, launcher.ErrNotFound) {
+	if errors.Is(err, launcher.ErrNotFound) || err == nil && c.own(x.Reference) {
 		return nil, nil
 	}
 	if err != nil {

@@ -296,6 +296,12 @@ func (c *Client) Thaw(ctx context.Context, ref string) error {
 	return c.call(ctx, http.MethodPost, server(ref)+"/thaw", nil, nil, nil)
 }
 
+// CreateImage makes an image of a server, under a reference.
+func (c *Client) CreateImage(ctx context.Context, ref, reference string) (launcher.Image, error) {
+	var img launcher.Image
+	return img, c.call(ctx, http.MethodPost, server(ref)+"/image", nil, api.ImageBody{Reference: reference}, &img)
+}
+
 // Networks lists the networks.
 func (c *Client) Networks(ctx context.Context) ([]api.Network, error) {
 	var list []api.Network

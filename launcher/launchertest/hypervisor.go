@@ -260,6 +260,10 @@ func (c *control) SetClock(time.Time) {}
 
 func (c *control) Clock(time.Duration) (time.Time, error) { return time.Now(), nil }
 
+func (c *control) Freeze() error { return nil }
+
+func (c *control) Thaw() error { return nil }
+
 func (c *control) Signal(sig int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/slipway-vm/slipway/launcher"
 	"github.com/slipway-vm/slipway/launcher/api/openstack"
+	"github.com/slipway-vm/slipway/launcher/catalog"
 	"github.com/slipway-vm/slipway/launcher/compute"
 	"github.com/slipway-vm/slipway/launcher/network"
 )
@@ -51,6 +52,10 @@ type Images interface {
 	// Image returns the image with an ID, for a caller. The error matches
 	// launcher.ErrNotFound where there is none that he may use.
 	Image(ctx context.Context, caller *openstack.Caller, id string) (Image, error)
+	// NewSnapshot makes an image without data, and says by what reference the launcher
+	// is to have it; EndSnapshot is told what became of it.
+	NewSnapshot(ctx context.Context, caller *openstack.Caller, s catalog.Snapshot) (id, reference string, err error)
+	EndSnapshot(ctx context.Context, id string, img launcher.Image, failed error) error
 }
 
 // API is a handler for all requests.

@@ -84,7 +84,7 @@ var actions = map[string]action{
 	"os-getSPICEConsole":    {policy: "os-remote-consoles", max: 5, arg: aRemoteType, do: unavailableConsole},
 	"os-getRDPConsole":      {policy: "os-remote-consoles", max: 5, arg: aRemoteType, do: unavailableConsole},
 	"os-getSerialConsole":   {policy: "os-remote-consoles", max: 5, arg: aRemoteType, do: unavailableConsole},
-	"createImage":           {policy: "servers:create_image", arg: aSnapshot, do: notHere(launcher.ActionCreateImage, notSupported+" Servers cannot be made into images.")},
+	"createImage":           {policy: "servers:create_image", arg: aSnapshot, do: (*API).createImage},
 	"changePassword":        {policy: "os-admin-password", arg: aPassword, do: (*API).changePassword},
 	"createBackup":          {policy: "os-create-backup", do: notHere(launcher.ActionCreateImage, notSupported)},
 	"trigger_crash_dump":    {policy: "servers:trigger_crash_dump", min: 17, do: notHere("", notSupported)},

@@ -20,6 +20,7 @@ import (
 	"github.com/slipway-vm/slipway/images"
 	"github.com/slipway-vm/slipway/launcher"
 	"github.com/slipway-vm/slipway/launcher/api/openstack"
+	"github.com/slipway-vm/slipway/launcher/catalog"
 	"github.com/slipway-vm/slipway/launcher/compute"
 	"github.com/slipway-vm/slipway/launcher/launchertest"
 	"github.com/slipway-vm/slipway/launcher/network"
@@ -38,6 +39,26 @@ func (i oneImage) Image(_ context.Context, _ *openstack.Caller, id string) (Imag
 	return Image{ID: imageID, Reference: string(i)}, nil
 }
 
+// snapshots are images of servers that are asked for, and what became of them.
+type snapshots struct {
+	oneImage
+	asked chan catalog.Snapshot
+	ended chan error
+}
+
+func (s *snapshots) NewSnapshot(_ context.Context, _ *openstack.Caller, asked catalog.Snapshot) (id, reference string, err error) {
+	s.asked <- asked
+	return "snapshot", "localhost/snapshot:" + asked.Name, nil
+}
+
+func (s *snapshots) EndSnapshot(_ context.Context, id string, img launcher.Image, failed error) error {
+	if failed == nil && (id != "snapshot" || img.Size == 0) {
+		failed = fmt.Errorf("snapshot %s of %d bytes", id, img.Size)
+	}
+	s.ended <- failed
+	return nil
+}
+
 // fleet is the API with a manager whose guests are fakes.
 type fleet struct {
 	t *testing.T
@@ -45,6 +66,7 @@ type fleet struct {
 	m     *launcher.Manager
 	net   *network.Service
 	image oneImage
+	snaps *snapshots
 }
 
 func newFleet(t *testing.T) *fleet {
@@ -98,7 +120,8 @@ func newFleet(t *testing.T) *fleet {
 		t.Fatal(err)
 	}
 	image := oneImage(launchertest.Image(t, v1.Config{Cmd: []string{"/run"}}, "run"))
-	f := &fleet{t: t, m: m, net: net, image: image, Handler: New(Config{Manager: m, Networks: net, Compute: c, Images: image, Host: "host", LocalProject: "local"})}
+	snaps := &snapshots{image, make(chan catalog.Snapshot, 10), make(chan error, 10)}
+	f := &fleet{t: t, m: m, net: net, image: image, snaps: snaps, Handler: New(Config{Manager: m, Networks: net, Compute: c, Images: snaps, Host: "host", LocalProject: "local"})}
 	t.Cleanup(func() {
 		for _, s := range m.Servers() {
 			if err := m.Delete(context.WithoutCancel(t.Context()), s.ID); err != nil {
@@ -245,6 +268,56 @@ func TestOtherProjectsServers(t *testing.T) {
 	}
 }
 
+// A server becomes an image, in whatever state, and servers are made of that.
+func TestCreateImage(t *testing.T) {
+	f := newFleet(t)
+	id := f.make("web", "")
+	path := "/v2.1/servers/" + id + "/action"
+	made := func(name string) {
+		t.Helper()
+		if asked := <-f.snaps.asked; asked.Name != name || asked.Server != id || asked.Base != imageID || asked.Metadata["a"] != "b" {
+			t.Errorf("asked for %+v", asked)
+		}
+		if err := <-f.snaps.ended; err != nil {
+			t.Error(err)
+		}
+	}
+	v := f.do(member(project), "2.45", "POST", path, `{"createImage":{"name":"active","metadata":{"a":"b"}}}`, 202)
+	if v["image_id"] != "snapshot" {
+		t.Errorf("answer %v", v)
+	}
+	made("active")
+	f.do(member(project), "", "POST", path, `{"pause":null}`, 202)
+	f.until(id, "PAUSED")
+	w := call(t, f, member(project), "2.44", "POST", path, `{"createImage":{"name":"paused","metadata":{"a":"b"}}}`)
+	if w.Code != 202 || w.Body.Len() > 0 || !strings.HasSuffix(w.Header().Get("Location"), "/images/snapshot") {
+		t.Errorf("%d %s, location %s", w.Code, w.Body, w.Header().Get("Location"))
+	}
+	made("paused")
+	f.do(member(project), "", "POST", path, `{"createImage":{"name":"no reference"}}`, 400)
+	if <-f.snaps.asked; (<-f.snaps.ended) == nil {
+		t.Error("a snapshot that cannot be made was not taken back")
+	}
+	f.do(member(project), "", "POST", path, `{"os-resetState":{"state":"error"}}`, 403)
+	f.do(admin(project), "", "POST", path, `{"os-resetState":{"state":"error"}}`, 202)
+	f.do(member(project), "", "POST", path, `{"createImage":{"name":"error"}}`, 409)
+
+	for reference, layers := range map[string]int{"localhost/snapshot:active": 2, "localhost/snapshot:paused": 2} {
+		img, err := f.m.Image(t.Context(), reference)
+		if err != nil || len(img.DiffIDs) != layers || !img.Own {
+			t.Errorf("%s: %+v (%v)", reference, img.Record, err)
+		}
+	}
+	if p, err := f.m.PruneImages(t.Context(), true); err != nil || len(p.Images) > 0 {
+		t.Errorf("pruned %v (%v)", p.Images, err)
+	}
+	srv, err := f.m.Create(t.Context(), launcher.Spec{Name: "again", Image: "localhost/snapshot:active"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.until(srv.ID, "ACTIVE")
+}
+
 func TestServerActions(t *testing.T) {
 	f := newFleet(t)
 	id := f.make("web", "")
@@ -278,7 +351,7 @@ func TestServerActions(t *testing.T) {
 		{`{"confirmResize":null}`, 204, "ACTIVE"},
 		{`{"rebuild":{"imageRef":"` + imageID + `","name":"again"}}`, 202, "ACTIVE"},
 		{`{"rebuild":{"imageRef":"` + strings.Replace(imageID, "9", "1", 1) + `"}}`, 400, "ACTIVE"},
-		{`{"createImage":{"name":"x"}}`, 501, "ACTIVE"},
+		{`{"createImage":{}}`, 400, "ACTIVE"},
 		{`{"changePassword":{"adminPass":"x"}}`, 202, "ACTIVE"},
 		{`{"changePassword":{"adminPass":"weak"}}`, 409, "ACTIVE"},
 		{`{"os-getVNCConsole":{"type":"novnc"}}`, 400, "ACTIVE"},
