@@ -3,6 +3,7 @@
 package main
 
 import (
+	"archive/tar"
 	"context"
 	"io"
 	"net"
@@ -14,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/slipway-vm/slipway/rootfs/rootfstest"
 )
 
 // machine boots disks without Slipway and gives what the serial console said.
@@ -142,8 +145,14 @@ func TestDiskUEFI(t *testing.T) {
 	first, _, _ := strings.Cut(want, "\n")
 	shows(t, machine(t, append(uefi(t), "-machine", "q35", "-drive", "if=virtio,format=raw,file="+raw)...), first, "ended with status 0")
 
+	// In this image one static program, no shell and no users, is all there is.
+	program, err := os.ReadFile("/bin/busybox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	scratch := layoutOf(t, rootfstest.Simple(t, []rootfstest.Entry{{Header: tar.Header{Name: "echo", Mode: 0o755}, Body: string(program)}}))
 	direct := filepath.Join(dir, "direct.raw")
-	s.run("image", "disk", "--layout", "none", "--on-exit", "reboot", "-o", direct, busybox, "echo", "booted directly").ok()
+	s.run("image", "disk", "--layout", "none", "--on-exit", "reboot", "-o", direct, "--entrypoint", "/echo", scratch, "booted directly").ok()
 	line, err := os.ReadFile(direct + ".cmdline")
 	if err != nil {
 		t.Fatal(err)
