@@ -12,7 +12,7 @@ const NetworkHostUser = "host-user"
 // HostUser gives servers the network [NetworkHostUser]. [passt.Network] does.
 type HostUser interface {
 	// Ready says what this host lacks for it.
-	Ready() error
+	Ready(ctx context.Context) error
 	// Allocate says what interface a new server will have.
 	Allocate(srv *Server) NIC
 	// Plug starts what stands between a server's domain and the host's network, and
@@ -22,6 +22,12 @@ type HostUser interface {
 	// Unplug ends what Plug has started. What is not there is no error.
 	Unplug(ctx context.Context, dir string) error
 }
+
+// Rootless reports whether servers cannot have networks of Slipway's own.
+func (m *Manager) Rootless() bool { return m.cfg.Rootless }
+
+// OnHostUser reports whether a server has the host's network.
+func (s *Server) OnHostUser() bool { return s.Spec.hostUser() }
 
 // hostUser reports whether a server has the host's network.
 func (s *Spec) hostUser() bool {
@@ -45,17 +51,17 @@ func (s *Spec) validateHostUser() error {
 
 // chooseNetwork gives a server that names no network the one that an ordinary user's
 // engine has: the host's, or where it cannot be had none.
-func (m *Manager) chooseNetwork(s *Spec) {
-	if m.cfg.Rootless && s.Networks == nil && (len(s.Publish) > 0 || m.hostUserReady() == nil) {
+func (m *Manager) chooseNetwork(ctx context.Context, s *Spec) {
+	if m.cfg.Rootless && s.Networks == nil && (len(s.Publish) > 0 || m.hostUserReady(ctx) == nil) {
 		s.Networks = []NetworkRequest{{Network: NetworkHostUser}}
 	}
 }
 
-func (m *Manager) hostUserReady() error {
+func (m *Manager) hostUserReady(ctx context.Context) error {
 	if m.cfg.HostUser == nil {
 		return errorf(ErrUnavailable, "this engine has no network %s", NetworkHostUser)
 	}
-	return m.cfg.HostUser.Ready()
+	return m.cfg.HostUser.Ready(ctx)
 }
 
 // publishHostUser replaces what will be published of a server on the host's network.

@@ -390,12 +390,12 @@ func (m *Manager) create(ctx context.Context, srv Server, auth *Credentials) (Se
 	srv.ConfigDrive = srv.ConfigDrive || srv.Spec.WithConfigDrive
 	srv.Name = first(srv.Spec.Name, defaultName(srv.Spec.Image))
 	srv.RootMode = first(srv.Spec.RootMode, m.cfg.RootMode, string(guest.RootVirtioFS))
-	m.chooseNetwork(&srv.Spec)
+	m.chooseNetwork(ctx, &srv.Spec)
 	if err := m.permitted(srv.RootMode, &srv.Spec); err != nil {
 		return Server{}, err
 	}
 	if srv.Spec.hostUser() {
-		if err := m.hostUserReady(); err != nil {
+		if err := m.hostUserReady(ctx); err != nil {
 			return Server{}, err
 		}
 	}

@@ -129,6 +129,9 @@ func (a *API) attachInterface(w http.ResponseWriter, r *http.Request) error {
 	if err := stopped(&srv, "attach_interface"); err != nil {
 		return err
 	}
+	if srv.OnHostUser() {
+		return openstack.BadRequest("Server %s is on the network %s, which excludes others", srv.ID, launcher.NetworkHostUser)
+	}
 	b := whole.in("interfaceAttachment")
 	ask := body{"uuid": b.text("net_id"), "port": b.text("port_id"), "tag": b.text("tag")}
 	if list, ok := b["fixed_ips"].([]any); ok {

@@ -43,6 +43,9 @@ func (a *API) networksOf(r *http.Request, b body, most int) ([]launcher.NetworkR
 	case []any:
 		asked = v
 	}
+	if len(asked) == 0 && a.cfg.Manager.Rootless() {
+		return nil, nil // the launcher has a default of its own
+	}
 	if len(asked) == 0 {
 		n, err := a.cfg.Networks.DefaultNetwork(r.Context())
 		if err != nil {
@@ -161,22 +164,32 @@ func (a *API) ports(srv *launcher.Server) []network.Port {
 // what Nova's extensions once added.
 func (a *API) addresses(srv *launcher.Server, full bool) view {
 	all := view{}
+	one := func(ip netip.Addr, kind, mac string) view {
+		v := view{"version": 4, "addr": ip.String()}
+		if ip.Is6() {
+			v["version"] = 6
+		}
+		if full {
+			v["OS-EXT-IPS:type"], v["OS-EXT-IPS-MAC:mac_addr"] = kind, mac
+		}
+		return v
+	}
+	if srv.OnHostUser() {
+		for _, nic := range srv.NICs {
+			var list []view
+			for _, ip := range nic.Addresses {
+				list = append(list, one(ip.Addr(), "fixed", nic.MAC))
+			}
+			all[nic.NetworkName] = list
+		}
+	}
 	for _, p := range a.ports(srv) {
 		n, err := a.cfg.Networks.Network(p.Network)
 		if err != nil {
 			continue // deleted meanwhile
 		}
 		list, _ := all[n.Name].([]view)
-		add := func(ip netip.Addr, kind string) {
-			v := view{"version": 4, "addr": ip.String()}
-			if ip.Is6() {
-				v["version"] = 6
-			}
-			if full {
-				v["OS-EXT-IPS:type"], v["OS-EXT-IPS-MAC:mac_addr"] = kind, p.MAC
-			}
-			list = append(list, v)
-		}
+		add := func(ip netip.Addr, kind string) { list = append(list, one(ip, kind, p.MAC)) }
 		floating := a.cfg.Networks.FloatingIPs(func(f network.FloatingIP) bool { return f.Port == p.ID })
 		for _, f := range p.FixedIPs {
 			add(f.IP, "fixed")

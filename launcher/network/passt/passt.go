@@ -59,8 +59,8 @@ var (
 )
 
 // routed reports whether the host has a route out.
-func routed(network, elsewhere string) bool {
-	conn, err := net.Dial(network, elsewhere) // UDP: nothing is sent
+func routed(ctx context.Context, network, elsewhere string) bool {
+	conn, err := new(net.Dialer).DialContext(ctx, network, elsewhere) // UDP: nothing is sent
 	if err != nil {
 		return false
 	}
@@ -69,12 +69,12 @@ func routed(network, elsewhere string) bool {
 }
 
 // Ready implements launcher.HostUser.
-func (*Network) Ready() error {
+func (*Network) Ready(ctx context.Context) error {
 	if _, err := exec.LookPath("passt"); err != nil {
 		return launcher.Errorf(launcher.ErrUnavailable, "--network %s needs passt: install Debian's package passt, or use --network %s",
 			launcher.NetworkHostUser, launcher.NetworkNone)
 	}
-	if !routed("udp4", elsewhere4) && !routed("udp6", elsewhere6) {
+	if !routed(ctx, "udp4", elsewhere4) && !routed(ctx, "udp6", elsewhere6) {
 		return launcher.Errorf(launcher.ErrUnavailable, "--network %s: this host has no default route, without which passt does not start: use --network %s",
 			launcher.NetworkHostUser, launcher.NetworkNone)
 	}
@@ -96,7 +96,7 @@ func (*Network) Allocate(srv *launcher.Server) launcher.NIC {
 
 // Plug implements launcher.HostUser.
 func (n *Network) Plug(ctx context.Context, srv *launcher.Server, dir string) (*launcher.Plugged, error) {
-	if err := n.Ready(); err != nil {
+	if err := n.Ready(ctx); err != nil {
 		return nil, err
 	}
 	if len(srv.NICs) != 1 {
@@ -113,7 +113,7 @@ func (n *Network) Plug(ctx context.Context, srv *launcher.Server, dir string) (*
 		Name: "eth0", MAC: srv.NICs[0].MAC, MTU: mtu, Addresses: []netip.Prefix{address4},
 		Gateway4: gateway4, Nameservers: []netip.Addr{resolver},
 	}
-	if routed("udp6", elsewhere6) {
+	if routed(ctx, "udp6", elsewhere6) {
 		link.Addresses, link.Gateway6 = append(link.Addresses, address6), gateway6
 	}
 	// What stands between is short: passt takes no sockets that are open.

@@ -107,7 +107,7 @@ func TestEndsWithPeer(t *testing.T) {
 
 func TestRefused(t *testing.T) {
 	t.Setenv("PATH", "")
-	if err := New(nil).Ready(); !errors.Is(err, launcher.ErrUnavailable) || !strings.Contains(err.Error(), "install Debian's package passt") {
+	if err := New(nil).Ready(t.Context()); !errors.Is(err, launcher.ErrUnavailable) || !strings.Contains(err.Error(), "install Debian's package passt") {
 		t.Errorf("without passt: %v", err)
 	}
 }
