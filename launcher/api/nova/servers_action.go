@@ -37,12 +37,12 @@ func simply(f func(m *launcher.Manager, ctx context.Context, id string) error) f
 const notSupported = "The requested functionality is not supported."
 
 // notHere answers what Slipway has not: by the server's state first.
-func notHere(a launcher.Action, why string) func(*API, http.ResponseWriter, *http.Request, *launcher.Server, any) error {
+func notHere(a launcher.Action) func(*API, http.ResponseWriter, *http.Request, *launcher.Server, any) error {
 	return func(api *API, _ http.ResponseWriter, _ *http.Request, srv *launcher.Server, _ any) error {
 		if a == "" {
-			return openstack.Faultf(http.StatusNotImplemented, "%s", why)
+			return openstack.Faultf(http.StatusNotImplemented, "%s", notSupported)
 		}
-		return api.cfg.Manager.Refuse(srv.ID, a, why)
+		return api.cfg.Manager.Refuse(srv.ID, a, notSupported)
 	}
 }
 
@@ -86,13 +86,13 @@ var actions = map[string]action{
 	"os-getSerialConsole":   {policy: "os-remote-consoles", max: 5, arg: aRemoteType, do: unavailableConsole},
 	"createImage":           {policy: "servers:create_image", arg: aSnapshot, do: (*API).createImage},
 	"changePassword":        {policy: "os-admin-password", arg: aPassword, do: (*API).changePassword},
-	"createBackup":          {policy: "os-create-backup", do: notHere(launcher.ActionCreateImage, notSupported)},
-	"trigger_crash_dump":    {policy: "servers:trigger_crash_dump", min: 17, do: notHere("", notSupported)},
-	"rescue":                {policy: "os-rescue", do: notHere("", notSupported)},
-	"unrescue":              {policy: "os-unrescue", do: notHere("", notSupported)},
-	"shelve":                {policy: "os-shelve:shelve", do: notHere("", notSupported)},
-	"unshelve":              {policy: "os-shelve:unshelve", do: notHere("", notSupported)},
-	"shelveOffload":         {policy: "os-shelve:shelve_offload", role: openstack.Admin, do: notHere("", notSupported)},
+	"createBackup":          {policy: "os-create-backup", do: notHere(launcher.ActionCreateImage)},
+	"trigger_crash_dump":    {policy: "servers:trigger_crash_dump", min: 17, do: notHere("")},
+	"rescue":                {policy: "os-rescue", do: notHere("")},
+	"unrescue":              {policy: "os-unrescue", do: notHere("")},
+	"shelve":                {policy: "os-shelve:shelve", do: notHere("")},
+	"unshelve":              {policy: "os-shelve:unshelve", do: notHere("")},
+	"shelveOffload":         {policy: "os-shelve:shelve_offload", role: openstack.Admin, do: notHere("")},
 	"migrate":               {policy: "os-migrate-server:migrate", role: openstack.Admin, do: noHost},
 	"os-migrateLive":        {policy: "os-migrate-server:migrate_live", role: openstack.Admin, do: noHost},
 	"evacuate":              {policy: "os-evacuate", role: openstack.Admin, do: noHost},
