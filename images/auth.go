@@ -11,18 +11,16 @@ import (
 )
 
 // credentials are somebody's for one registry.
-type credentials struct {
-	registry string
-	config   authn.AuthConfig
-}
+type credentials struct{ config authn.AuthConfig }
 
-type credentialsKey struct{}
+// credentialsKey is that of a registry's.
+type credentialsKey struct{ registry string }
 
 // WithCredentials gives a context whose requests to one registry (as in
 // name.Registry.RegistryStr) are made with these credentials instead of the
 // keychain's: those of whoever asks, where the store serves several.
 func WithCredentials(ctx context.Context, registry string, config authn.AuthConfig) context.Context {
-	return context.WithValue(ctx, credentialsKey{}, credentials{registry, config})
+	return context.WithValue(ctx, credentialsKey{registry}, credentials{config})
 }
 
 // identity tells credentials from others without showing them.
@@ -36,7 +34,7 @@ func (c credentials) identity() string {
 
 // authenticator finds the credentials for a repository.
 func (s *Store) authenticator(ctx context.Context, repo name.Repository) (authn.Authenticator, error) {
-	if c, ok := ctx.Value(credentialsKey{}).(credentials); ok && c.registry == repo.RegistryStr() {
+	if c, ok := ctx.Value(credentialsKey{repo.RegistryStr()}).(credentials); ok {
 		return authn.FromConfig(c.config), nil
 	}
 	return authn.Resolve(ctx, s.config.Keychain, repo)

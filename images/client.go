@@ -97,7 +97,7 @@ type client struct {
 // trips.
 func (s *Store) client(ctx context.Context, repo name.Repository) (*client, error) {
 	key := repo.Name()
-	if given, ok := ctx.Value(credentialsKey{}).(credentials); ok && given.registry == repo.RegistryStr() {
+	if given, ok := ctx.Value(credentialsKey{repo.RegistryStr()}).(credentials); ok {
 		key += " " + given.identity()
 	}
 	s.mu.Lock()

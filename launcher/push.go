@@ -18,14 +18,14 @@ type PushOrder struct {
 	Public      bool   `json:"public,omitempty"` // in Glance: for everybody to use
 }
 
-// Push stores an image elsewhere, as far as it is not there yet. Without credentials,
-// which are the source's, the engine's own are used.
-func (m *Manager) Push(ctx context.Context, order PushOrder, auth *Credentials, progress func(PullProgress)) (images.Pushed, error) {
+// Push stores an image elsewhere, as far as it is not there yet. Without credentials
+// for where it comes from, or for where it goes, the engine's own are used.
+func (m *Manager) Push(ctx context.Context, order PushOrder, from, there *Credentials, progress func(PullProgress)) (images.Pushed, error) {
 	to, err := images.ParseReference(order.Destination)
 	if err != nil {
 		return images.Pushed{}, imageError(err)
 	}
-	ctx = auth.with(ctx)
+	ctx = there.with(from.with(ctx))
 	img, err := m.cfg.Images.Resolve(ctx, order.Image, images.ResolveOptions{})
 	if err != nil {
 		return images.Pushed{}, imageError(err)

@@ -19,9 +19,10 @@ func (c *cli) imagePush() *cobra.Command {
 		Use: "push IMAGE DESTINATION", Short: "Store an image elsewhere",
 		Long: `Store an image elsewhere, as far as it is not there yet.
 
-DESTINATION is glance:NAME, a name in the Glance of the configuration (image.url).
-Manifest, configuration and layers become images there; the layers are hidden, and
-other images share them. What is missing there is read from where IMAGE came from.`,
+DESTINATION is REGISTRY/NAME[:TAG], or glance:NAME, a name in the Glance of the
+configuration (image.url), where manifest, configuration and layers become images; the
+layers are hidden, and other images share them. What is missing there is read from
+where IMAGE came from. Registries are given the credentials of ~/.docker/config.json.`,
 		Args: cobra.ExactArgs(2),
 		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) (err error) {
 			if order.Image, err = absoluteImage(args[0]); err != nil {
@@ -36,7 +37,11 @@ other images share them. What is missing there is read from where IMAGE came fro
 			if err != nil {
 				return err
 			}
-			pushed, err := engine.Push(cmd.Context(), api.PushBody{PushOrder: order, Credentials: auth}, show.report)
+			there, err := credentials(cmd.Context(), order.Destination)
+			if err != nil {
+				return err
+			}
+			pushed, err := engine.Push(cmd.Context(), api.PushBody{PushOrder: order, Credentials: auth, Destination: there}, show.report)
 			if err != nil {
 				return err
 			}

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -22,6 +23,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
 )
 
 // archives writes the test's image as docker saves it, with a command that lasts, and
@@ -137,7 +139,7 @@ func TestImagesWithOpenstackClient(t *testing.T) {
 	if !strings.Contains(out, "it is in use: servers are made from it") || strings.Count(out, "ACTIVE")+strings.Count(out, "SHUTOFF") != 2 {
 		t.Errorf("the client's output:\n%s", out)
 	}
-	d.snapshots()
+	d.snapshots(path.Dir(path.Dir(reference)))
 	d.openstack(
 		"server delete --wait one two three",
 		"image delete renamed archived downloaded referred snap",
@@ -149,8 +151,8 @@ func TestImagesWithOpenstackClient(t *testing.T) {
 }
 
 // snapshots makes an image of the server one, boots it as three, whose root is on
-// disks, and makes an image of that one too.
-func (d *slipwayd) snapshots() {
+// disks, and makes an image of that one too, which it pushes to a registry.
+func (d *slipwayd) snapshots(registry string) {
 	d.t.Helper()
 	d.slipway("server", "exec", "one", "sh", "-c", "echo written >/etc/written; rm /etc/passwd; (while sleep 0.1; do echo >>/beats; done) >/dev/null 2>&1 &")
 	out := d.openstack(
@@ -174,6 +176,22 @@ func (d *slipwayd) snapshots() {
 	made := strings.TrimSpace(d.slipway("server", "image", "create", "three", "made:again"))
 	if !strings.HasPrefix(made, "docker.io/library/made:again@sha256:") {
 		d.t.Errorf("made %q", made)
+	}
+	d.slipway("image", "push", "made:again", registry+"/made:again")
+	ref, err := name.ParseReference(registry + "/made:again")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	img, err := remote.Image(ref)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	digest, err := img.Digest()
+	if err != nil || !strings.HasSuffix(made, "@"+digest.String()) {
+		d.t.Errorf("the registry has %s (%v), not %s", digest, err, made)
+	}
+	if err := validate.Image(img); err != nil {
+		d.t.Error(err)
 	}
 }
 

@@ -137,8 +137,10 @@ func (a *API) loadImage(w http.ResponseWriter, r *http.Request) error {
 // PushBody is the body of a request to push an image.
 type PushBody struct {
 	launcher.PushOrder
-	// Credentials are for the registry of the image.
+	// Credentials are for the registry that the image is from, Destination for the one
+	// that it goes to; the engine's own where absent.
 	Credentials *launcher.Credentials `json:"credentials,omitempty"`
+	Destination *launcher.Credentials `json:"destination_credentials,omitempty"`
 }
 
 // PushEvent is one line of the answer to a push: progress, then what it came to or an
@@ -156,7 +158,7 @@ func (a *API) pushImage(w http.ResponseWriter, r *http.Request) error {
 	}
 	return sendProgress(w, func(p *launcher.PullProgress, pushed *images.Pushed, e *Error) any { return PushEvent{p, pushed, e} },
 		func(progress func(launcher.PullProgress)) (images.Pushed, error) {
-			return a.manager.Push(r.Context(), body.PushOrder, body.Credentials, progress)
+			return a.manager.Push(r.Context(), body.PushOrder, body.Credentials, body.Destination, progress)
 		})
 }
 
