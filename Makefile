@@ -154,9 +154,9 @@ test: deps-test build kernel kernel-stock cloud-init image test-image system-ima
 	@echo "test: packages without guests"
 	@$(TEST_ENV) go test -tags $(TAGS) $(TESTFLAGS) $$(go list ./... | grep -vxF "$$(go list -tags guest,$(TAGS) $(or $(GUEST_PACKAGES),./cmd/internal/archtest))")
 	@echo "test: packages that boot guests, on Debian's kernel"
-	@$(TEST_ENV) SLIPWAY_TEST_KERNEL=$(KERNEL_DEB) go test -tags guest,$(TAGS) -p 1 -count 1 -v -timeout 25m -run '$(STOCK_TESTS)' $(TESTFLAGS) ./cmd/slipway ./guest/vmtest
+	@$(TEST_ENV) SLIPWAY_TEST_KERNEL=$(KERNEL_DEB) go test -tags guest,$(TAGS) -p 1 -count 1 -v -timeout 60m -run '$(STOCK_TESTS)' $(TESTFLAGS) ./cmd/slipway ./guest/vmtest
 	@echo "test: packages that boot guests, on the minimal kernel"
-	@$(TEST_ENV) go test -tags guest,$(TAGS) -p 1 -count 1 -v -timeout 25m $(TESTFLAGS) $(or $(GUEST_PACKAGES),./cmd/internal/archtest)
+	@$(TEST_ENV) go test -tags guest,$(TAGS) -p 1 -count 1 -v -timeout 60m $(TESTFLAGS) $(or $(GUEST_PACKAGES),./cmd/internal/archtest)
 
 .PHONY: test-clients
 test-clients: deps-clients build kernel test-image ## Run OpenStack's clients against slipwayd, and write down what passes: make test-clients [CLIENTSFLAGS='-run openstack'].
