@@ -41,7 +41,7 @@ func (m *Manager) inside(ctx context.Context, ref, action string) (*instance, *a
 			return i, c, nil
 		}
 		refused := &StateError{Server: srv.Name, Action: action, VM: srv.VMState, Task: srv.TaskState}
-		if srv.VMState != VMActive || srv.TaskState != TaskNone || srv.Restarting {
+		if srv.VMState != VMActive || srv.TaskState != TaskNone && srv.TaskState != TaskImageSnapshot || srv.Restarting {
 			return nil, nil, refused
 		}
 		select {

@@ -20,6 +20,9 @@ func (m *Manager) CreateImage(ctx context.Context, ref, reference string, done f
 	if r, err := images.ParseReference(reference); err != nil || r.Transport != images.Registry {
 		return errorf(ErrInvalid, "image %q: name it as in a registry, NAME[:TAG]", reference)
 	}
+	if m.cfg.Rootless {
+		return errorf(ErrUnsupported, "images of servers are made by engines that run as root: this one cannot mount what a server has written")
+	}
 	i, err := m.find(ref)
 	if err != nil {
 		return err
