@@ -22,6 +22,9 @@ func (m *Manager) reconcile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := m.endStrays(domains); err != nil {
+		m.log.Error("processes without a domain not ended", "err", err)
+	}
 	if err := m.reconcileNetworks(ctx, records, domains); err != nil {
 		m.log.Error("networks not put in order", "err", err)
 	}
