@@ -153,8 +153,9 @@ func (s *Service) asked(network string, ips []netip.Addr) []FixedIP {
 // Find returns the network that a project means by a name or an ID.
 func (s *Service) Find(ref, project string) (Network, error) {
 	if ref == "" || ref == DefaultName {
-		if n, err := s.DefaultNetwork(context.Background()); err == nil && (ref == "" || n.Name == ref) {
-			return n, nil
+		n, err := s.DefaultNetwork(context.Background())
+		if ref == "" || err == nil && n.Name == ref {
+			return n, err
 		}
 	}
 	usable := func(n Network) bool { return project == "" || n.Project == project || n.Shared || n.External }
