@@ -258,7 +258,7 @@ func TestBadStateDirectory(t *testing.T) {
 		s.run("server", "list").ok()
 		// Programs where nobody may go are none for nobody.
 		dir := newDir(t)
-		for _, name := range []string{"slipway", "slipwayd", "slipway-init"} {
+		for _, name := range []string{"slipway", "slipwayd", "slipway-init", "slipway-configure"} {
 			if out, err := exec.Command("cp", filepath.Join(bin, name), dir).CombinedOutput(); err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}
@@ -266,14 +266,12 @@ func TestBadStateDirectory(t *testing.T) {
 		if err := os.Chmod(scratch, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		for state, why := range map[string]string{s.dir: "permission denied", "/tmp/slw-none": "root"} {
-			cmd := exec.Command(filepath.Join(dir, "slipway"), "server", "list")
-			cmd.Env = environ(state)
-			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-			out, err := cmd.CombinedOutput()
-			if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), why) {
-				t.Errorf("%s: %v: %s, want %q", state, err, out, why)
-			}
+		cmd := exec.Command(filepath.Join(dir, "slipway"), "server", "list")
+		cmd.Env = environ(s.dir)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		out, err := cmd.CombinedOutput()
+		if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), "permission denied") {
+			t.Errorf("%v: %s", err, out)
 		}
 	})
 }
