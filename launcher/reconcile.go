@@ -22,7 +22,7 @@ func (m *Manager) reconcile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := m.endStrays(domains); err != nil {
+	if err := m.endStrays(ctx, domains); err != nil {
 		m.log.Error("processes without a domain not ended", "err", err)
 	}
 	if err := m.reconcileNetworks(ctx, records, domains); err != nil {

@@ -2,6 +2,8 @@ package launcher
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,15 +14,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// strayTime is how long all of them may take to end.
+const strayTime = 10 * time.Second
+
 // endStrays ends the processes that an engine had started for a domain when it was
 // killed, before the domain was there: nobody else knows of them. They are known by
 // their arguments, which name a file in their server's directory.
-func (m *Manager) endStrays(domains map[string]PowerState) error {
+func (m *Manager) endStrays(ctx context.Context, domains map[string]PowerState) error {
 	paths, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
 		return err
 	}
-	var strays []int
+	ctx, cancel := context.WithTimeout(ctx, strayTime)
+	defer cancel()
+	var errs []error
 	for _, path := range paths {
 		args, err := os.ReadFile(path)
 		id := m.serverOf(args)
@@ -35,11 +42,9 @@ func (m *Manager) endStrays(domains map[string]PowerState) error {
 			return err
 		}
 		m.log.Warn("process without a domain ended", "server", id, "pid", pid)
-		if err := unix.Kill(pid, unix.SIGKILL); err == nil {
-			strays = append(strays, pid)
-		}
+		errs = append(errs, EndProcess(ctx, pid, unix.SIGKILL))
 	}
-	return endOf(strays)
+	return errors.Join(errs...)
 }
 
 // serverOf returns the server whose emulator or file system daemon has been started
@@ -58,22 +63,28 @@ func (m *Manager) serverOf(args []byte) string {
 	return string(id)
 }
 
-// endOf waits until processes that were killed have let go of what they had.
-func endOf(pids []int) error {
-	deadline := time.Now().Add(10 * time.Second)
-	for _, pid := range pids {
-		for running(pid) {
-			if time.Now().After(deadline) {
-				return fmt.Errorf("process %d was killed and does not end", pid)
-			}
-			time.Sleep(5 * time.Millisecond)
+// EndProcess sends a process a signal and waits until it has ended, and has let go of
+// what it had open. One that is not there is no error.
+func EndProcess(ctx context.Context, pid int, signal unix.Signal) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("process %d: %w", pid, err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if err := unix.PidfdSendSignal(fd, signal, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("signal process %d: %w", pid, err)
+	}
+	for ctx.Err() == nil {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 50)
+		if n > 0 {
+			return nil
+		}
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("wait for process %d: %w", pid, err)
 		}
 	}
-	return nil
-}
-
-// running reports whether a process is there and not merely waiting to be reaped.
-func running(pid int) bool {
-	args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	return err == nil && len(args) > 0
+	return fmt.Errorf("process %d does not end: %w", pid, context.Cause(ctx))
 }

@@ -182,17 +182,10 @@ const endTime = 5 * time.Second
 // Unplug implements launcher.HostUser.
 func (*Network) Unplug(ctx context.Context, dir string) error {
 	if pid := find(dir); pid != 0 {
-		if err := unix.Kill(pid, unix.SIGTERM); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("end passt (process %d): %w", pid, err)
-		}
-		ctx, cancel := context.WithTimeoutCause(ctx, endTime, fmt.Errorf("passt (process %d) does not end", pid))
+		ctx, cancel := context.WithTimeout(ctx, endTime)
 		defer cancel()
-		for find(dir) != 0 {
-			select {
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			case <-time.After(10 * time.Millisecond):
-			}
+		if err := launcher.EndProcess(ctx, pid, unix.SIGTERM); err != nil {
+			return fmt.Errorf("end passt: %w", err)
 		}
 	}
 	for _, name := range []string{socketFile, pidFile} {
