@@ -18,8 +18,12 @@ type endings struct {
 
 func (s *slipway) measureEndings(ctx context.Context, e *endings) error {
 	const name = "bench-end"
-	boot := s.bootArgs([]string{"--detach", "--name", name}, "sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait")
+	boot := s.bootArgs([]string{"--detach", "--name", name}, "sh", "-c", "trap 'exit 0' TERM; : >/ready; sleep 1000 & wait")
 	if err := s.run(ctx, boot...); err != nil {
+		return err
+	}
+	// PID 1 of a namespace does not get a signal that it does not handle yet.
+	if err := s.run(ctx, "server", "exec", name, "sh", "-c", "until [ -e /ready ]; do sleep 0.05; done"); err != nil {
 		return err
 	}
 	for _, m := range []struct {
