@@ -47,7 +47,8 @@ func setInterfaces(all []share.Interface) error {
 func linksByMAC(all []share.Interface) (map[string]netlink.Link, error) {
 	for limit := time.Now().Add(interfaceWait); ; time.Sleep(time.Millisecond) {
 		there, err := netlink.LinkList()
-		if err != nil {
+		// An interface that appears meanwhile interrupts the list.
+		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 			return nil, fmt.Errorf("list network interfaces: %w", err)
 		}
 		links := map[string]netlink.Link{}

@@ -33,6 +33,10 @@ type resolver struct{ servers, search []string }
 // that DHCP gives. It sets them, so that the metadata service can be asked.
 func setUp(ctx context.Context, config *cloudinit.NetworkConfig) (all links, names resolver, err error) {
 	there, err := netlink.LinkList()
+	// An interface that appears meanwhile interrupts the list.
+	for errors.Is(err, netlink.ErrDumpInterrupted) {
+		there, err = netlink.LinkList()
+	}
 	if err != nil {
 		return nil, names, err
 	}

@@ -20,7 +20,7 @@ func (p *Plane) alias() string { return "slipway-" + p.cfg.Identity }
 
 // ours returns the interfaces of this state directory by name.
 func (p *Plane) ours() (map[string]netlink.Link, error) {
-	all, err := netlink.LinkList()
+	all, err := dump(netlink.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
@@ -110,7 +110,7 @@ func (p *Plane) bridge(l netlink.Link, b *network.Bridge) (netlink.Link, error) 
 // setAddresses gives an interface addresses and takes all others, but its own
 // link-local ones.
 func setAddresses(l netlink.Link, want []netip.Prefix) error {
-	there, err := netlink.AddrList(l, netlink.FAMILY_ALL)
+	there, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(l, netlink.FAMILY_ALL) })
 	if err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func setAddresses(l netlink.Link, want []netip.Prefix) error {
 // a bridge's setting does, whatever the addresses.)
 func proxyNeighbours(bridge netlink.Link, st *network.State, b *network.Bridge) error {
 	index := bridge.Attrs().Index
-	there, err := netlink.NeighProxyList(index, netlink.FAMILY_V6)
+	there, err := dump(func() ([]netlink.Neigh, error) { return netlink.NeighProxyList(index, netlink.FAMILY_V6) })
 	if err != nil {
 		return fmt.Errorf("list what bridge %s answers for: %w", b.Name, err)
 	}
@@ -220,7 +220,7 @@ func (p *Plane) floating(st *network.State) error {
 	if err != nil {
 		return err
 	}
-	there, err := netlink.AddrList(lo, netlink.FAMILY_ALL)
+	there, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(lo, netlink.FAMILY_ALL) })
 	if err != nil {
 		return err
 	}
@@ -254,7 +254,7 @@ func (p *Plane) floating(st *network.State) error {
 
 // HostPrefixes returns what this host has routes to, the default route aside.
 func HostPrefixes() ([]netip.Prefix, error) {
-	routes, err := netlink.RouteList(nil, netlink.FAMILY_ALL)
+	routes, err := dump(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
 	}

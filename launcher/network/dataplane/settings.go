@@ -101,7 +101,7 @@ const latency = 50
 
 // setInbound shapes what goes to a tap. An average of 0 is any rate.
 func setInbound(l netlink.Link, r network.Rate) error {
-	there, err := netlink.QdiscList(l)
+	there, err := dump(func() ([]netlink.Qdisc, error) { return netlink.QdiscList(l) })
 	if err != nil {
 		return fmt.Errorf("list queues: %w", err)
 	}
