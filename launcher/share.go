@@ -1,7 +1,6 @@
 package launcher
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -10,9 +9,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"github.com/slipway-vm/slipway/guest"
@@ -106,16 +105,16 @@ func bind(source, target string, readOnly bool) error {
 // goes by what the kernel says, not by what was asked for.
 func unmountShare(ctx context.Context, dir string) error {
 	share := filepath.Join(dir, shareDir)
-	mounts, err := mountsBelow(share)
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(share))
 	if err != nil {
 		return err
 	}
 	root := filepath.Join(share, guest.RootDir)
-	for _, target := range slices.Backward(mounts) {
-		if target == root {
+	for _, m := range slices.Backward(mounts) {
+		if m.Mountpoint == root {
 			continue
 		}
-		if err := unmount(ctx, target); err != nil {
+		if err := unmount(ctx, m.Mountpoint); err != nil {
 			return err
 		}
 	}
@@ -139,33 +138,6 @@ func unmount(ctx context.Context, target string) error {
 			return fmt.Errorf("unmount %s: %w", target, err)
 		}
 	}
-}
-
-// mountsBelow lists the mount points at and below dir, in the order of mounting.
-func mountsBelow(dir string) ([]string, error) {
-	f, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	var found []string
-	for lines := bufio.NewScanner(f); ; {
-		if !lines.Scan() {
-			return found, lines.Err()
-		}
-		fields := strings.Fields(lines.Text())
-		if len(fields) < 5 {
-			continue
-		}
-		if target := unescape(fields[4]); target == dir || strings.HasPrefix(target, dir+"/") {
-			found = append(found, target)
-		}
-	}
-}
-
-// unescape undoes the octal escapes of proc(5)'s mountinfo.
-func unescape(s string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
 // tail returns the end of a file, at most limit bytes. A file that is not there

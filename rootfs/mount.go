@@ -1,7 +1,6 @@
 package rootfs
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,51 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 )
-
-// mountPoint is one line of mountinfo.
-type mountPoint struct {
-	target string
-	fstype string
-	source string
-}
-
-// mountPoints asks the kernel what is mounted.
-func mountPoints() ([]mountPoint, error) {
-	b, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return nil, err
-	}
-	var points []mountPoint
-	for line := range bytes.Lines(b) {
-		f := strings.Fields(string(line))
-		for i := 6; i+2 < len(f); i++ {
-			if f[i] == "-" {
-				points = append(points, mountPoint{unescape(f[4]), f[i+1], unescape(f[i+2])})
-				break
-			}
-		}
-	}
-	return points, nil
-}
-
-// unescape undoes mountinfo's \040 and the like.
-func unescape(s string) string {
-	if !strings.Contains(s, `\`) {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
-}
 
 // unmount removes what is mounted at target. Somebody may still be in it for
 // a moment, so it is tried for a while.

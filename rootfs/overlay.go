@@ -13,6 +13,7 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"github.com/slipway-vm/slipway/images/content"
@@ -173,12 +174,12 @@ func (o *Overlay) mountAt(ctx context.Context, target string, upper func(*Overla
 	if target, err = existingDir(target); err != nil {
 		return fmt.Errorf("mount overlay %s: %w", o.Dir, err)
 	}
-	points, err := mountPoints()
+	points, err := mountinfo.GetMounts(nil)
 	if err != nil {
 		return fmt.Errorf("mount overlay %s: %w", o.Dir, err)
 	}
 	for _, p := range points {
-		if p.target == target && p.source == o.source() {
+		if p.Mountpoint == target && p.Source == o.source() {
 			return nil
 		}
 	}
@@ -201,10 +202,10 @@ func (o *Overlay) lower() string { return filepath.Join(o.Dir, "l") }
 // empty is a directory below layers that overlayfs would not take alone.
 func (o *Overlay) empty() string { return filepath.Join(o.Dir, "e") }
 
-func (o *Overlay) mount(base *Base, points []mountPoint, target string, upper func(*Overlay, map[string]bool) error) error {
+func (o *Overlay) mount(base *Base, points []*mountinfo.Info, target string, upper func(*Overlay, map[string]bool) error) error {
 	mounted := map[string]bool{}
 	for _, p := range points {
-		mounted[p.target] = true
+		mounted[p.Mountpoint] = true
 	}
 	if upper != nil {
 		if err := upper(o, mounted); err != nil {

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/moby/sys/mountinfo"
 )
 
 // A stack is a directory of numbered links to the mount points of a base's
@@ -45,10 +47,10 @@ func (s *Store) mountStack(b *Base, mounted map[string]bool) error {
 }
 
 // usedStacks are the bases of the overlays that are mounted.
-func (s *Store) usedStacks(points []mountPoint) map[string]bool {
+func (s *Store) usedStacks(points []*mountinfo.Info) map[string]bool {
 	used := map[string]bool{}
 	for _, p := range points {
-		if rest, ok := strings.CutPrefix(p.source, s.sourcePrefix()); ok && p.fstype == "overlay" {
+		if rest, ok := strings.CutPrefix(p.Source, s.sourcePrefix()); ok && p.FSType == "overlay" {
 			id, _, _ := strings.Cut(rest, "-")
 			used[id] = true
 		}
@@ -57,7 +59,7 @@ func (s *Store) usedStacks(points []mountPoint) map[string]bool {
 }
 
 // usedLayers are the names of the layers under the overlays that are mounted.
-func (s *Store) usedLayers(points []mountPoint) (map[string]bool, error) {
+func (s *Store) usedLayers(points []*mountinfo.Info) (map[string]bool, error) {
 	used := map[string]bool{}
 	for id := range s.usedStacks(points) {
 		links, err := os.ReadDir(s.path("stacks", id))
@@ -78,7 +80,7 @@ func (s *Store) usedLayers(points []mountPoint) (map[string]bool, error) {
 // releaseLayers unmounts the layers no mounted overlay uses. The lock of
 // mounts is held.
 func (s *Store) releaseLayers() error {
-	points, err := mountPoints()
+	points, err := mountinfo.GetMounts(nil)
 	if err != nil {
 		return err
 	}
@@ -88,8 +90,8 @@ func (s *Store) releaseLayers() error {
 	}
 	var errs []error
 	for _, p := range points {
-		if filepath.Dir(p.target) == s.path("mounts") && !used[filepath.Base(p.target)] {
-			errs = append(errs, unmount(p.target))
+		if filepath.Dir(p.Mountpoint) == s.path("mounts") && !used[filepath.Base(p.Mountpoint)] {
+			errs = append(errs, unmount(p.Mountpoint))
 		}
 	}
 	entries, err := os.ReadDir(s.path("mounts"))
@@ -104,14 +106,14 @@ func (s *Store) releaseLayers() error {
 
 // unmount takes down every mount of the overlay, copies by bind mount too.
 func (o *Overlay) unmount() error {
-	points, err := mountPoints()
+	points, err := mountinfo.GetMounts(nil)
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, p := range slices.Backward(points) {
-		if p.fstype == "overlay" && p.source == o.source() {
-			errs = append(errs, unmount(p.target))
+		if p.FSType == "overlay" && p.Source == o.source() {
+			errs = append(errs, unmount(p.Mountpoint))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {

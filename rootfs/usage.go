@@ -14,6 +14,7 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"github.com/slipway-vm/slipway/images/content"
@@ -36,13 +37,13 @@ func (s *Store) Layers() ([]LayerUsage, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list layer images: %w", err)
 	}
-	points, err := mountPoints()
+	points, err := mountinfo.GetMounts(nil)
 	if err != nil {
 		return nil, fmt.Errorf("list layer images: %w", err)
 	}
 	mounted := map[string]bool{}
 	for _, p := range points {
-		mounted[p.target] = true
+		mounted[p.Mountpoint] = true
 	}
 	var all []LayerUsage
 	for _, e := range entries {
@@ -227,7 +228,7 @@ func (s *Store) collectLayer(ctx context.Context, diffID v1.Hash) error {
 // collectStacks removes the stacks, and the mends, of bases that are not mounted:
 // they are made again in no time.
 func (s *Store) collectStacks() error {
-	points, err := mountPoints()
+	points, err := mountinfo.GetMounts(nil)
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -10,9 +9,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -88,21 +87,13 @@ func (f *fileSystem) remove() error {
 
 // unmountAll unmounts what is mounted at dir and below, the newest first.
 func unmountAll(dir string) error {
-	data, err := os.ReadFile("/proc/self/mountinfo")
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
 	if err != nil {
 		return err
 	}
-	var targets []string
-	for lines := bufio.NewScanner(bytes.NewReader(data)); lines.Scan(); {
-		if fields := strings.Fields(lines.Text()); len(fields) > 4 {
-			if at := fields[4]; at == dir || strings.HasPrefix(at, dir+"/") {
-				targets = append(targets, at)
-			}
-		}
-	}
-	for _, target := range slices.Backward(targets) {
-		if err := unix.Unmount(target, 0); err != nil {
-			return fmt.Errorf("unmount %s: %w", target, err)
+	for _, m := range slices.Backward(mounts) {
+		if err := unix.Unmount(m.Mountpoint, 0); err != nil {
+			return fmt.Errorf("unmount %s: %w", m.Mountpoint, err)
 		}
 	}
 	return nil

@@ -13,18 +13,21 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/moby/sys/mountinfo"
 )
 
 // Of lists what servers of a state directory have on the host: mounts, loop
 // devices, processes, interfaces, directories, libvirt's logs and half-made files.
 func Of(dir string) (found []string, err error) {
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
 	if err != nil {
 		return nil, err
 	}
-	for line := range strings.Lines(string(mounts)) {
-		if f := strings.Fields(line); len(f) > 4 && strings.HasPrefix(f[4], dir+"/") {
-			found = append(found, "mount "+f[4])
+	for _, m := range mounts {
+		// The state directory may be a mount point itself.
+		if m.Mountpoint != dir {
+			found = append(found, "mount "+m.Mountpoint)
 		}
 	}
 	loops, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
