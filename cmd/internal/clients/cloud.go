@@ -168,6 +168,9 @@ func (c *cloud) slipway(ctx context.Context, args ...string) error {
 // command is one of a client that finds the cloud in its environment.
 func (c *cloud) command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
+	// What it has started ends with it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	for _, e := range os.Environ() {
 		if !strings.HasPrefix(e, "OS_") && !strings.HasPrefix(e, "SLIPWAY_") {
 			cmd.Env = append(cmd.Env, e)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os/exec"
 	"strings"
 )
@@ -16,39 +17,52 @@ const (
 	acceptance  = gophercloud + "/internal/acceptance/openstack/"
 )
 
-// gophercloudGroups are the packages of acceptance tests for services that are here.
-var gophercloudGroups = []string{"identity/v3", "compute/v2", "image/v2"}
-
 // runGophercloud runs the acceptance tests of the gophercloud that go.mod names, in
 // the module cache.
-func runGophercloud(ctx context.Context, c *cloud) ([]result, error) {
+func runGophercloud(ctx context.Context, c *cloud, s suite) ([]result, error) {
 	dir, err := moduleDir(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var all []result
-	for _, group := range gophercloudGroups {
-		args := []string{"test", "-tags", "acceptance", "-json", "-count", "1", "-timeout", "1h"}
-		if c.only != "" {
-			args = append(args, "-run", c.only)
-		}
-		cmd := c.command(ctx, "go", append(args, "./internal/acceptance/openstack/"+group)...)
-		cmd.Dir = dir
-		cmd.Env = append(cmd.Env, "GOFLAGS=-mod=mod -modcacherw", "GOWORK=off", "OS_DOMAIN_NAME=Default", "OS_BRANCH=stable/zed", // Debian 12's
-			"OS_IMAGE_ID="+c.image, "OS_FLAVOR_ID=m1.nano", "OS_FLAVOR_ID_RESIZE=m1.tiny",
-			"OS_NETWORK_NAME=private", "OS_POOL_NAME=none", "OS_EXTGW_ID=none")
-		out, err := cmd.Output()
-		var exit *exec.ExitError // it tells of tests that failed
-		if err != nil && !errors.As(err, &exit) {
-			return nil, err
-		}
-		results, err := readTests(group, out)
-		if err != nil {
-			return nil, fmt.Errorf("%w\n%s", err, exit.Stderr)
-		}
-		all = append(all, results...)
+	args := []string{"test", "-tags", "acceptance", "-json", "-count", "1", "-timeout", "1h"}
+	if c.only != "" {
+		args = append(args, "-run", c.only)
 	}
-	return all, nil
+	cmd := c.command(ctx, "go", append(args, "./internal/acceptance/openstack/"+s.tests)...)
+	cmd.Dir = dir
+	cmd.Env = append(cmd.Env, "GOFLAGS=-mod=mod -modcacherw", "GOWORK=off", "OS_DOMAIN_NAME=Default", "OS_BRANCH=stable/zed", // Debian 12's
+		"OS_IMAGE_ID="+c.image, "OS_FLAVOR_ID=m1.nano", "OS_FLAVOR_ID_RESIZE=m1.tiny",
+		"OS_NETWORK_NAME=private", "OS_POOL_NAME=none", "OS_EXTGW_ID=none")
+	var results []result
+	err = follow(cmd, func(out io.Reader) (err error) {
+		results, err = readTests(s.tests, out)
+		return err
+	})
+	return results, err
+}
+
+// follow runs a command whose exit status only tells of tests that failed, and has
+// its output read as it comes.
+func follow(cmd *exec.Cmd, read func(io.Reader) error) error {
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	failed := read(out)
+	_, rest := io.Copy(io.Discard, out)
+	var exit *exec.ExitError
+	if err := cmd.Wait(); err != nil && !errors.As(err, &exit) {
+		return err
+	}
+	if failed != nil {
+		return fmt.Errorf("%w\n%s", failed, &said)
+	}
+	return rest
 }
 
 func moduleDir(ctx context.Context) (string, error) {
@@ -67,12 +81,21 @@ func moduleDir(ctx context.Context) (string, error) {
 
 // readTests reads what go test -json tells of the tests of one package. What a test
 // has in it is a part of it.
-func readTests(group string, out []byte) ([]result, error) {
+func readTests(group string, out io.Reader) ([]result, error) {
 	var results []result
 	said := map[string]*strings.Builder{}
-	for lines := bufio.NewScanner(bytes.NewReader(out)); lines.Scan(); {
+	var whole strings.Builder
+	for lines := bufio.NewReader(out); ; {
+		line, err := lines.ReadBytes('\n')
+		if err != nil {
+			break
+		}
 		var e struct{ Action, Test, Output string }
-		if err := json.Unmarshal(lines.Bytes(), &e); err != nil || e.Test == "" || strings.Contains(e.Test, "/") {
+		if err := json.Unmarshal(line, &e); err != nil || e.Test == "" {
+			whole.WriteString(e.Output)
+			continue
+		}
+		if strings.Contains(e.Test, "/") {
 			continue
 		}
 		if said[e.Test] == nil {
@@ -92,10 +115,10 @@ func readTests(group string, out []byte) ([]result, error) {
 		default:
 			continue
 		}
-		results = append(results, r)
+		results = append(results, told(r))
 	}
 	if len(results) == 0 {
-		return nil, fmt.Errorf("no test of %s%s was run:\n%s", acceptance, group, out)
+		return nil, fmt.Errorf("no test of %s%s was run:\n%s", acceptance, group, &whole)
 	}
 	return results, nil
 }

@@ -3,11 +3,13 @@
 // client, gophercloud's acceptance tests, Tempest's API tests.
 //
 // What is known to fail stands in etc/clients/known-failures with the reason. A
-// failure that does not is an error, and so is one that does and has passed. A suite
-// that was run as a whole is told of in etc/clients/SUITE.md.
+// failure that does not is an error, and so is one that does and has passed. The
+// results of a suite that was run as a whole are kept in etc/clients/results, and all
+// of them make the tables of etc/clients/README.md.
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -17,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 )
 
 func main() {
@@ -28,61 +31,125 @@ func main() {
 	}
 }
 
-// suite is a client's tests.
+// suite is a part of a client's tests that is run as a whole.
 type suite struct {
-	name  string // as -run names it
-	title string
-	run   func(ctx context.Context, c *cloud) ([]result, error)
+	client string
+	part   string // of the client's; empty: all
+	title  string
+	// tests are the package of gophercloud's, or the expression of Tempest's.
+	tests string
+	run   func(ctx context.Context, c *cloud, s suite) ([]result, error)
 }
 
+func (s suite) name() string {
+	if s.part == "" {
+		return s.client
+	}
+	return s.client + "-" + s.part
+}
+
+// suites are in the order of the tables. Tempest's are cut so that none takes long.
 var suites = []suite{
-	{"openstack", "python-openstackclient", runOpenstack},
-	{"gophercloud", "gophercloud's acceptance tests", runGophercloud},
-	{"tempest", "Tempest", runTempest},
+	{"openstack", "", "python-openstackclient", "", runOpenstack},
+	{"gophercloud", "identity", "gophercloud's acceptance tests", "identity/v3", runGophercloud},
+	{"gophercloud", "image", "gophercloud's acceptance tests", "image/v2", runGophercloud},
+	{"gophercloud", "compute", "gophercloud's acceptance tests", "compute/v2", runGophercloud},
+	{"tempest", "identity", "Tempest", `^tempest\.api\.identity\.`, runTempest},
+	{"tempest", "image", "Tempest", `^tempest\.api\.image\.`, runTempest},
+	{"tempest", "compute", "Tempest", `^tempest\.api\.compute\.(?!servers\.|admin\.)`, runTempest},
+	{"tempest", "admin", "Tempest", `^tempest\.api\.compute\.admin\.`, runTempest},
+	{"tempest", "servers-a", "Tempest", `^tempest\.api\.compute\.servers\.test_[a-l]`, runTempest},
+	{"tempest", "servers-m", "Tempest", `^tempest\.api\.compute\.servers\.test_[m-z](?!erver_actions)`, runTempest},
+	{"tempest", "actions", "Tempest", `^tempest\.api\.compute\.servers\.test_server_actions`, runTempest},
 }
 
 // result is what became of one test.
 type result struct {
-	suite string
-	group string // what it is about
-	name  string
-	state state
+	client string
+	group  string // what it is about
+	name   string
+	state  state
 	// output is what a test that failed has written.
 	output string
 }
 
-type state int
+type state string
 
 const (
-	passed state = iota
-	failed
-	skipped
+	passed  state = "pass"
+	failed  state = "fail"
+	skipped state = "skip"
 )
 
+// told says on the way what became of a test.
+func told(r result) result {
+	fmt.Fprintf(os.Stderr, "%s %s %s\n", time.Now().Format(time.TimeOnly), r.state, r.name)
+	return r
+}
+
 func run(ctx context.Context) (err error) {
-	wanted := flag.String("run", "openstack,gophercloud,tempest", "`suites` to run")
+	wanted := flag.String("run", "openstack,gophercloud,tempest", "`suites` to run, or clients, of all suites: "+strings.Join(names(), ", "))
 	only := flag.String("only", "", "regular `expression` of the tests of gophercloud and Tempest to run; nothing is written down then")
+	limit := flag.Duration("timeout", time.Hour, "the longest `time` that a suite may take")
 	flag.Parse()
-	c, err := startCloud(ctx)
+	chosen, err := choose(*wanted)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, c.end()) }()
-	c.only = *only
+	var errs []error
 	var results []result
-	for _, s := range suites {
-		if !slices.Contains(strings.Split(*wanted, ","), s.name) {
-			continue
-		}
-		fmt.Fprintln(os.Stderr, "clients:", s.title)
-		some, err := s.run(ctx, c)
+	for _, s := range chosen {
+		fmt.Fprintf(os.Stderr, "clients: %s (%s)\n", s.title, cmp.Or(s.part, "all"))
+		some, err := s.runAlone(ctx, *only, *limit)
 		if err != nil {
-			return fmt.Errorf("%s: %w", s.title, err)
+			return errors.Join(append(errs, fmt.Errorf("%s: %w", s.name(), err))...)
 		}
-		for _, r := range some {
-			r.suite = s.name
-			results = append(results, r)
+		results = append(results, some...)
+		if *only == "" {
+			errs = append(errs, keep(s, some))
 		}
 	}
-	return conclude(results, *only == "")
+	return errors.Join(append(errs, conclude(results, *only == ""))...)
+}
+
+// runAlone runs a suite on a cloud of its own: what one leaves behind does not
+// disturb another.
+func (s suite) runAlone(ctx context.Context, only string, limit time.Duration) (_ []result, err error) {
+	c, err := startCloud(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, c.end()) }()
+	c.only = only
+	within, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it takes longer than %v (-timeout)", limit))
+	defer cancel()
+	results, err := s.run(within, c, s)
+	if within.Err() != nil {
+		return nil, context.Cause(within)
+	}
+	for i := range results {
+		results[i].client = s.client
+	}
+	return results, err
+}
+
+func names() []string {
+	var all []string
+	for _, s := range suites {
+		all = append(all, s.name())
+	}
+	return all
+}
+
+// choose finds the suites of a list of suites and clients.
+func choose(list string) ([]suite, error) {
+	wanted := strings.Split(list, ",")
+	for _, name := range wanted {
+		if !slices.ContainsFunc(suites, func(s suite) bool { return s.name() == name || s.client == name }) {
+			return nil, fmt.Errorf("-run %s: there are %s", name, strings.Join(names(), ", "))
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(suites), func(s suite) bool {
+		return !slices.Contains(wanted, s.name()) && !slices.Contains(wanted, s.client)
+	}), nil
 }

@@ -4,17 +4,20 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 )
 
 const (
 	knownFile  = "etc/clients/known-failures"
-	reportFile = "etc/clients/%s.md" // of a suite
+	resultsDir = "etc/clients/results" // a file for each suite
+	reportFile = "etc/clients/README.md"
 )
 
-// known reads what fails and why: a suite, a test, and after a tab the reason.
+// known reads what fails and why: a client, a test, and after a tab the reason.
 func known() (map[string]string, error) {
 	f, err := os.Open(knownFile)
 	if err != nil {
@@ -36,10 +39,43 @@ func known() (map[string]string, error) {
 	return reasons, lines.Err()
 }
 
-func (r result) key() string { return r.suite + " " + r.name }
+func (r result) key() string { return r.client + " " + r.name }
 
-// conclude holds results against what is known, and writes them down if they are
-// complete.
+// keep writes down the results of a whole suite, a line for each: what became of it,
+// what it is about, and its name, between tabs.
+func keep(s suite, results []result) error {
+	sorted := slices.SortedStableFunc(slices.Values(results), func(a, b result) int { return strings.Compare(a.group, b.group) })
+	var text strings.Builder
+	for _, r := range sorted {
+		fmt.Fprintf(&text, "%s\t%s\t%s\n", r.state, r.group, r.name)
+	}
+	return os.WriteFile(filepath.Join(resultsDir, s.name()), []byte(text.String()), 0o644)
+}
+
+// kept reads the results of all suites that were run as a whole.
+func kept() ([]result, error) {
+	var all []result
+	for _, s := range suites {
+		data, err := os.ReadFile(filepath.Join(resultsDir, s.name()))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for line := range strings.Lines(string(data)) {
+			parts := strings.SplitN(strings.TrimSuffix(line, "\n"), "\t", 3)
+			if len(parts) != 3 {
+				return nil, fmt.Errorf("%s of %s: %q is no result", resultsDir, s.name(), line)
+			}
+			all = append(all, result{client: s.client, state: state(parts[0]), group: parts[1], name: parts[2]})
+		}
+	}
+	return all, nil
+}
+
+// conclude holds results against what is known, and writes the tables anew if they
+// are complete.
 func conclude(results []result, complete bool) error {
 	reasons, err := known()
 	if err != nil {
@@ -59,16 +95,10 @@ func conclude(results []result, complete bool) error {
 	if err := printTable(os.Stdout, results); err != nil {
 		return err
 	}
-	for _, s := range suites {
-		of := slices.DeleteFunc(slices.Clone(results), func(r result) bool { return r.suite != s.name })
-		if !complete || len(of) == 0 {
-			continue
-		}
-		if err := writeReport(s, of, reasons); err != nil {
-			return err
-		}
-	}
 	var errs []error
+	if complete {
+		errs = append(errs, writeReport(reasons))
+	}
 	if len(unknown) > 0 {
 		errs = append(errs, fmt.Errorf("failed, and %s does not know why:\n\t%s", knownFile, strings.Join(unknown, "\n\t")))
 	}
@@ -78,62 +108,48 @@ func conclude(results []result, complete bool) error {
 	return errors.Join(errs...)
 }
 
-// printTable counts results by suite and group.
-func printTable(w *os.File, results []result) error {
-	type row struct{ passed, failed, skipped int }
-	rows := map[string]*row{}
+// printTable counts results by client and group.
+func printTable(w io.Writer, results []result) error {
+	counts := map[string]map[state]int{}
 	var order []string
 	for _, r := range results {
-		key := r.suite + " | " + r.group
-		if rows[key] == nil {
-			rows[key] = &row{}
-			order = append(order, key)
-		}
-		switch r.state {
-		case passed:
-			rows[key].passed++
-		case failed:
-			rows[key].failed++
-		case skipped:
-			rows[key].skipped++
+		for _, key := range []string{r.client + " | " + r.group, r.client + " | **all**"} {
+			if counts[key] == nil {
+				counts[key] = map[state]int{}
+				order = append(order, key)
+			}
+			counts[key][r.state]++
 		}
 	}
 	slices.Sort(order)
 	text := "| client | tests of | pass | fail | skipped |\n|---|---|--:|--:|--:|\n"
 	for _, key := range order {
-		text += fmt.Sprintf("| %s | %d | %d | %d |\n", key, rows[key].passed, rows[key].failed, rows[key].skipped)
+		text += fmt.Sprintf("| %s | %d | %d | %d |\n", key, counts[key][passed], counts[key][failed], counts[key][skipped])
 	}
-	_, err := w.WriteString(text)
+	_, err := io.WriteString(w, text)
 	return err
 }
 
-// writeReport writes the table of a suite, what fails and why, and all that passes.
-func writeReport(s suite, results []result, reasons map[string]string) error {
-	f, err := os.Create(fmt.Sprintf(reportFile, s.name))
+// writeReport writes the tables of all that was kept, and what fails and why.
+func writeReport(reasons map[string]string) error {
+	results, err := kept()
+	if err != nil {
+		return err
+	}
+	f, err := os.Create(reportFile)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = f.Close() }()
-	fmt.Fprintf(f, "# What passes: %s\n\nWritten by `make test-clients`, against slipwayd with real guests. Skipped is what a client\n"+
-		"leaves out by itself, mostly for services that are not here.\n\n", s.title)
+	fmt.Fprint(f, "# What OpenStack's clients can do\n\nWritten by `make test-clients`, which runs them against slipwayd with real guests. Skipped is what a\n"+
+		"client leaves out by itself, mostly for services that are not here. `results` has every test.\n\n")
 	if err := printTable(f, results); err != nil {
 		return err
 	}
-	fmt.Fprint(f, "\n## What fails\n\n| test | reason |\n|---|---|\n")
+	fmt.Fprint(f, "\n## What fails\n\n| client | test | reason |\n|---|---|---|\n")
 	for _, r := range results {
 		if r.state == failed {
-			fmt.Fprintf(f, "| `%s` | %s |\n", r.name, reasons[r.key()])
-		}
-	}
-	fmt.Fprint(f, "\n## What passes\n")
-	group := ""
-	for _, r := range results {
-		if r.state == passed {
-			if r.group != group {
-				group = r.group
-				fmt.Fprintf(f, "\n%s:\n\n", group)
-			}
-			fmt.Fprintf(f, "- `%s`\n", r.name)
+			fmt.Fprintf(f, "| %s | `%s` | %s |\n", r.client, r.name, reasons[r.key()])
 		}
 	}
 	return f.Close()

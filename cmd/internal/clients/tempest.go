@@ -3,12 +3,13 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
 	"fmt"
+	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -18,13 +19,13 @@ import (
 //go:embed tempest.conf
 var tempestConf string
 
-// tempestTests are the API tests of the services that are here. Those of identity's
+// runTempest runs API tests of the services that are here. Those of identity's
 // version 2, which Keystone has no more, Tempest leaves out by itself.
-const tempestTests = `^tempest\.api\.(identity|compute|image)\.`
-
-func runTempest(ctx context.Context, c *cloud) ([]result, error) {
+func runTempest(ctx context.Context, c *cloud, s suite) ([]result, error) {
 	dir := filepath.Join(c.dir, "tempest")
-	if out, err := c.command(ctx, "tempest", "init", dir).CombinedOutput(); err != nil {
+	create := c.command(ctx, "tempest", "init", dir)
+	create.Dir, create.Env = c.dir, append(create.Env, "HOME="+c.dir) // where it logs, and notes what it made
+	if out, err := create.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("tempest init: %w\n%s", err, out)
 	}
 	var conf bytes.Buffer
@@ -37,22 +38,17 @@ func runTempest(ctx context.Context, c *cloud) ([]result, error) {
 	if err := os.WriteFile(filepath.Join(dir, "etc/tempest.conf"), conf.Bytes(), 0o600); err != nil {
 		return nil, err
 	}
-	tests := tempestTests
-	if c.only != "" {
-		tests = c.only
+	cmd := c.command(ctx, "tempest", "run", "--regex", cmp.Or(c.only, s.tests), "--concurrency", "2")
+	cmd.Dir, cmd.Env = dir, append(cmd.Env, "HOME="+c.dir)
+	var results []result
+	err = follow(cmd, func(out io.Reader) error {
+		results = readTempest(out)
+		return nil
+	})
+	if err == nil && len(results) == 0 {
+		return nil, errors.New("no test was run")
 	}
-	cmd := c.command(ctx, "tempest", "run", "--regex", tests, "--concurrency", "2")
-	cmd.Dir = dir
-	out, err := cmd.Output()
-	var exit *exec.ExitError // it tells of tests that failed
-	if err != nil && !errors.As(err, &exit) {
-		return nil, err
-	}
-	results := readTempest(out)
-	if len(results) == 0 {
-		return nil, fmt.Errorf("no test was run:\n%s", out)
-	}
-	return results, nil
+	return results, err
 }
 
 var (
@@ -65,18 +61,22 @@ var (
 
 // readTempest reads the results that tempest run prints. A class that could not be
 // set up is a test that failed.
-func readTempest(out []byte) []result {
+func readTempest(out io.Reader) []result {
 	var results []result
 	said := map[string]*strings.Builder{}
 	var into *strings.Builder
-	for lines := bufio.NewScanner(bytes.NewReader(out)); lines.Scan(); {
-		line := lines.Text()
+	for lines := bufio.NewReader(out); ; {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			break
+		}
+		line = strings.TrimSuffix(line, "\n")
 		if m := tempestLine.FindStringSubmatch(line); m != nil {
 			r := result{name: tempestTags.ReplaceAllString(m[1], "")}
 			r.state = map[string]state{"ok": passed, "FAILED": failed, "SKIPPED": skipped}[m[2]]
 			_, module, _ := strings.Cut(r.name, "tempest.api.")
 			r.group, _, _ = strings.Cut(module, ".test_")
-			results = append(results, r)
+			results = append(results, told(r))
 			continue
 		}
 		if m := tempestHead.FindStringSubmatch(line); m != nil {
