@@ -18,7 +18,8 @@ type credentialsKey struct{ registry string }
 
 // WithCredentials gives a context whose requests to one registry (as in
 // name.Registry.RegistryStr) are made with these credentials instead of the
-// keychain's: those of whoever asks, where the store serves several.
+// keychain's: those of whoever asks, where the store serves several. Empty ones are for
+// requests without any.
 func WithCredentials(ctx context.Context, registry string, config authn.AuthConfig) context.Context {
 	return context.WithValue(ctx, credentialsKey{registry}, credentials{config})
 }
@@ -35,6 +36,9 @@ func (c credentials) identity() string {
 // authenticator finds the credentials for a repository.
 func (s *Store) authenticator(ctx context.Context, repo name.Repository) (authn.Authenticator, error) {
 	if c, ok := ctx.Value(credentialsKey{repo.RegistryStr()}).(credentials); ok {
+		if c.config == (authn.AuthConfig{}) {
+			return authn.Anonymous, nil
+		}
 		return authn.FromConfig(c.config), nil
 	}
 	return authn.Resolve(ctx, s.config.Keychain, repo)

@@ -1,7 +1,9 @@
 package images_test
 
 import (
+	"bytes"
 	"errors"
+	"io"
 	"net/http"
 	"path"
 	"strings"
@@ -156,6 +158,39 @@ func TestPushRefuses(t *testing.T) {
 		return true
 	})
 	if _, err := s.Push(ctx, base, reference(t, serve(t).host+"/y"), images.PushOptions{}); !errors.Is(err, images.ErrNotFound) || !strings.Contains(err.Error(), "kept unpacked") {
+		t.Errorf("without the source: %v", err)
+	}
+}
+
+// An image that is saved is read back with the same digest, whoever reads it, and a
+// layer that cannot be had any more ends it with the reason.
+func TestArchive(t *testing.T) {
+	from := serve(t)
+	push(t, from.host+"/base:1", runnable(t, 3))
+	s := open(t)
+	base := resolve(t, s, from.host+"/base:1", images.ResolveOptions{})
+	a, err := base.Archive(from.host + "/base:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := a.Write(t.Context(), &b); err != nil || int64(b.Len()) != a.Size() {
+		t.Fatalf("%d bytes of %d (%v)", b.Len(), a.Size(), err)
+	}
+	for _, ref := range []string{"oci-archive:-", "docker-archive:-"} {
+		got := resolve(t, s, ref, images.ResolveOptions{Archive: bytes.NewReader(b.Bytes())})
+		if err := validate.Image(got.Image); err != nil || got.Reference != from.host+"/base:1" {
+			t.Errorf("%s: %s (%v)", ref, got.Reference, err)
+		}
+		if ref == "oci-archive:-" && got.Digest != base.Digest {
+			t.Errorf("%s: digest %s", ref, got.Digest)
+		}
+	}
+	from.answer(func(w http.ResponseWriter, _ *http.Request) bool {
+		w.WriteHeader(http.StatusNotFound)
+		return true
+	})
+	if err := a.Write(t.Context(), io.Discard); !errors.Is(err, images.ErrNotFound) || !strings.Contains(err.Error(), "unpacked alone") {
 		t.Errorf("without the source: %v", err)
 	}
 }

@@ -103,3 +103,12 @@ func (r Reference) String() string {
 	}
 	return s
 }
+
+// Tagged is the canonical form of what a registry has under a tag, and empty for all
+// else.
+func (r Reference) Tagged() string {
+	if _, ok := r.Name.(name.Tag); !ok {
+		return ""
+	}
+	return r.String()
+}
