@@ -140,11 +140,11 @@ func (a *API) issueToken(w http.ResponseWriter, r *http.Request) error {
 func (a *API) subject(r *http.Request) (string, *identity.Token, error) {
 	text, caller := r.Header.Get(subjectHeader), openstack.CallerOf(r.Context())
 	t, err := a.dir.Validate(r.Context(), text)
-	if !caller.Has(openstack.Admin) && (err != nil || t.User.ID != caller.UserID) {
-		return "", nil, openstack.Forbidden("You are not authorized to perform the requested action: identity:validate_token.")
-	}
-	if errors.Is(err, identity.ErrUnauthorized) {
+	switch {
+	case errors.Is(err, identity.ErrUnauthorized):
 		return "", nil, openstack.NotFound("Could not find token.")
+	case err == nil && t.User.ID != caller.UserID && !caller.Has(openstack.Admin):
+		return "", nil, openstack.Forbidden("You are not authorized to perform the requested action: identity:validate_token.")
 	}
 	return text, t, err
 }
