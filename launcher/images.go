@@ -141,6 +141,23 @@ func (m *Manager) VerifyImage(ctx context.Context, ref string) error {
 	return nil
 }
 
+// SaveImage gives an image as one file; see [images.Archive]. Empty, its name there is
+// its reference, where that is one of a registry's. The caller closes it.
+func (m *Manager) SaveImage(ctx context.Context, ref, name string, auth *Credentials) (*images.Archive, error) {
+	img, err := m.cfg.Images.Resolve(auth.with(ctx), ref, images.ResolveOptions{})
+	if err != nil {
+		return nil, imageError(err)
+	}
+	if r, err := images.ParseReference(img.Reference); err == nil && r.Transport == images.Registry && name == "" {
+		name = r.Tagged()
+	}
+	a, err := img.Archive(name)
+	if err != nil {
+		return nil, errors.Join(imageError(err), img.Close())
+	}
+	return a, nil
+}
+
 // trim makes room where the layer images take more than they may, sparing those
 // that have just been asked for.
 func (m *Manager) trim(ctx context.Context, spare []v1.Hash) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/slipway-vm/slipway/images"
 	"github.com/slipway-vm/slipway/launcher"
 	"github.com/slipway-vm/slipway/launcher/compute"
 	"github.com/slipway-vm/slipway/launcher/records"
@@ -22,6 +23,7 @@ import (
 type Launcher interface {
 	Pull(ctx context.Context, ref, policy string, auth *launcher.Credentials, progress func(launcher.PullProgress)) (launcher.Image, error)
 	DeleteImage(ctx context.Context, ref string, force bool) error
+	SaveImage(ctx context.Context, ref, name string, auth *launcher.Credentials) (*images.Archive, error)
 }
 
 // Referred are the images that are known by reference; *compute.Images are such.
@@ -51,6 +53,9 @@ type Catalog struct {
 	mu     sync.Mutex
 	images records.Table[Image]
 	tasks  records.Table[Task]
+	saved  records.Table[Saved] // by reference
+	// running are the imports under way, by the image's ID.
+	running map[string]context.CancelFunc
 
 	// imports are those that run, which end with ctx.
 	imports sync.WaitGroup
@@ -60,7 +65,7 @@ type Catalog struct {
 
 // Open reads the catalog, and puts right what an end in the middle has left.
 func Open(ctx context.Context, cfg Config) (*Catalog, error) {
-	c := &Catalog{cfg: cfg, log: cfg.Log}
+	c := &Catalog{cfg: cfg, log: cfg.Log, running: map[string]context.CancelFunc{}}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
@@ -74,6 +79,9 @@ func Open(ctx context.Context, cfg Config) (*Catalog, error) {
 		return nil, err
 	}
 	if err := c.tasks.Load("image task")(ctx, cfg.Store); err != nil {
+		return nil, err
+	}
+	if err := c.saved.Load("image archive")(ctx, cfg.Store); err != nil {
 		return nil, err
 	}
 	if err := c.recover(ctx); err != nil {
@@ -145,12 +153,12 @@ func (c *Catalog) All(ctx context.Context, who Caller) ([]Image, error) {
 	var list []Image
 	for _, i := range c.images.Rows {
 		if who.sees(i) {
-			list = append(list, i.clone())
+			list = append(list, c.complete(i.clone()))
 		}
 	}
 	for _, x := range pulled {
 		if _, known := c.images.Rows[x.ID]; !known && !c.own(x.Reference) {
-			list = append(list, referred(x))
+			list = append(list, c.complete(referred(x)))
 		}
 	}
 	slices.SortFunc(list, func(a, b Image) int {
@@ -179,9 +187,10 @@ func (c *Catalog) own(reference string) bool {
 func (c *Catalog) Find(ctx context.Context, who Caller, id string) (Image, error) {
 	c.mu.Lock()
 	i, ok := c.images.Rows[id]
+	i = c.complete(i.clone())
 	c.mu.Unlock()
 	if ok && who.sees(i) {
-		return i.clone(), nil
+		return i, nil
 	}
 	if ok {
 		return Image{}, missing(id)
@@ -190,7 +199,12 @@ func (c *Catalog) Find(ctx context.Context, who Caller, id string) (Image, error
 	if errors.Is(err, launcher.ErrNotFound) || err == nil && c.own(x.Reference) {
 		return Image{}, missing(id)
 	}
-	return referred(x), err
+	if err != nil {
+		return Image{}, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.complete(referred(x)), nil
 }
 
 // Named returns the images of a name: those of the catalog or, where it has none,
@@ -313,6 +327,8 @@ func (c *Catalog) change(ctx context.Context, who Caller, id string, change func
 		i = now.clone()
 	} else if !i.Adopted {
 		return Image{}, missing(id)
+	} else {
+		i.Checksum, i.Hash = "", "" // see complete
 	}
 	if i.Foreign {
 		return Image{}, foreign(id)
@@ -359,7 +375,7 @@ func (c *Catalog) Delete(ctx context.Context, who Caller, id string) error {
 		return foreign(id)
 	case i.Protected:
 		return launcher.Errorf(launcher.ErrForbidden, "Image %s is protected and cannot be deleted.", id)
-	case i.Status == Saving || i.Status == Importing:
+	case i.Status == Saving:
 		return launcher.Errorf(launcher.ErrConflict, "Image %s could not be deleted because it is in use: it is %s.", id, i.Status)
 	}
 	if i.Adopted {
@@ -375,8 +391,12 @@ func (c *Catalog) Delete(ctx context.Context, who Caller, id string) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if end := c.running[id]; end != nil {
+		end() // what it has made goes with it
+	}
 	var tx records.Tx
 	records.Drop(&tx, &c.images, id)
+	records.Drop(&tx, &c.saved, i.Reference)
 	if err := tx.Commit(ctx, c.cfg.Store); err != nil {
 		return err
 	}

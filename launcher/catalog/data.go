@@ -75,11 +75,16 @@ func (c *Catalog) Stage(ctx context.Context, who Caller, id string, data io.Read
 // fail takes an image back to where it waits for data, for a reason.
 func (c *Catalog) fail(ctx context.Context, i Image, reason error) error {
 	ctx = context.WithoutCancel(ctx)
+	importing := i.Status == Importing
 	_, err := c.change(ctx, Caller{Admin: true}, i.ID, func(i *Image) error {
 		i.Status, i.Reference, i.Digest, i.Pulled, i.Data = Queued, "", "", false, false
 		i.Size, i.Checksum, i.Hash = 0, "", ""
+		i.FailedImport = i.FailedImport || importing
 		return nil
 	})
+	if errors.Is(err, launcher.ErrNotFound) { // it was deleted meanwhile
+		err = nil
+	}
 	return errors.Join(reason, err, c.discard(i.ID))
 }
 
@@ -140,12 +145,15 @@ func (c *Catalog) activate(ctx context.Context, i Image) error {
 		}
 	}
 	_, err = c.change(ctx, Caller{Admin: true}, i.ID, func(i *Image) error {
-		i.Size, i.Checksum, i.Hash, i.Data, i.Status = size, checksum, hash, true, Active
+		i.Size, i.Checksum, i.Hash, i.Data, i.Status, i.FailedImport = size, checksum, hash, true, Active, false
 		if ref != "" {
 			i.take(ref, img)
 		}
 		return nil
 	})
+	if errors.Is(err, launcher.ErrNotFound) && ref != "" { // it was deleted meanwhile
+		err = errors.Join(err, c.cfg.Launcher.DeleteImage(context.WithoutCancel(ctx), ref, false))
+	}
 	return err
 }
 
@@ -224,22 +232,4 @@ func archiveKind(name string) (transport string, err error) {
 		return "oci-archive", nil
 	}
 	return "", errors.New("it is an archive neither by docker nor of OCI: it has no manifest.json and no oci-layout")
-}
-
-// ErrNoData says that an image has none.
-var ErrNoData = errors.New("image has no data")
-
-// Data opens an image's data, for a caller to read.
-func (c *Catalog) Data(ctx context.Context, who Caller, id string) (Image, *os.File, error) {
-	i, err := c.Find(ctx, who, id)
-	switch {
-	case err != nil:
-		return i, nil, err
-	case i.Status == Deactivated && !who.Admin:
-		return i, nil, launcher.Errorf(launcher.ErrForbidden, "The requested image has been deactivated. Image data download is forbidden.")
-	case !i.Data:
-		return i, nil, ErrNoData
-	}
-	f, err := os.Open(c.path(id))
-	return i, f, err
 }

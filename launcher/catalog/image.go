@@ -69,6 +69,8 @@ type Image struct {
 	Foreign bool `json:"-"`
 	// Adopted: it was there by its reference, and does not go with its record.
 	Adopted bool `json:"adopted,omitempty"`
+	// FailedImport: the last import into it has failed.
+	FailedImport bool `json:"failed_import,omitempty"`
 }
 
 // Member is a project that an image is shared with.

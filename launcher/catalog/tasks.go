@@ -68,6 +68,9 @@ type Import struct {
 	Method  string
 	URI     string // of MethodDownload and MethodRegistry
 	Request string // its ID
+	// Type and Input are the task's, where it is not an image's import.
+	Type  string
+	Input map[string]any
 }
 
 // Import begins to fill an image and gives the task.
@@ -97,11 +100,29 @@ func (c *Catalog) Import(ctx context.Context, who Caller, id string, in Import) 
 		Input:   map[string]any{"image_id": id, "import_req": map[string]any{"method": map[string]string{"name": in.Method, "uri": in.URI}}},
 		Created: now, Updated: now,
 	}
+	if in.Type != "" {
+		t.Type, t.Input = in.Type, in.Input
+	}
 	if err := c.putTask(ctx, t); err != nil {
 		return Task{}, c.fail(ctx, i, err)
 	}
-	c.imports.Go(func() { c.run(c.ctx, i, t, in) })
+	c.begin(i, t, in)
 	return t, nil
+}
+
+// begin runs an import that ends with the image.
+func (c *Catalog) begin(i Image, t Task, in Import) {
+	ctx, cancel := context.WithCancel(c.ctx)
+	c.mu.Lock()
+	c.running[i.ID] = cancel
+	c.mu.Unlock()
+	c.imports.Go(func() {
+		defer cancel()
+		c.run(ctx, i, t, in)
+		c.mu.Lock()
+		delete(c.running, i.ID)
+		c.mu.Unlock()
+	})
 }
 
 // localTransport tells references to files of this host.
@@ -149,7 +170,7 @@ func (c *Catalog) refer(ctx context.Context, i Image, ref string) error {
 		return err
 	}
 	_, err = c.change(ctx, Caller{Admin: true}, i.ID, func(i *Image) error {
-		i.Size, i.Status = img.Size, Active
+		i.Size, i.Status, i.FailedImport = img.Size, Active, false
 		i.take(img.Reference, img)
 		return nil
 	})

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"mime"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/slipway-vm/slipway/launcher/api/openstack"
@@ -40,7 +41,7 @@ func octets(r *http.Request) error {
 }
 
 func (a *api) download(w http.ResponseWriter, r *http.Request) error {
-	x, f, err := a.images.Data(r.Context(), caller(r), r.PathValue("id"))
+	x, d, err := a.images.Data(r.Context(), caller(r), r.PathValue("id"))
 	if errors.Is(err, catalog.ErrNoData) {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
@@ -48,12 +49,22 @@ func (a *api) download(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer d.Close()
 	h := w.Header()
 	h.Set("Content-Type", "application/octet-stream")
-	// As Glance has it: in hexadecimal, where HTTP once wanted base64.
-	h.Set("Content-MD5", x.Checksum)
-	http.ServeContent(w, r, "", time.Time{}, f)
+	if x.Checksum != "" {
+		// As Glance has it: in hexadecimal, where HTTP once wanted base64.
+		h.Set("Content-MD5", x.Checksum)
+	}
+	if d.File != nil {
+		http.ServeContent(w, r, "", time.Time{}, d.File)
+		return nil
+	}
+	h.Set("Content-Length", strconv.FormatInt(d.Size, 10))
+	if err := d.Write(r.Context(), w); err != nil {
+		a.log.Warn("image not sent whole", "image", x.ID, "err", err)
+		panic(http.ErrAbortHandler) // the client must not take it for whole
+	}
 	return nil
 }
 
@@ -83,76 +94,11 @@ func importInfo(w http.ResponseWriter, _ *http.Request) error {
 	}})
 }
 
+// storeID names the one store.
+const storeID = "file"
+
 func storesInfo(w http.ResponseWriter, _ *http.Request) error {
 	return openstack.WriteJSON(w, http.StatusOK, map[string]any{"stores": []map[string]any{
-		{"id": "file", "description": "Files of this host", "default": true},
+		{"id": storeID, "description": "Files of this host", "default": true},
 	}})
-}
-
-func taskView(t catalog.Task) map[string]any {
-	v := map[string]any{
-		"id": t.ID, "type": t.Type, "status": t.Status, "owner": t.Owner, "image_id": t.Image, "request_id": t.Request, "user_id": nil,
-		"input": t.Input, "result": nil, "message": t.Message, "expires_at": nil,
-		"created_at": t.Created.Format(shape), "updated_at": t.Updated.Format(shape),
-		"self": "/v2/tasks/" + t.ID, "schema": "/v2/schemas/task",
-	}
-	if !t.Expires.IsZero() {
-		v["expires_at"] = t.Expires.Format(shape)
-	}
-	if t.Status == catalog.TaskSuccess {
-		v["result"] = map[string]string{"image_id": t.Image}
-	}
-	return v
-}
-
-func (a *api) tasks(w http.ResponseWriter, r *http.Request) error {
-	page, err := openstack.ReadPage(r, maxPage)
-	if err != nil {
-		return err
-	}
-	q := r.URL.Query()
-	var list []map[string]any
-	for _, t := range a.images.Tasks(caller(r)) {
-		v := taskView(t)
-		if (!q.Has("status") || q.Get("status") == t.Status) && (!q.Has("type") || q.Get("type") == t.Type) {
-			list = append(list, v)
-		}
-	}
-	keys := map[string]openstack.Compare[map[string]any]{}
-	for _, name := range []string{"id", "type", "status", "created_at", "updated_at", "expires_at"} {
-		keys[name] = openstack.By(func(v map[string]any) string { return text(v, name) })
-	}
-	id := func(v map[string]any) string { return text(v, "id") }
-	part, more, err := openstack.Cut(list, page, id, keys)
-	if err != nil {
-		return err
-	}
-	answer := map[string]any{"tasks": append([]map[string]any{}, part...), "schema": "/v2/schemas/tasks", "first": first(r.URL)}
-	if more {
-		answer["next"] = page.Next(id(part[len(part)-1]))
-	}
-	return openstack.WriteJSON(w, http.StatusOK, answer)
-}
-
-func (a *api) task(w http.ResponseWriter, r *http.Request) error {
-	t, err := a.images.Task(caller(r), r.PathValue("id"))
-	if err != nil {
-		return err
-	}
-	return openstack.WriteJSON(w, http.StatusOK, taskView(t))
-}
-
-// imageTasks are those of one image.
-func (a *api) imageTasks(w http.ResponseWriter, r *http.Request) error {
-	x, err := a.images.Find(r.Context(), caller(r), r.PathValue("id"))
-	if err != nil {
-		return err
-	}
-	list := []map[string]any{}
-	for _, t := range a.images.Tasks(caller(r)) {
-		if t.Image == x.ID {
-			list = append(list, taskView(t))
-		}
-	}
-	return openstack.WriteJSON(w, http.StatusOK, map[string]any{"tasks": list})
 }

@@ -14,16 +14,24 @@ type Config struct {
 	Log    *slog.Logger
 }
 
-type api struct{ images *catalog.Catalog }
+type api struct {
+	images *catalog.Catalog
+	log    *slog.Logger
+}
 
 // New makes the handler. Callers are authenticated before it; see [Public].
 func New(cfg Config) http.Handler {
-	a := &api{images: cfg.Images}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	a := &api{images: cfg.Images, log: cfg.Log}
 	routes := []openstack.Route{
 		{Method: "GET", Path: "/{$}", Serve: versions(http.StatusMultipleChoices)},
 		{Method: "GET", Path: "/versions", Serve: versions(http.StatusOK)},
 		{Method: "GET", Path: "/v2/images", Serve: reading(a.list)},
 		{Method: "POST", Path: "/v2/images", Serve: writing(a.create)},
+		{Method: "GET", Path: "/v2/images/{$}", Serve: nameless},
+		{Method: "DELETE", Path: "/v2/images/{$}", Serve: nameless},
 		{Method: "GET", Path: "/v2/images/{id}", Serve: reading(a.show)},
 		{Method: "PATCH", Path: "/v2/images/{id}", Serve: writing(a.update)},
 		{Method: "DELETE", Path: "/v2/images/{id}", Serve: writing(a.remove)},
@@ -32,8 +40,8 @@ func New(cfg Config) http.Handler {
 		{Method: "PUT", Path: "/v2/images/{id}/stage", Serve: writing(a.stage)},
 		{Method: "POST", Path: "/v2/images/{id}/import", Serve: writing(a.importData)},
 		{Method: "GET", Path: "/v2/images/{id}/tasks", Serve: reading(a.imageTasks)},
-		{Method: "POST", Path: "/v2/images/{id}/actions/deactivate", Serve: administering(a.activity(catalog.Active, catalog.Deactivated))},
-		{Method: "POST", Path: "/v2/images/{id}/actions/reactivate", Serve: administering(a.activity(catalog.Deactivated, catalog.Active))},
+		{Method: "POST", Path: "/v2/images/{id}/actions/deactivate", Serve: writing(a.activity(catalog.Active, catalog.Deactivated))},
+		{Method: "POST", Path: "/v2/images/{id}/actions/reactivate", Serve: writing(a.activity(catalog.Deactivated, catalog.Active))},
 		{Method: "PUT", Path: "/v2/images/{id}/tags/{tag}", Serve: writing(a.addTag)},
 		{Method: "DELETE", Path: "/v2/images/{id}/tags/{tag}", Serve: writing(a.removeTag)},
 		{Method: "GET", Path: "/v2/images/{id}/members", Serve: reading(a.members)},
@@ -41,8 +49,9 @@ func New(cfg Config) http.Handler {
 		{Method: "GET", Path: "/v2/images/{id}/members/{member}", Serve: reading(a.member)},
 		{Method: "PUT", Path: "/v2/images/{id}/members/{member}", Serve: writing(a.answer)},
 		{Method: "DELETE", Path: "/v2/images/{id}/members/{member}", Serve: writing(a.removeMember)},
-		{Method: "GET", Path: "/v2/tasks", Serve: reading(a.tasks)},
-		{Method: "GET", Path: "/v2/tasks/{id}", Serve: reading(a.task)},
+		{Method: "GET", Path: "/v2/tasks", Serve: administering(a.tasks)},
+		{Method: "POST", Path: "/v2/tasks", Serve: administering(a.createTask)},
+		{Method: "GET", Path: "/v2/tasks/{id}", Serve: administering(a.task)},
 		{Method: "GET", Path: "/v2/info/import", Serve: reading(importInfo)},
 		{Method: "GET", Path: "/v2/info/stores", Serve: reading(storesInfo)},
 	}
@@ -65,6 +74,11 @@ func having(role string, serve openstack.Func) openstack.Func {
 		}
 		return serve(w, r)
 	}
+}
+
+// nameless answers for an image without an ID, which Glance does not take for the list.
+func nameless(http.ResponseWriter, *http.Request) error {
+	return openstack.NotFound("The resource could not be found.")
 }
 
 // Public reports whether a request asks for the list of versions, which needs no

@@ -23,8 +23,12 @@ import (
 
 // shelf holds images; a registry beside it has one more.
 type shelf struct {
-	ready []launcher.Image
-	busy  bool
+	ready   []launcher.Image
+	busy    bool
+	pulling chan struct{} // nil: pulls end at once
+	// What any image is saved from.
+	store  *images.Store
+	source string
 }
 
 func (s *shelf) Images(context.Context) ([]launcher.Image, error) { return s.ready, nil }
@@ -44,6 +48,17 @@ func (s *shelf) DeleteImage(_ context.Context, ref string, _ bool) error {
 	return nil
 }
 
+func (s *shelf) SaveImage(ctx context.Context, ref, name string, _ *launcher.Credentials) (*images.Archive, error) {
+	if s.store != nil {
+		img, err := s.store.Resolve(ctx, s.source, images.ResolveOptions{})
+		if err != nil {
+			return nil, err
+		}
+		return img.Archive(name)
+	}
+	return nil, launcher.Errorf(launcher.ErrUnavailable, "no layers of %s", ref)
+}
+
 func image(ref string, day int) launcher.Image {
 	hash, err := v1.NewHash("sha256:" + strings.Repeat(fmt.Sprint(day), 64))
 	if err != nil {
@@ -56,7 +71,13 @@ func image(ref string, day int) launcher.Image {
 }
 
 // Pull is told of an archive of the catalog's or of a reference.
-func (s *shelf) Pull(_ context.Context, ref, _ string, _ *launcher.Credentials, _ func(launcher.PullProgress)) (launcher.Image, error) {
+func (s *shelf) Pull(ctx context.Context, ref, _ string, _ *launcher.Credentials, _ func(launcher.PullProgress)) (launcher.Image, error) {
+	if s.pulling != nil {
+		s.pulling <- struct{}{}
+		<-ctx.Done()
+		close(s.pulling)
+		return launcher.Image{}, ctx.Err()
+	}
 	if strings.Contains(ref, "nosuch") {
 		return launcher.Image{}, launcher.Errorf(launcher.ErrNotFound, "no image %s", ref)
 	}
@@ -217,8 +238,8 @@ const shown = `{
  "min_disk": 0,
  "min_ram": 0,
  "name": "docker.io/library/busybox:latest",
- "os_hash_algo": "sha256",
- "os_hash_value": "1111111111111111111111111111111111111111111111111111111111111111",
+ "os_hash_algo": null,
+ "os_hash_value": null,
  "os_hidden": false,
  "owner": null,
  "protected": false,
@@ -229,6 +250,7 @@ const shown = `{
  "slipway:pulled": "True",
  "slipway:reference": "docker.io/library/busybox:latest",
  "status": "active",
+ "stores": "file",
  "tags": [],
  "updated_at": "2026-01-01T00:00:00Z",
  "virtual_size": null,

@@ -31,8 +31,9 @@ func view(x catalog.Image) map[string]any {
 	}
 	if x.Hash != "" {
 		v["os_hash_algo"], v["os_hash_value"] = "sha512", x.Hash
-	} else if algo, value, ok := strings.Cut(x.Digest, ":"); ok && value != "" {
-		v["os_hash_algo"], v["os_hash_value"] = algo, value
+	}
+	if x.Status == catalog.Active || x.Status == catalog.Deactivated {
+		v["stores"] = storeID
 	}
 	if x.Arch != "" {
 		v["architecture"] = x.Arch
@@ -49,6 +50,12 @@ func view(x catalog.Image) map[string]any {
 	}
 	if x.Status == catalog.Queued || x.Status == catalog.Uploading || x.Status == catalog.Importing {
 		v["os_glance_importing_to_stores"], v["os_glance_failed_import"] = "", ""
+		if x.Status == catalog.Importing {
+			v["os_glance_importing_to_stores"] = storeID
+		}
+		if x.FailedImport {
+			v["os_glance_failed_import"] = storeID
+		}
 	}
 	for name, value := range x.Properties {
 		v[name] = value

@@ -33,7 +33,7 @@ var imageSchema = map[string]any{
 		"os_hidden":        property("boolean", "Whether the image is left out of lists"),
 		"checksum":         property(nullable, "MD5 of the image's data"),
 		"os_hash_algo":     property(nullable, "Algorithm of os_hash_value"),
-		"os_hash_value":    property(nullable, "Digest of the image's data or, of what a registry has, of its manifest"),
+		"os_hash_value":    property(nullable, "Digest of the image's data; of what a registry has it is known once that was downloaded"),
 		"owner":            property(nullable, "Project that owns the image"),
 		"size":             property([]string{"null", "integer"}, "Size of the image's data, or of its layers in a registry, in bytes"),
 		"virtual_size":     property([]string{"null", "integer"}, "Virtual size of the image in bytes"),

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"crypto/md5" //nolint:gosec // the API's checksum
+	"crypto/sha512"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -13,7 +14,11 @@ import (
 	"testing"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/slipway-vm/slipway/images"
 	"github.com/slipway-vm/slipway/launcher/api/openstack"
+	"github.com/slipway-vm/slipway/launcher/launchertest"
 )
 
 // user is a member of a project.
@@ -137,7 +142,8 @@ func TestUpload(t *testing.T) {
 		t.Errorf("others see %q", list)
 	}
 
-	me.must(403, "POST", path+"/actions/deactivate", "")
+	other.must(404, "POST", path+"/actions/deactivate", "")
+	me.must(404, "GET", "/v2/images/", "")
 	admin.must(204, "POST", path+"/actions/deactivate", "")
 	if status, _ := me.do("GET", path+"/file", "", ""); status != 403 || me.status(path) != "deactivated" {
 		t.Errorf("data of a deactivated image: %d", status)
@@ -287,7 +293,7 @@ func TestImports(t *testing.T) {
 				return status, fmt.Sprint(list)
 			}
 			id := fmt.Sprint(list[0].(map[string]any)["id"])
-			x := me.must(200, "GET", "/v2/tasks/"+id, "")
+			x := user{t, h, "ops", openstack.Admin}.must(200, "GET", "/v2/tasks/"+id, "")
 			if x["status"] != "processing" {
 				return status, fmt.Sprint(x["status"])
 			}
@@ -312,6 +318,7 @@ func TestImports(t *testing.T) {
 			t.Errorf("%s: %s, %s", uri, status, task)
 		}
 	}
+	me.must(403, "GET", "/v2/tasks", "")
 	path := me.create(bootable)
 	for _, method := range []string{`{"name":"nosuch"}`, `{"name":"slipway-registry"}`, `{"name":"slipway-registry","uri":"oci:/etc"}`, `{"name":"web-download"}`,
 		`{"name":"web-download","uri":"file:///etc/passwd"}`, `{"name":"web-download","uri":"http://example.org:22/"}`} {
@@ -322,8 +329,87 @@ func TestImports(t *testing.T) {
 	if status, task := ended(path); status != "queued" || task != "failure" {
 		t.Errorf("of this machine: %s, %s", status, task)
 	}
+	if x := me.must(200, "GET", path, ""); x["os_glance_failed_import"] != "file" {
+		t.Errorf("after an import that failed: %v", x)
+	}
 	info, _ := json.Marshal(me.must(200, "GET", "/v2/info/import", ""))
 	if !strings.Contains(string(info), "glance-direct") {
 		t.Errorf("methods %s", info)
+	}
+}
+
+// A task of the type import makes the image, too.
+func TestTask(t *testing.T) {
+	h, _ := newAPI(t)
+	me, admin := user{t, h, "mine", openstack.Member}, user{t, h, "ops", openstack.Admin}
+	input := `{"import_from":"http://localhost/","import_from_format":"raw","image_properties":{"name":"made","disk_format":"qcow2"}}`
+	me.must(403, "POST", "/v2/tasks", `{"type":"import","input":`+input+`}`)
+	admin.must(400, "POST", "/v2/tasks", `{"type":"export","input":`+input+`}`)
+	admin.must(400, "POST", "/v2/tasks", `{"type":"import","input":{}}`)
+	admin.must(400, "POST", "/v2/tasks", `{"type":"import","input":`+strings.Replace(input, "http:", "file:", 1)+`}`)
+	if list := names(t, admin.must(200, "GET", "/v2/images?name=made", "")); len(list) != 0 {
+		t.Errorf("images of no task: %q", list)
+	}
+	made := admin.must(201, "POST", "/v2/tasks", `{"type":"import","input":`+input+`}`)
+	if made["type"] != "import" || made["input"].(map[string]any)["import_from"] != "http://localhost/" {
+		t.Errorf("made %v", made)
+	}
+	for range 200 {
+		if admin.must(200, "GET", "/v2/tasks/"+fmt.Sprint(made["id"]), "")["status"] == "failure" { // this machine is no place to download from
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	x := admin.must(200, "GET", "/v2/images/"+fmt.Sprint(made["image_id"]), "")
+	if x["name"] != "made" || x["disk_format"] != "qcow2" || x["container_format"] != "bare" || x["status"] != "queued" {
+		t.Errorf("image %v", x)
+	}
+}
+
+// An image that is deleted while it is imported takes the import with it.
+func TestDeleteWhileImporting(t *testing.T) {
+	h, s := newAPI(t)
+	me := user{t, h, "mine", openstack.Member}
+	path := me.create(bootable)
+	s.pulling = make(chan struct{})
+	me.must(202, "POST", path+"/import", `{"method":{"name":"slipway-registry","uri":"docker.io/library/nginx"}}`)
+	<-s.pulling
+	me.must(204, "DELETE", path, "")
+	me.must(404, "GET", path, "")
+	<-s.pulling // the import was ended
+}
+
+// What a registry has is downloaded as an archive, whose checksums are known from then
+// on.
+func TestDownload(t *testing.T) {
+	h, s := newAPI(t)
+	me := user{t, h, "mine", openstack.Reader}
+	id := fmt.Sprint(me.must(200, "GET", "/v2/images?name=busybox", "")["images"].([]any)[0].(map[string]any)["id"])
+	if status, _ := me.do("GET", "/v2/images/"+id+"/file", "", ""); status != 503 {
+		t.Errorf("without its layers: %d", status)
+	}
+	var err error
+	if s.store, err = images.Open(images.Config{Dir: t.TempDir()}); err != nil {
+		t.Fatal(err)
+	}
+	s.source = launchertest.Image(t, v1.Config{Cmd: []string{"/run"}}, "run")
+	img, err := s.store.Resolve(t.Context(), s.source, images.ResolveOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.ready[0].Digest = img.Digest
+	if x := me.must(200, "GET", "/v2/images/"+id, ""); x["checksum"] != nil || x["os_hash_value"] != nil {
+		t.Errorf("before: %v", x)
+	}
+	_, answer := me.do("GET", "/v2/images/"+id+"/file", "", "")
+	data, _ := answer["raw"].(string)
+	sum, hash := md5.Sum([]byte(data)), sha512.Sum512([]byte(data)) //nolint:gosec // as above
+	x := me.must(200, "GET", "/v2/images/"+id, "")
+	if x["checksum"] != hex.EncodeToString(sum[:]) || x["os_hash_value"] != hex.EncodeToString(hash[:]) || x["size"] != float64(len(data)) || len(data) < 1024 {
+		t.Errorf("after %d bytes: %v", len(data), x)
+	}
+	s.ready[0].Digest = image("x", 5).Digest
+	if x := me.must(200, "GET", "/v2/images/"+id, ""); x["checksum"] != nil {
+		t.Errorf("of another image: %v", x)
 	}
 }

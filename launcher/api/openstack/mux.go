@@ -38,7 +38,8 @@ func NewMux(d Dialect, log *slog.Logger, routes []Route) *Mux {
 	return m
 }
 
-// ServeHTTP answers a request. A slash at the end of its path makes no difference.
+// ServeHTTP answers a request. A slash at the end of its path makes no difference, but
+// where there is a route with one.
 func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if x := ExchangeOf(r.Context()); x == nil {
 		_, r = Begin(w, r)
@@ -46,10 +47,11 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if m.dialect.idHeader != "" {
 		w.Header().Set(m.dialect.idHeader, RequestIDOf(r.Context()))
 	}
-	if path := r.URL.Path; len(path) > 1 && strings.HasSuffix(path, "/") {
-		r = withoutSlash(r)
-	}
 	answer, pattern := m.mux.Handler(r)
+	if path := r.URL.Path; pattern == "" && len(path) > 1 && strings.HasSuffix(path, "/") {
+		r = withoutSlash(r)
+		answer, pattern = m.mux.Handler(r)
+	}
 	if pattern == "" {
 		m.nowhere(w, r, answer)
 		return
