@@ -356,6 +356,8 @@ type NewServer struct {
 	Spec
 	Details
 	Project, User, Group string
+	// Credentials are for the image's registry; nil: the engine's own.
+	Credentials *Credentials
 	// NoHost, where it is not empty, is why the server can run nowhere: it is made in
 	// VMError and not booted.
 	NoHost string
@@ -368,9 +370,12 @@ func (m *Manager) CreateFor(ctx context.Context, n NewServer) (Server, error) {
 		srv.VMState, srv.Fault, srv.FaultCode, srv.FaultAt = VMError, n.NoHost, codeSlipway, time.Now().UTC()
 	}
 	// Glance is asked for its image in the name of whoever asks for the server.
-	var auth *Credentials
+	auth := n.Credentials
 	if caller, ok := glance.CallerOf(ctx); ok {
-		auth = &Credentials{Glance: &caller}
+		if auth == nil {
+			auth = &Credentials{}
+		}
+		auth.Glance = &caller
 	}
 	return m.create(ctx, srv, auth)
 }

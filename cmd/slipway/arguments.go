@@ -34,19 +34,6 @@ func absoluteImage(ref string) (string, error) {
 	return ref, nil
 }
 
-// fromStdin says whether an image is an archive in the standard input, which it is an
-// error for to be a terminal.
-func fromStdin(image string) (bool, error) {
-	ref, err := images.ParseReference(image)
-	if err != nil || !ref.Piped() {
-		return false, nil //nolint:nilerr // the engine says what is wrong with a reference
-	}
-	if isTerminal(os.Stdin) {
-		return false, fmt.Errorf("image %s is an archive in the standard input, which is a terminal: pipe one in", image)
-	}
-	return true, nil
-}
-
 // credentials finds the caller's credentials for an image's registry, as docker
 // does: the engine may have been started by somebody with others. Nil is for none.
 func credentials(ctx context.Context, image string) (*launcher.Credentials, error) {

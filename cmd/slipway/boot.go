@@ -211,25 +211,16 @@ func (b *bootFlags) fill(cmd *cobra.Command, args []string) error {
 	return fmt.Errorf("--progress %q: use plain, none or auto", b.progress)
 }
 
-// load makes an image ready that is in the standard input.
+// load makes an image ready that the engine cannot read by itself.
 func (b *bootFlags) load(ctx context.Context, engine *client.Client) error {
-	load, err := fromStdin(b.spec.Image)
-	if err != nil || !load {
-		return err
-	}
-	if b.spec.Stdin {
+	if ref, err := images.ParseReference(b.spec.Image); err == nil && ref.Piped() && b.spec.Stdin {
 		return errors.New("the standard input is the image's archive: it cannot be passed on by --interactive, too")
 	}
-	img, err := engine.Load(ctx, b.spec.Image, os.Stdin, func(launcher.PullProgress) {})
-	if err != nil {
-		return err
+	loaded, img, err := loadArchive(ctx, engine, b.spec.Image, func(launcher.PullProgress) {})
+	if loaded && err == nil {
+		b.spec.Image, b.spec.Pull = referenceOf(img), "never"
 	}
-	// What has no name in its archive is known by its ID.
-	b.spec.Image, b.spec.Pull = img.ID, "never"
-	if r, err := images.ParseReference(img.Reference); err == nil && !r.Piped() {
-		b.spec.Image = img.Reference
-	}
-	return nil
+	return err
 }
 
 // run boots the server and stays with it until it has ended.

@@ -124,7 +124,20 @@ func TestCloud(t *testing.T) {
 	c.run("server", "create", "--image", busybox, "--flavor", "m1.tiny", "--nic", "none", "--property", "a=b", "--wait", "-f", "value", "-c", "name", "made").ok().says("made\n")
 	c.run("server", "wait", "made").ok().says("0\n")
 	c.run("server", "create", "--image", busybox, "--flavor", "m1.nosuch", "x").exits(1).complains("no flavor", "m1.tiny")
-	c.run("boot", busybox).exits(codeSlipway).complains("the engine of this host")
+	c.run("service", "register").exits(1).complains("the engine of this host")
+	c.run("boot", "--rm", "-e", "A=b", busybox, "sh", "-c", "echo $A; exit 6").exits(6).says("b\n")
+	if r := c.run("server", "console", "made").ok(); !strings.Contains(r.stdout, "Linux version") {
+		t.Errorf("console: %q", tail(r.stdout))
+	}
+	c.run("server", "list", "--kernel-outdated", "-f", "value").ok().says("")
+	if r := c.run("kernel", "list", "-f", "value", "-c", "Default").ok(); !strings.Contains(r.stdout, "True") {
+		t.Errorf("kernels: %q", r.stdout)
+	}
+	saved := filepath.Join(s.dir, "saved.tar")
+	c.run("image", "save", "-o", saved, "--name", "saved:1", busybox).ok()
+	c.run("image", "pull", "-q", "docker-archive:"+saved).ok()
+	c.run("image", "show", "-f", "value", "-c", "name", "saved:1").ok().says("docker.io/library/saved:1\n")
+	c.run("image", "delete", "saved:1").ok()
 
 	// Of the servers of this host, which are in the first project.
 	s.run("boot", "-d", "-it", "--name", "tty", "--stop-timeout", "1s", busybox, "sh").ok()

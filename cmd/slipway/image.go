@@ -18,7 +18,7 @@ import (
 
 func (c *cli) image() *cobra.Command {
 	cmd := &cobra.Command{Use: "image", Short: "Look after images"}
-	cmd.AddCommand(c.imagePull(), c.imagePush(), c.imageList(), c.imageShow(), c.imageDelete(), c.imagePrune(), c.imageVerify(), local(c.imageDisk()))
+	cmd.AddCommand(c.imagePull(), c.imagePush(), c.imageList(), c.imageShow(), c.imageDelete(), c.imagePrune(), c.imageVerify(), c.imageSave(), c.imageDisk())
 	return cmd
 }
 
@@ -32,7 +32,8 @@ func (c *cli) imagePull() *cobra.Command {
 
 IMAGE is a registry reference, oci:DIR[:TAG], oci-archive:FILE[:TAG],
 docker-archive:FILE[:NAME] or glance:NAME-OR-ID. The FILE - is the standard input; the image is then
-known by the name that it has in the archive, or else by its ID.`,
+known by the name that it has in the archive, or else by its ID. So is what a cloud's
+service is sent of this host's files.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
 			return each(args, func(ref string) error {
@@ -71,12 +72,10 @@ known by the name that it has in the archive, or else by its ID.`,
 	return cmd
 }
 
-// pullOrLoad pulls an image, out of the standard input if that is where it is.
+// pullOrLoad pulls an image, or sends it to the engine.
 func pullOrLoad(ctx context.Context, engine *client.Client, ref string, show *pullDisplay) (launcher.Image, error) {
-	if load, err := fromStdin(ref); load {
-		return engine.Load(ctx, ref, os.Stdin, show.report)
-	} else if err != nil {
-		return launcher.Image{}, err
+	if loaded, img, err := loadArchive(ctx, engine, ref, show.report); loaded || err != nil {
+		return img, err
 	}
 	auth, err := credentials(ctx, ref)
 	if err != nil {

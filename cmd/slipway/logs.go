@@ -31,6 +31,9 @@ output and its standard error on standard error.
 A time is given as 2026-01-31T12:00:00Z, without a zone or from some place on left
 out for local time, as seconds since 1970, or as a duration before now (10m).`,
 		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
+			if console && q.Follow {
+				return engine.FollowConsole(cmd.Context(), args[0], os.Stdout)
+			}
 			if console {
 				return engine.Console(cmd.Context(), args[0], os.Stdout)
 			}
@@ -64,6 +67,17 @@ out for local time, as seconds since 1970, or as a duration before now (10m).`,
 	f.BoolVarP(&times, "timestamps", "t", false, "begin each line with the time it arrived")
 	f.BoolVar(&console, "console", false, "the guest's console instead: its kernel's messages")
 	return cmd
+}
+
+func (c *cli) serverConsole() *cobra.Command {
+	return &cobra.Command{
+		Use: "console SERVER", Short: "Show what comes on a server's console, until its guest has ended", Args: cobra.ExactArgs(1),
+		Long: `Show what comes on a server's console, its kernel's messages, after what there is of
+it, until its guest has ended: the same as "slipway server logs --console --follow".`,
+		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
+			return engine.FollowConsole(cmd.Context(), args[0], os.Stdout)
+		}),
+	}
 }
 
 // stamper begins each line of one stream with a time.

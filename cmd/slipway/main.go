@@ -89,7 +89,7 @@ func (c *cli) command() *cobra.Command {
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	c.flags = config.AddFlags(root.PersistentFlags())
 	root.PersistentFlags().StringVar(&c.cloud, "os-cloud", "", "speak to the service of a cloud of clouds.yaml, as `NAME`, instead of this host's engine; so do OS_CLOUD and OS_AUTH_URL")
-	root.AddCommand(local(c.boot()), c.completing(c.server()), local(c.image()), local(c.network()), local(c.kernel()), local(c.host()), local(c.service()), c.man(root))
+	root.AddCommand(c.boot(), c.completing(c.server()), c.image(), c.network(), c.kernel(), c.host(), local(c.service()), c.man(root))
 	return root
 }
 

@@ -21,8 +21,8 @@ import (
 
 func (c *cli) server() *cobra.Command {
 	cmd := &cobra.Command{Use: "server", Short: "Look after servers"}
-	cmd.AddCommand(c.serverCreate(), c.serverList(), c.serverShow(), local(c.serverSet()), c.serverLogs(), c.serverStart(), c.serverStop(), c.serverKill(), c.serverWait(), c.serverExec(), c.serverAttach(), c.serverCopy(),
-		c.serverStats(), c.serverTop(), c.serverEvents(), c.serverFreeze(), c.serverThaw(), local(c.serverPublish()), local(c.serverUnpublish()), c.serverDelete(), local(c.serverExport()), local(c.serverImage()))
+	cmd.AddCommand(c.serverCreate(), c.serverList(), c.serverShow(), c.serverSet(), c.serverLogs(), c.serverConsole(), c.serverStart(), c.serverStop(), c.serverKill(), c.serverWait(), c.serverExec(), c.serverAttach(), c.serverCopy(),
+		c.serverStats(), c.serverTop(), c.serverEvents(), c.serverFreeze(), c.serverThaw(), c.serverPublish(), c.serverUnpublish(), c.serverDelete(), c.serverExport(), c.serverImage())
 	return cmd
 }
 

@@ -72,9 +72,10 @@ func (s *service) imageMount(e *engine) mount {
 func (s *service) slipwayMount(e *engine) mount {
 	return mount{
 		typ: "slipway", name: "slipway", about: "What else Slipway's servers can do",
-		prefix: "/slipway", version: api.NetworkVersion, dialect: openstack.Slipway, public: api.NetworkPublic,
+		prefix: "/slipway", version: api.NetworkVersion, dialect: openstack.Slipway, public: api.NetworkPublic, uploads: true,
 		handler: api.NewNetwork(api.NetworkConfig{
-			Manager: e.manager, LocalProject: s.adminProject(), Version: version, Log: e.log,
+			Manager: e.manager, Networks: e.networks, Kernels: e.kernels, Compute: s.compute, Images: s.images,
+			DefaultFlavor: e.cfg.Boot.Flavor, LocalProject: s.adminProject(), Version: version, Log: e.log,
 		}),
 	}
 }

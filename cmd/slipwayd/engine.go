@@ -48,6 +48,7 @@ type engine struct {
 	virt     *virt.Hypervisor
 	manager  *launcher.Manager
 	networks *network.Service
+	kernels  *guest.KernelStore
 	hostUser *passt.Network
 	server   *http.Server
 	socket   net.Listener
@@ -187,11 +188,10 @@ func (e *engine) openManager(ctx context.Context) error {
 		return err
 	}
 	e.onClose(layers.Close)
-	kernels, err := guest.OpenKernels(e.path("kernels"))
-	if err != nil {
+	if e.kernels, err = guest.OpenKernels(e.path("kernels")); err != nil {
 		return err
 	}
-	kernels.Prefer(cfg.Boot.Kernel)
+	e.kernels.Prefer(cfg.Boot.Kernel)
 	initPath, err := program("slipway-init")
 	if err != nil {
 		return err
@@ -221,14 +221,14 @@ func (e *engine) openManager(ctx context.Context) error {
 	e.onClose(e.virt.Close)
 	here := host.New(host.Config{
 		Memo: e.path("host.json"), Accel: cfg.Libvirt.Accel,
-		Kernels: kernels, Init: initPath, Log: e.log,
+		Kernels: e.kernels, Init: initPath, Log: e.log,
 	})
 	var networks launcher.Networks
 	if !rootless() {
 		networks = e.networks // else nothing of the host's can be changed
 	}
 	e.manager, err = launcher.New(ctx, launcher.Config{
-		Dir: e.path("servers"), Images: pulled, Roots: layers, Kernels: kernels,
+		Dir: e.path("servers"), Images: pulled, Roots: layers, Kernels: e.kernels,
 		Hypervisor: e.virt, DomainPrefix: prefix, Store: e.store, Host: here, Init: initPath, Configure: configure,
 		Flavors: flavors(cfg), DefaultFlavor: cfg.Boot.Flavor,
 		RootMode: cfg.Boot.Root, Rootless: rootless(), MaxImages: int64(cfg.Images.MaxStore),
@@ -244,7 +244,7 @@ func (e *engine) openManager(ctx context.Context) error {
 	e.onClose(e.manager.Close)
 	answers.Connect(e.manager)
 	e.server = &http.Server{
-		Handler:           e.counted(api.New(e.manager, e.networks, kernels, e.info, e.log)),
+		Handler:           e.counted(api.New(e.manager, e.networks, e.kernels, e.info, e.log)),
 		BaseContext:       func(net.Listener) context.Context { return e.ctx },
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(e.log.Handler(), slog.LevelDebug),

@@ -79,6 +79,7 @@ func (a *API) routes() []route {
 		{"GET", "/servers/{server}/watch", a.watchServer},
 		{"GET", "/servers/{server}/output", a.serverOutput},
 		{"GET", "/servers/{server}/console", a.serverConsole},
+		{"POST", "/servers/{server}/console", a.followConsole},
 		{"POST", "/servers/{server}/start", a.startServer},
 		{"POST", "/servers/{server}/stop", a.stopServer},
 		{"POST", "/servers/{server}/signal", a.signalServer},
@@ -104,6 +105,7 @@ func (a *API) routes() []route {
 		{"POST", "/images/load", a.loadImage},
 		{"POST", "/images/push", a.pushImage},
 		{"GET", "/image", a.showImage}, // references have slashes: ?ref=
+		{"GET", "/image/file", a.saveImage},
 		{"DELETE", "/image", a.deleteImage},
 		{"POST", "/images/prune", a.pruneImages},
 		{"POST", "/images/verify", a.verifyImage},

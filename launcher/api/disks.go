@@ -31,6 +31,10 @@ func (a *API) exportDisk(w http.ResponseWriter, r *http.Request) error {
 	if err := readJSON(r, &body); err != nil {
 		return err
 	}
+	return a.sendDisk(w, r, body)
+}
+
+func (a *API) sendDisk(w http.ResponseWriter, r *http.Request, body DiskBody) error {
 	e, err := a.manager.Export(r.Context(), body.DiskSpec, body.Credentials)
 	if err != nil {
 		return err

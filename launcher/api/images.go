@@ -47,6 +47,25 @@ func (a *API) showImage(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, img)
 }
 
+// saveImage answers with the image as a tar file. Its query: ref, and name, which it
+// has in the file.
+func (a *API) saveImage(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	return a.sendArchive(w, r, q.Get("ref"), q.Get("name"))
+}
+
+func (a *API) sendArchive(w http.ResponseWriter, r *http.Request, ref, name string) error {
+	archive, err := a.manager.SaveImage(r.Context(), ref, name, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = archive.Close() }()
+	w.Header().Set("Content-Type", tarType)
+	w.Header().Set("Content-Length", strconv.FormatInt(archive.Size(), 10))
+	// A layer that cannot be had ends the answer before its length.
+	return archive.Write(r.Context(), w)
+}
+
 func (a *API) deleteImage(w http.ResponseWriter, r *http.Request) error {
 	force, _ := strconv.ParseBool(r.URL.Query().Get("force"))
 	if err := a.manager.DeleteImage(r.Context(), r.URL.Query().Get("ref"), force); err != nil {

@@ -13,10 +13,11 @@ import (
 
 	"github.com/coder/websocket"
 
-	"github.com/slipway-vm/slipway/guest/agent"
 	"github.com/slipway-vm/slipway/launcher"
 	"github.com/slipway-vm/slipway/launcher/api/openstack"
-	"github.com/slipway-vm/slipway/launcher/events"
+	"github.com/slipway-vm/slipway/launcher/catalog"
+	"github.com/slipway-vm/slipway/launcher/compute"
+	networking "github.com/slipway-vm/slipway/launcher/network"
 )
 
 // NetworkVersion begins the path of every request of the network's, below the
@@ -25,7 +26,14 @@ const NetworkVersion = "/v1"
 
 // NetworkConfig is what the API stands on, on the network.
 type NetworkConfig struct {
-	Manager *launcher.Manager
+	Manager  *launcher.Manager
+	Networks *networking.Service // nil: servers have none
+	Kernels  Kernels
+	// Compute has the flavors and the quotas, Images says who sees which.
+	Compute *compute.Compute
+	Images  *catalog.Catalog
+	// DefaultFlavor is that of servers which name none.
+	DefaultFlavor string
 	// LocalProject is the project that the servers of the local socket are shown
 	// in, which belong to nobody else.
 	LocalProject string
@@ -43,7 +51,7 @@ type network struct {
 // NewNetwork makes the handler for the network. Callers are authenticated before
 // it; see [NetworkPublic].
 func NewNetwork(cfg NetworkConfig) http.Handler {
-	n := &network{API: &API{manager: cfg.Manager, log: cfg.Log, upgrade: upgradeSocket}, cfg: cfg}
+	n := &network{API: &API{manager: cfg.Manager, networks: cfg.Networks, kernels: cfg.Kernels, log: cfg.Log, upgrade: upgradeSocket}, cfg: cfg}
 	var routes []openstack.Route
 	for _, r := range n.routes() {
 		routes = append(routes, openstack.Route{Method: r.method, Path: NetworkVersion + r.path, Serve: n.guard(r)})
@@ -70,57 +78,6 @@ type networkRoute struct {
 	about operation
 }
 
-func (n *network) routes() []networkRoute {
-	const reader, member = openstack.Reader, openstack.Member
-	const one = "/servers/{server}"
-	socket := func(summary string, request any) operation {
-		return operation{summary: summary, socket: true, request: request}
-	}
-	return []networkRoute{
-		{"GET", "", "", false, n.describe, operation{summary: "The version of the API", answer: Version{}}},
-		{"GET", openAPIPath, "", false, serveOpenAPI, operation{summary: "This description", answer: object{}}},
-		{"GET", "/events", reader, false, n.events, operation{
-			summary: "What happens to servers, as it happens", media: ndjson, answer: events.Event{},
-			query: []parameter{sinceQuery, untilQuery, allProjectsQuery,
-				{"filter", "JSON: lists servers, actions and images, of each of which one must match", "string", false}},
-		}},
-		{"GET", "/servers", reader, false, n.list, operation{summary: "The servers of the project", answer: []launcher.Server{}, query: []parameter{allProjectsQuery}}},
-		{"GET", one, reader, false, n.show, operation{summary: "A server, with its exit status and the timeline of its boot", answer: launcher.Server{}}},
-		{"DELETE", one, member, true, n.deleteServer, operation{summary: "Delete a server, and wait until it is gone"}},
-		{"GET", one + "/watch", reader, false, n.watch, operation{summary: "A server at each change, until it is deleted", media: ndjson, answer: launcher.Server{}}},
-		{"GET", one + "/wait", reader, false, n.wait, operation{
-			summary: "A server once it has a status and nothing is being done to it; 408 when the time is up", answer: launcher.Server{},
-			query: []parameter{{"status", "a status to wait for: SHUTOFF, ERROR and DELETED where none is named", "string", true},
-				{"timeout", "the longest wait in seconds", "number", false}},
-		}},
-		{"GET", one + "/stats", reader, false, n.serverStats, operation{summary: "What a running server uses", answer: launcher.Stats{}}},
-		{"GET", one + "/top", reader, false, n.serverTop, operation{summary: "The processes of a running server", answer: []agent.ProcessInfo{}}},
-		{"GET", one + "/output", member, false, n.serverOutput, operation{
-			summary: "What the entrypoint wrote: frames of a stream's number (1 standard output, 2 standard error, 0 an error that ends them), three zero bytes, the data's length (uint32, big-endian), its time (int64, nanoseconds since 1970) and the data",
-			media:   FramesType,
-			query: []parameter{{"stream", "stdout or stderr; both where it is absent", "string", false},
-				{"run", "a number, from which start of the server on, or latest", "string", false}, sinceQuery, untilQuery,
-				{"tail", "only that many lines of the past", "integer", false},
-				{"follow", "go on as more comes", "boolean", false}, {"hold", "the entrypoint waits where the reader is slow", "boolean", false}},
-		}},
-		{"GET", one + "/console", member, false, n.console, operation{
-			summary: "The end of the console's log; on a websocket, as it goes on", media: text, socket: true,
-		}},
-		{"GET", one + "/file", member, false, n.statFile, operation{
-			summary: "A file of a running server", answer: agent.FileInfo{}, query: []parameter{{"path", "an absolute path", "string", false}},
-		}},
-		{"GET", one + "/exec", member, true, n.execServer, socket("Run a command beside the entrypoint", agent.ExecRequest{})},
-		{"GET", one + "/attach", member, true, n.attachServer, socket("Reach the entrypoint's input", agent.AttachRequest{})},
-		{"GET", one + "/copy-from", member, false, n.copyFromServer, socket("Copy files out, as a tar stream on standard output", CopyBody{})},
-		{"GET", one + "/copy-to", member, true, n.copyToServer, socket("Copy files in, as a tar stream on standard input", CopyBody{})},
-		{"POST", one + "/start", member, true, n.startServer, operation{summary: "Begin to boot a server that has stopped"}},
-		{"POST", one + "/stop", member, true, n.stopServer, operation{summary: "Stop a server, and wait for its end", body: StopBody{}}},
-		{"POST", one + "/signal", member, true, n.signalServer, operation{summary: "Signal the entrypoint", body: SignalBody{}}},
-		{"POST", one + "/freeze", member, true, n.freezeServer, operation{summary: "Stop the processes, what they wrote being on the disk"}},
-		{"POST", one + "/thaw", member, true, n.thawServer, operation{summary: "Let the processes of a frozen server run on"}},
-	}
-}
-
 // guard lets those through who may, and puts the server's ID in the place of what
 // the path calls it. Locked servers are the administrators' alone.
 func (n *network) guard(route networkRoute) openstack.Func {
@@ -128,6 +85,11 @@ func (n *network) guard(route networkRoute) openstack.Func {
 		caller := openstack.CallerOf(r.Context())
 		if route.role != "" && (!caller.Has(route.role) || caller.ProjectID == "") {
 			return openstack.Forbidden("It takes the role %s in a project.", route.role)
+		}
+		if route.role != "" {
+			r = r.WithContext(launcher.WithCaller(r.Context(), launcher.Caller{
+				Request: openstack.RequestIDOf(r.Context()), Project: caller.ProjectID, User: caller.UserID,
+			}))
 		}
 		if strings.Contains(route.path, "{server}") {
 			srv, err := n.find(caller, r.PathValue("server"))
@@ -137,9 +99,6 @@ func (n *network) guard(route networkRoute) openstack.Func {
 			if route.acts && srv.Locked && !caller.Has(openstack.Admin) {
 				return openstack.Conflict("Server %s is locked", srv.ID)
 			}
-			r = r.WithContext(launcher.WithCaller(r.Context(), launcher.Caller{
-				Request: openstack.RequestIDOf(r.Context()), Project: caller.ProjectID, User: caller.UserID,
-			}))
 			r.SetPathValue("server", srv.ID)
 		}
 		sent := &response{ResponseWriter: w}
@@ -240,6 +199,19 @@ func (n *network) show(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, seen(srv))
 }
 
+func (n *network) setServer(w http.ResponseWriter, r *http.Request) error {
+	var body SetBody
+	if err := readJSON(r, &body); err != nil {
+		return err
+	}
+	if body.RootMode != nil {
+		if err := n.manager.SetRootMode(r.Context(), r.PathValue("server"), *body.RootMode); err != nil {
+			return err
+		}
+	}
+	return n.show(w, r)
+}
+
 // watch is watchServer without what is not the project's to know.
 func (n *network) watch(w http.ResponseWriter, r *http.Request) error {
 	out, flush := json.NewEncoder(w), http.NewResponseController(w)
@@ -248,18 +220,6 @@ func (n *network) watch(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		return flush.Flush()
-	})
-}
-
-// console answers with the log, or, on a websocket, follows it until the server's
-// guest has ended.
-func (n *network) console(w http.ResponseWriter, r *http.Request) error {
-	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
-		return n.serverConsole(w, r)
-	}
-	return n.process(w, r, func(ctx context.Context, ref string, p *peer) (*agent.Exit, error) {
-		go p.receive(ctx)
-		return &agent.Exit{}, n.manager.FollowConsole(ctx, ref, maxConsole, NewMessageWriter(p.conn, MessageStdout))
 	})
 }
 

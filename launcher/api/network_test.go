@@ -18,14 +18,18 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/jsonschema-go/jsonschema"
 
+	"github.com/slipway-vm/slipway/guest"
 	"github.com/slipway-vm/slipway/guest/agent"
 	"github.com/slipway-vm/slipway/images"
 	"github.com/slipway-vm/slipway/launcher"
 	"github.com/slipway-vm/slipway/launcher/api"
 	"github.com/slipway-vm/slipway/launcher/api/openstack"
+	"github.com/slipway-vm/slipway/launcher/catalog"
 	"github.com/slipway-vm/slipway/launcher/client"
+	"github.com/slipway-vm/slipway/launcher/compute"
 	"github.com/slipway-vm/slipway/launcher/events"
 	"github.com/slipway-vm/slipway/launcher/launchertest"
+	networking "github.com/slipway-vm/slipway/launcher/network"
 	"github.com/slipway-vm/slipway/launcher/output"
 	"github.com/slipway-vm/slipway/rootfs"
 )
@@ -71,25 +75,41 @@ func newSite(t *testing.T) *site {
 		}
 		return agent.Exit{Code: 7}
 	}
+	net, err1 := networking.Open(ctx, networking.Config{Store: launchertest.NewSection(), Identity: "abcde"})
+	kernels, err2 := guest.OpenKernels(filepath.Join(dir, "kernels"))
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	flavors := []launcher.Flavor{{Name: "tiny", VCPUs: 1, Memory: 128 << 20, Disk: 64 << 20}}
 	m, err := launcher.New(ctx, launcher.Config{
 		Dir: filepath.Join(dir, "servers"), Images: pulled, Roots: roots, Store: &launchertest.Store{}, Events: log,
 		Hypervisor: &launchertest.Hypervisor{Programs: map[string]launchertest.Program{"/run": run}},
 		Kernels:    launchertest.Kernels{}, Host: launchertest.Host{}, DomainPrefix: "test-", Init: "/test/init", Configure: "/etc/passwd",
-		Flavors: []launcher.Flavor{{Name: "tiny", VCPUs: 1, Memory: 128 << 20, Disk: 64 << 20}}, DefaultFlavor: "tiny",
+		Flavors: flavors, DefaultFlavor: "tiny",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	known := callers{
+	around, err := compute.Open(ctx, compute.Config{Store: &launchertest.Records{}, Flavors: flavors, DefaultFlavor: "tiny", Servers: m.Servers, Images: m})
+	if err != nil {
+		t.Fatal(err)
+	}
+	known, err := catalog.Open(ctx, catalog.Config{Dir: filepath.Join(dir, "catalog"), Store: launchertest.NewSection(), Launcher: m, Referred: around.Images})
+	if err != nil {
+		t.Fatal(err)
+	}
+	who := callers{
 		"owner":  {ProjectID: "p1", UserID: "u1", Roles: []string{openstack.Member}},
 		"reader": {ProjectID: "p1", UserID: "u2", Roles: []string{openstack.Reader}},
 		"other":  {ProjectID: "p2", UserID: "u3", Roles: []string{openstack.Member}},
 		"admin":  {ProjectID: "p0", UserID: "u0", Roles: []string{openstack.Admin}},
 	}
 	handler := openstack.Authentication{
-		Tokens: known, Public: api.NetworkPublic, Dialect: openstack.Slipway,
+		Tokens: who, Public: api.NetworkPublic, Dialect: openstack.Slipway,
 		IdentityURL: func(*http.Request) string { return "http://identity" },
-	}.Middleware(api.NewNetwork(api.NetworkConfig{Manager: m, LocalProject: "p0", Version: "test"}))
+	}.Middleware(api.NewNetwork(api.NetworkConfig{
+		Manager: m, Networks: net, Kernels: kernels, Compute: around, Images: known, DefaultFlavor: "tiny", LocalProject: "p0", Version: "test",
+	}))
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, r = openstack.Begin(w, r)
 		handler.ServeHTTP(w, r)
@@ -101,7 +121,7 @@ func newSite(t *testing.T) *site {
 			}
 		}
 		server.Close()
-		if err := errors.Join(m.Close(), log.Close(), roots.Close(), os.RemoveAll(dir)); err != nil {
+		if err := errors.Join(known.Close(), m.Close(), net.Close(), log.Close(), roots.Close(), os.RemoveAll(dir)); err != nil {
 			t.Error(err)
 		}
 	})
@@ -294,6 +314,9 @@ func TestNetworkEvents(t *testing.T) {
 func TestOpenAPI(t *testing.T) {
 	s := newSite(t)
 	srv := s.create("p1", "web")
+	if _, err := s.as("owner").CreateNetwork(t.Context(), api.NetworkBody{Name: "default"}); err != nil {
+		t.Fatal(err)
+	}
 	_, data := s.get("", "/openapi.json")
 	var doc struct {
 		OpenAPI string                                `json:"openapi"`
@@ -311,7 +334,7 @@ func TestOpenAPI(t *testing.T) {
 			routes++
 			// Whoever may not is told so; a path that is not served is not found.
 			req, err := http.NewRequestWithContext(t.Context(), strings.ToUpper(method),
-				s.url+api.NetworkVersion+strings.ReplaceAll(path, "{server}", "nothing"), http.NoBody)
+				s.url+api.NetworkVersion+strings.NewReplacer("{server}", "nothing", "{network}", "nothing").Replace(path), http.NoBody)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -325,7 +348,7 @@ func TestOpenAPI(t *testing.T) {
 			}
 		}
 	}
-	if routes != 22 {
+	if routes != 44 {
 		t.Errorf("%d operations are described", routes)
 	}
 	for path, want := range map[string]struct {
@@ -335,6 +358,9 @@ func TestOpenAPI(t *testing.T) {
 		"": {reflect.TypeFor[api.Version](), false}, "/servers": {reflect.TypeFor[launcher.Server](), true},
 		"/servers/web": {reflect.TypeFor[launcher.Server](), false}, "/servers/nothing": {reflect.TypeFor[api.ErrorBody](), false},
 		"/servers/" + srv.ID + "/wait?status=ACTIVE": {reflect.TypeFor[launcher.Server](), false},
+		"/images": {reflect.TypeFor[launcher.Image](), true}, "/image?ref=" + s.image: {reflect.TypeFor[launcher.Image](), false},
+		"/networks": {reflect.TypeFor[api.Network](), true}, "/networks/default": {reflect.TypeFor[api.Network](), false},
+		"/root-modes": {reflect.TypeFor[rootfs.Mode](), true},
 	} {
 		schema := doc.Parts.Schemas[want.typ.Name()]
 		if schema == nil {
@@ -345,7 +371,7 @@ func TestOpenAPI(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, body := s.get("owner", path)
+		_, body := s.get(map[bool]string{true: "admin", false: "owner"}[strings.HasPrefix(path, "/image?")], path)
 		var values []any
 		if want.list {
 			err = json.Unmarshal(body, &values)

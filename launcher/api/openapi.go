@@ -1,12 +1,15 @@
 package api
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"reflect"
 	"strconv"
 	"strings"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/jsonschema-go/jsonschema"
 
 	"github.com/slipway-vm/slipway/launcher/api/openstack"
@@ -24,6 +27,9 @@ type operation struct {
 	answer  any // of this type; nil: nothing, or what media says
 	// media is the answer's type where it is not JSON; of ndjson, answer is a line's.
 	media string
+	code  int // of success; 0: 200, or 204 where nothing is answered
+	// upload is the body's type where that is no JSON.
+	upload string
 	// request is what the first message on a websocket holds; nil: none is sent.
 	// Without answer and media the request is for a websocket.
 	socket  bool
@@ -38,6 +44,9 @@ type parameter struct {
 const (
 	ndjson = "application/x-ndjson"
 	text   = "text/plain"
+	octets = "application/octet-stream"
+	// tarType is that of an archive.
+	tarType = "application/x-tar"
 )
 
 var (
@@ -98,7 +107,10 @@ func (r networkRoute) describe() object {
 	}
 	var parameters []object
 	if strings.Contains(r.path, "{server}") {
-		parameters = append(parameters, object{"name": "server", "in": "path", "required": true, "schema": object{"type": "string"}})
+		parameters = append(parameters, inPath("server"))
+	}
+	if strings.Contains(r.path, "{network}") {
+		parameters = append(parameters, inPath("network"))
 	}
 	for _, p := range r.about.query {
 		schema := object{"type": p.typ}
@@ -112,6 +124,9 @@ func (r networkRoute) describe() object {
 	}
 	if r.about.body != nil {
 		o["requestBody"] = object{"required": true, "content": object{"application/json": object{"schema": ref(r.about.body)}}}
+	}
+	if r.about.upload != "" {
+		o["requestBody"] = object{"required": true, "content": object{r.about.upload: object{}}}
 	}
 	code, answer := r.about.response()
 	o["responses"] = object{
@@ -135,6 +150,10 @@ func (r networkRoute) describe() object {
 	return o
 }
 
+func inPath(name string) object {
+	return object{"name": name, "in": "path", "required": true, "schema": object{"type": "string"}}
+}
+
 // messageNames are what the messages of a websocket hold.
 var messageNames = []string{
 	MessageRequest: "request, JSON", MessageStdout: "standard output", MessageStderr: "standard error", MessageExit: "exit, JSON",
@@ -150,7 +169,7 @@ func (o operation) response() (int, object) {
 	case o.media != "":
 		return http.StatusOK, object{"description": "the content", "content": object{o.media: object{"schema": object{"type": "string"}}}}
 	case o.answer != nil:
-		return http.StatusOK, object{"description": "the answer", "content": object{"application/json": object{"schema": ref(o.answer)}}}
+		return cmp.Or(o.code, http.StatusOK), object{"description": "the answer", "content": object{"application/json": object{"schema": ref(o.answer)}}}
 	case o.socket:
 		return http.StatusSwitchingProtocols, object{"description": "a websocket"}
 	}
@@ -184,8 +203,11 @@ func ref(v any) object {
 // components are the schemas of all types that are sent, by name.
 func components() (map[string]*jsonschema.Schema, error) {
 	all := map[string]*jsonschema.Schema{}
+	text := &jsonschema.Schema{Type: "string"} // of types that marshal themselves
 	options := &jsonschema.ForOptions{TypeSchemas: map[reflect.Type]*jsonschema.Schema{
-		reflect.TypeFor[[]byte](): {Type: "string", ContentEncoding: "base64"},
+		reflect.TypeFor[[]byte]():  {Type: "string", ContentEncoding: "base64"},
+		reflect.TypeFor[v1.Hash](): text, reflect.TypeFor[netip.Addr](): text, reflect.TypeFor[netip.Prefix](): text,
+		reflect.TypeFor[v1.Time](): {Type: "string", Format: "date-time"},
 	}}
 	add := func(v any) error {
 		if v == nil {

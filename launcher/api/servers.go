@@ -1,12 +1,15 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
+	"github.com/slipway-vm/slipway/guest/agent"
 	"github.com/slipway-vm/slipway/launcher"
 	"github.com/slipway-vm/slipway/launcher/output"
 	"github.com/slipway-vm/slipway/rootfs"
@@ -165,7 +168,11 @@ func outputQuery(r *http.Request, srv *launcher.Server) (output.Query, error) {
 // maxConsole bounds what is sent of a console log, in bytes.
 const maxConsole = 1 << 20
 
+// serverConsole answers with the log, or on a websocket follows it.
 func (a *API) serverConsole(w http.ResponseWriter, r *http.Request) error {
+	if strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+		return a.followConsole(w, r)
+	}
 	b, err := a.manager.Console(r.PathValue("server"), maxConsole)
 	if err != nil {
 		return err
@@ -173,6 +180,15 @@ func (a *API) serverConsole(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, err = w.Write(b)
 	return err
+}
+
+// followConsole sends the log, and what is added to it until the server's guest has
+// ended.
+func (a *API) followConsole(w http.ResponseWriter, r *http.Request) error {
+	return a.process(w, r, func(ctx context.Context, ref string, p *peer) (*agent.Exit, error) {
+		go p.receive(ctx)
+		return &agent.Exit{}, a.manager.FollowConsole(ctx, ref, maxConsole, NewMessageWriter(p.conn, MessageStdout))
+	})
 }
 
 func (a *API) startServer(w http.ResponseWriter, r *http.Request) error {
