@@ -19,6 +19,9 @@ type Details struct {
 	KeyName   string `json:"key_name,omitempty"`
 	PublicKey string `json:"public_key,omitempty"` // as in authorized_keys
 	UserData  string `json:"user_data,omitempty"`  // base64
+	// Files are put into the server's root at its first boot, as vendor-data: a
+	// write_files of the user's takes their place.
+	Files []File `json:"files,omitempty"`
 	// ConfigDrive says that one was asked for.
 	ConfigDrive bool   `json:"config_drive,omitempty"`
 	DiskConfig  string `json:"disk_config,omitempty"` // AUTO or MANUAL
@@ -43,6 +46,12 @@ type Details struct {
 	LockedReason string `json:"locked_reason,omitempty"`
 	// AdminLocked says that an administrator locked it, who is not its owner.
 	AdminLocked bool `json:"admin_locked,omitempty"`
+}
+
+// File is one that a server is given.
+type File struct {
+	Path    string `json:"path"` // absolute
+	Content []byte `json:"content"`
 }
 
 // Caller says who asks for an action, for its record.

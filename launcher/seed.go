@@ -3,6 +3,7 @@ package launcher
 import (
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -155,5 +156,24 @@ func (s *Server) seed(hostname string) (*cloudinit.Seed, error) {
 	if s.PublicKey != "" {
 		data.MetaData.PublicKeys = []string{s.PublicKey}
 	}
-	return data, nil
+	data.VendorData, err = vendorData(s.Files)
+	return data, err
+}
+
+// vendorData is a cloud-config that writes files. JSON is YAML.
+func vendorData(files []File) ([]byte, error) {
+	if len(files) == 0 {
+		return nil, nil
+	}
+	type entry struct {
+		Path     string `json:"path"`
+		Encoding string `json:"encoding"`
+		Content  []byte `json:"content"` // which JSON has in base64
+	}
+	var all []entry
+	for _, f := range files {
+		all = append(all, entry{f.Path, "b64", f.Content})
+	}
+	b, err := json.Marshal(map[string]any{"write_files": all})
+	return append([]byte("#cloud-config\n"), b...), err
 }

@@ -53,7 +53,7 @@ func (s *service) computeMount(e *engine) mount {
 		typ: "compute", name: "nova", about: "Slipway's servers",
 		prefix: "/compute", version: "/v2.1", dialect: openstack.Compute, public: nova.Public,
 		handler: nova.New(nova.Config{
-			Manager: e.manager, Images: nova.ImagesOf(s.images), Compute: s.compute, Networks: e.networks,
+			Manager: e.manager, Images: nova.ImagesOf(s.images), Catalog: s.images, Compute: s.compute, Networks: e.networks,
 			Figures: e.figures, ProjectExists: s.projectExists, LocalProject: s.adminProject(), Host: s.host, Log: e.log,
 		}),
 	}

@@ -157,7 +157,7 @@ func (n *network) describe(w http.ResponseWriter, r *http.Request) error {
 
 // seen is a server as its project sees it.
 func seen(srv launcher.Server) launcher.Server {
-	srv.UserData, srv.Spec.CloudInit, srv.HostBoot = "", nil, ""
+	srv.UserData, srv.Files, srv.Spec.CloudInit, srv.HostBoot = "", nil, nil, ""
 	return srv
 }
 

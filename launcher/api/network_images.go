@@ -82,9 +82,12 @@ func (n *network) visible(r *http.Request) (map[string]catalog.Image, error) {
 	return all, nil
 }
 
-// named is an image under the name that the image service has for it.
+// named is an image under the name that the image service has for it, where it is not
+// there by its reference.
 func named(img launcher.Image, as catalog.Image) launcher.Image {
-	img.Reference = cmp.Or(as.Name, img.Reference)
+	if !as.Adopted {
+		img.Reference = cmp.Or(as.Name, img.Reference)
+	}
 	return img
 }
 

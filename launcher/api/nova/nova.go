@@ -23,6 +23,8 @@ var versions = openstack.Microversions{Min: 1, Max: MaxVersion}
 type Config struct {
 	Manager *launcher.Manager
 	Images  Images
+	// Catalog is what Nova's proxies for the image API show; nil: there are none.
+	Catalog *catalog.Catalog
 	// Compute holds flavors, key pairs and what else surrounds servers.
 	Compute *compute.Compute
 	// Networks holds networks and the ports of servers; nil: there are none.
@@ -82,7 +84,7 @@ func (a *API) routes() []route {
 		a.versionRoutes(),
 		a.flavorRoutes(), a.keypairRoutes(), a.serverGroupRoutes(), a.quotaRoutes(),
 		a.serviceRoutes(), a.hostRoutes(), a.hypervisorRoutes(), a.aggregateRoutes(), a.usageRoutes(),
-		a.extensionRoutes(), a.remnantRoutes(),
+		a.extensionRoutes(), a.remnantRoutes(), a.imageRoutes(), a.securityGroupRoutes(),
 		a.serverRoutes(), a.serverPartRoutes(), a.interfaceRoutes(), a.instanceActionRoutes(),
 	} {
 		all = append(all, routes...)

@@ -76,11 +76,7 @@ func (a *API) showServer(w http.ResponseWriter, r *http.Request) error {
 	}
 	v := a.viewServer(r, &srv, true)
 	if openstack.MicroversionOf(r.Context()) >= 71 {
-		groups := []string{}
-		if srv.Group != "" {
-			groups = append(groups, srv.Group)
-		}
-		v["server_groups"] = groups
+		v["server_groups"] = groupsOf(&srv)
 	}
 	return writeOne(w, http.StatusOK, "server", v)
 }
@@ -142,7 +138,11 @@ func (a *API) updateServer(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return writeOne(w, http.StatusOK, "server", a.viewServer(r, &srv, v >= 75))
+	answer := a.viewServer(r, &srv, v >= 75)
+	if v >= 71 {
+		answer["server_groups"] = groupsOf(&srv)
+	}
+	return writeOne(w, http.StatusOK, "server", answer)
 }
 
 func (a *API) deleteServer(w http.ResponseWriter, r *http.Request) error {

@@ -225,8 +225,9 @@ func (a *API) rebuild(w http.ResponseWriter, r *http.Request, srv *launcher.Serv
 		return err
 	}
 	b := body(arg.(map[string]any))
-	if files, _ := b["personality"].([]any); len(files) > 0 {
-		return openstack.BadRequest("Personality files are not supported: use user_data.")
+	files, err := a.filesOf(r, b)
+	if err != nil {
+		return err
 	}
 	image, err := a.image(r, b.text("imageRef"), &srv.Flavor)
 	if err != nil {
@@ -234,7 +235,7 @@ func (a *API) rebuild(w http.ResponseWriter, r *http.Request, srv *launcher.Serv
 	}
 	err = a.cfg.Manager.Rebuild(asCaller(r), srv.ID, func(s *launcher.Server) error {
 		describe(b, s)
-		s.ImageRef, s.Spec.Image = image.ID, image.Reference
+		s.ImageRef, s.Spec.Image, s.Files = image.ID, image.Reference, files
 		if m, ok := b["metadata"].(map[string]any); ok {
 			s.Metadata = stringsOf(m)
 		}
@@ -263,7 +264,7 @@ func (a *API) rebuild(w http.ResponseWriter, r *http.Request, srv *launcher.Serv
 		s["key_name"] = text(now.KeyName)
 	}
 	if v >= 71 {
-		s["server_groups"] = orNone(slices.DeleteFunc([]string{now.Group}, func(g string) bool { return g == "" }))
+		s["server_groups"] = groupsOf(&now)
 	}
 	w.Header().Set("Location", links(r, "/servers/"+srv.ID)[0].Href)
 	return writeOne(w, http.StatusAccepted, "server", s)

@@ -147,8 +147,9 @@ func (a *API) order(r *http.Request, whole, b body) (*order, error) {
 	if err != nil {
 		return nil, err
 	}
-	if files, _ := b["personality"].([]any); len(files) > 0 {
-		return nil, openstack.BadRequest("Personality files are not supported: use user_data.")
+	files, err := a.filesOf(r, b)
+	if err != nil {
+		return nil, err
 	}
 	least := max(b.number("min_count"), 1)
 	most := cmp.Or(b.number("max_count"), least)
@@ -171,7 +172,7 @@ func (a *API) order(r *http.Request, whole, b body) (*order, error) {
 	if err := a.cfg.Compute.Quotas.Metadata(caller.ProjectID, caller.UserID, len(s.Metadata)); err != nil {
 		return nil, err
 	}
-	s.UserData, s.ConfigDrive = b.text("user_data"), b.truth("config_drive", false)
+	s.UserData, s.ConfigDrive, s.Files = b.text("user_data"), b.truth("config_drive", false), files
 	s.Zone, _, _ = strings.Cut(b.text("availability_zone"), ":")
 	s.Tags, s.Certificates = unique(listOf(b["tags"])), listOf(b["trusted_image_certificates"])
 	s.Reservation = "r-" + strings.ToLower(randomText(8))
@@ -180,6 +181,44 @@ func (a *API) order(r *http.Request, whole, b body) (*order, error) {
 	}
 	o.server = launcher.NewServer{Spec: s.Spec, Details: s.Details, Project: caller.ProjectID, User: caller.UserID, Group: hint}
 	return o, nil
+}
+
+// filesOf are the files that a body has for its server, called its personality once.
+func (a *API) filesOf(r *http.Request, b body) ([]launcher.File, error) {
+	list, _ := b["personality"].([]any)
+	caller := openstack.CallerOf(r.Context())
+	limit := func(n int, of compute.Resource) bool {
+		most := a.cfg.Compute.Quotas.Limit(caller.ProjectID, caller.UserID, of)
+		return most == compute.Unlimited || n <= most
+	}
+	if !limit(len(list), compute.InjectedFiles) {
+		return nil, openstack.Forbidden("Personality file limit exceeded")
+	}
+	var files []launcher.File
+	for _, one := range list {
+		f := body(one.(map[string]any))
+		content, err := base64.StdEncoding.DecodeString(strings.NewReplacer("\n", "", "\r", "").Replace(f.text("contents")))
+		switch {
+		case err != nil:
+			return nil, openstack.BadRequest("Personality content for %s cannot be decoded", f.text("path"))
+		case f.text("path") == "":
+			return nil, openstack.BadRequest("Personality file without a path")
+		case !limit(len(f.text("path")), compute.InjectedPathBytes):
+			return nil, openstack.Forbidden("Personality file path exceeds maximum")
+		case !limit(len(content), compute.InjectedFileBytes):
+			return nil, openstack.Forbidden("Personality file content exceeds maximum")
+		}
+		files = append(files, launcher.File{Path: "/" + strings.TrimLeft(f.text("path"), "/"), Content: content})
+	}
+	return files, nil
+}
+
+// groupsOf is the server group of a server, if it is in one.
+func groupsOf(srv *launcher.Server) []string {
+	if srv.Group == "" {
+		return []string{}
+	}
+	return []string{srv.Group}
 }
 
 // giveKey looks up the key pair that a body names.

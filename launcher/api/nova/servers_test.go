@@ -67,6 +67,7 @@ type fleet struct {
 	net   *network.Service
 	image oneImage
 	snaps *snapshots
+	shelf *catalog.Catalog
 }
 
 func newFleet(t *testing.T) *fleet {
@@ -107,7 +108,7 @@ func newFleet(t *testing.T) *fleet {
 	m, err := launcher.New(t.Context(), launcher.Config{
 		Dir: filepath.Join(dir, "servers"), Images: pulled, Roots: roots, Store: &launchertest.Store{}, Networks: net,
 		Hypervisor: &launchertest.Hypervisor{Programs: map[string]launchertest.Program{"/run": runs}, Commands: commands},
-		Kernels:    launchertest.Kernels{}, Host: launchertest.Host{}, DomainPrefix: "test-", Init: "/test/init",
+		Kernels:    launchertest.Kernels{}, Host: launchertest.Host{}, DomainPrefix: "test-", Init: "/test/init", Configure: "/etc/passwd",
 		Flavors: flavors, DefaultFlavor: "tiny", StopGrace: time.Second,
 	})
 	if err != nil {
@@ -119,16 +120,20 @@ func newFleet(t *testing.T) *fleet {
 	if err != nil {
 		t.Fatal(err)
 	}
+	shelf, err := catalog.Open(t.Context(), catalog.Config{Dir: filepath.Join(dir, "catalog"), Store: launchertest.NewSection(), Launcher: m, Referred: c.Images})
+	if err != nil {
+		t.Fatal(err)
+	}
 	image := oneImage(launchertest.Image(t, v1.Config{Cmd: []string{"/run"}}, "run"))
 	snaps := &snapshots{image, make(chan catalog.Snapshot, 10), make(chan error, 10)}
-	f := &fleet{t: t, m: m, net: net, image: image, snaps: snaps, Handler: New(Config{Manager: m, Networks: net, Compute: c, Images: snaps, Host: "host", LocalProject: "local"})}
+	f := &fleet{t: t, m: m, shelf: shelf, net: net, image: image, snaps: snaps, Handler: New(Config{Manager: m, Networks: net, Compute: c, Images: snaps, Catalog: shelf, Host: "host", LocalProject: "local"})}
 	t.Cleanup(func() {
 		for _, s := range m.Servers() {
 			if err := m.Delete(context.WithoutCancel(t.Context()), s.ID); err != nil {
 				t.Error(err)
 			}
 		}
-		if err := errors.Join(m.Close(), roots.Close(), os.RemoveAll(dir)); err != nil {
+		if err := errors.Join(shelf.Close(), m.Close(), roots.Close(), os.RemoveAll(dir)); err != nil {
 			t.Error(err)
 		}
 	})

@@ -46,7 +46,7 @@ func (a *API) viewServer(r *http.Request, srv *launcher.Server, extended bool) v
 	s["flavor"] = viewServerFlavor(r, &srv.Flavor)
 	s["created"] = second(srv.Created)
 	s["updated"] = second(srv.Updated)
-	s["addresses"] = a.addresses(srv, true)
+	s["addresses"] = a.addresses(srv, extended)
 	s["accessIPv4"], s["accessIPv6"] = srv.AccessIPv4, srv.AccessIPv6
 	s["OS-DCF:diskConfig"] = diskConfig(srv)
 	switch srv.Status() {
