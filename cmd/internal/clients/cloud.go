@@ -29,6 +29,8 @@ type cloud struct {
 	image    string // ID of one whose servers run until they are stopped
 	other    string // and of another like it
 	only     string
+	web      string // URL of an image for whoever downloads one
+	closeWeb func() error
 }
 
 // entrypoint of the images: servers of clients' tests must live until they are told
@@ -56,6 +58,9 @@ func startCloud(ctx context.Context) (_ *cloud, err error) {
 			return nil, err
 		}
 	}
+	if err := c.serveWeb(ctx); err != nil {
+		return nil, err
+	}
 	if err := c.serve(ctx); err != nil {
 		return nil, err
 	}
@@ -76,7 +81,29 @@ func startCloud(ctx context.Context) (_ *cloud, err error) {
 		}
 		*id = strings.TrimSpace(string(out))
 	}
+	for _, words := range [][]string{
+		{"network", "create", "--share", "private"}, {"subnet", "create", "--network", "private", "--subnet-range", "10.253.0.0/24", "private4"},
+	} {
+		if out, err := c.runCommand(ctx, words); err != nil {
+			return nil, fmt.Errorf("openstack %q: %w\n%s", words, err, out)
+		}
+	}
 	return c, nil
+}
+
+// serveWeb answers any request with the data of an image, as the whole web does for
+// clients that have it as their proxy.
+func (c *cloud) serveWeb(ctx context.Context) error {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	web := &http.Server{ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write(make([]byte, 64<<10)) // a disk of zeros
+	})}
+	go func() { _ = web.Serve(l) }()
+	c.web, c.closeWeb = "http://"+l.Addr().String(), web.Close
+	return nil
 }
 
 // serve starts slipwayd and learns how to log in.
@@ -96,7 +123,8 @@ func (c *cloud) serve(ctx context.Context) error {
 	defer func() { _ = log.Close() }()
 	c.url = "http://" + address
 	c.cmd = exec.Command(filepath.Join(c.bin, "slipwayd"), "--state-dir", filepath.Join(c.dir, "s"), "--listen", address) //nolint:noctx // it is ended by a signal
-	c.cmd.Env = append(os.Environ(), "HOME="+filepath.Join(c.dir, "home"), "SUDO_UID=")
+	c.cmd.Env = append(os.Environ(), "HOME="+filepath.Join(c.dir, "home"), "SUDO_UID=",
+		"SLIPWAY_IMAGES_DOWNLOAD_HOSTS="+strings.TrimPrefix(c.web, "http://")+" no-host.com download.cirros-cloud.net")
 	c.cmd.Stderr = log
 	if err := c.cmd.Start(); err != nil {
 		return err
@@ -145,6 +173,9 @@ func (c *cloud) end() error {
 			errs = append(errs, c.slipway(ctx, append([]string{"server", "delete"}, ids...)...))
 		}
 		errs = append(errs, c.cmd.Process.Signal(syscall.SIGTERM), c.cmd.Wait())
+	}
+	if c.closeWeb != nil {
+		errs = append(errs, c.closeWeb())
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("%w; what there is of it is in %s", err, c.dir)

@@ -32,7 +32,7 @@ func runGophercloud(ctx context.Context, c *cloud, s suite) ([]result, error) {
 	cmd.Dir = dir
 	cmd.Env = append(cmd.Env, "GOFLAGS=-mod=mod -modcacherw", "GOWORK=off", "OS_DOMAIN_NAME=Default", "OS_BRANCH=stable/zed", // Debian 12's
 		"OS_IMAGE_ID="+c.image, "OS_FLAVOR_ID=m1.nano", "OS_FLAVOR_ID_RESIZE=m1.tiny",
-		"OS_NETWORK_NAME=private", "OS_POOL_NAME=none", "OS_EXTGW_ID=none")
+		"HTTP_PROXY="+c.web, "OS_NETWORK_NAME=private", "OS_POOL_NAME=none", "OS_EXTGW_ID=none")
 	var results []result
 	err = follow(cmd, func(out io.Reader) (err error) {
 		results, err = readTests(s.tests, out)

@@ -30,7 +30,7 @@ func runTempest(ctx context.Context, c *cloud, s suite) ([]result, error) {
 	}
 	var conf bytes.Buffer
 	err := template.Must(template.New("").Parse(tempestConf)).Execute(&conf, map[string]string{
-		"Dir": dir, "URL": c.url, "Password": c.password, "Image": c.image, "Other": c.other,
+		"Dir": dir, "URL": c.url, "Password": c.password, "Image": c.image, "Other": c.other, "Web": c.web + "/image.img",
 	})
 	if err != nil {
 		return nil, err
