@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -169,39 +168,38 @@ func (m *Manager) trim(ctx context.Context, spare []v1.Hash) {
 	}
 }
 
-// collectTime bounds how long a collection waits for pulls to end.
-const collectTime = 200 * time.Millisecond
-
 // collect removes the layer images that neither an image nor a server uses, or,
 // where limit is not 0, as many of those that no server uses as it takes to come
 // down to limit bytes, the least recently used first, with the images that need
-// them; never those of keep. While something is being pulled it leaves all to the
+// them; never those of spare. While something is being pulled it leaves all to the
 // next call.
-func (m *Manager) collect(ctx context.Context, limit int64, keep ...v1.Hash) (rootfs.Collected, error) {
-	recs, err := m.cfg.Images.List(ctx)
-	if err != nil {
-		return rootfs.Collected{}, err
-	}
-	if limit == 0 {
-		for _, rec := range recs {
-			keep = append(keep, rec.DiffIDs...)
+func (m *Manager) collect(ctx context.Context, limit int64, spare ...v1.Hash) (rootfs.Collected, error) {
+	var recs []images.Record
+	keep := func() (keep []v1.Hash, err error) {
+		keep = append(keep, spare...)
+		if recs, err = m.cfg.Images.List(ctx); err != nil {
+			return nil, err
 		}
-	}
-	for _, i := range m.all() {
-		overlay, err := m.cfg.Roots.Overlay(i.dir)
-		if errors.Is(err, rootfs.ErrNotFound) {
-			continue // not cloned yet, or failed before that
+		if limit == 0 {
+			for _, rec := range recs {
+				keep = append(keep, rec.DiffIDs...)
+			}
 		}
-		if err != nil {
-			return rootfs.Collected{}, err
+		for _, i := range m.all() {
+			overlay, err := m.cfg.Roots.Overlay(i.dir)
+			if errors.Is(err, rootfs.ErrNotFound) {
+				continue // not cloned yet, or failed before that
+			}
+			if err != nil {
+				return nil, err
+			}
+			keep = append(keep, overlay.Base.DiffIDs...)
 		}
-		keep = append(keep, overlay.Base.DiffIDs...)
+		return keep, nil
 	}
-	wait, cancel := context.WithTimeout(ctx, collectTime)
-	defer cancel()
-	collected, err := m.cfg.Roots.Collect(wait, rootfs.CollectOptions{Keep: keep, MaxBytes: limit})
-	if err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
-		return collected, nil
+	collected, err := m.cfg.Roots.Collect(ctx, rootfs.CollectOptions{Keep: keep, MaxBytes: limit})
+	if errors.Is(err, rootfs.ErrBusy) {
+		return rootfs.Collected{}, nil
 	}
 	if err != nil || limit == 0 {
 		return collected, err

@@ -146,8 +146,9 @@ func (s *Store) Hold(ctx context.Context) (release func(), err error) {
 
 // CollectOptions say what Collect may remove.
 type CollectOptions struct {
-	// Keep are the diff IDs of layers that images and servers need.
-	Keep []v1.Hash
+	// Keep, if set, gives the diff IDs of layers that images and servers need. It
+	// is asked when no layer image is held any more.
+	Keep func() ([]v1.Hash, error)
 	// MaxBytes, if set, is what may remain on disk: the least recently used
 	// of the others are removed until no more than that is. Otherwise all are.
 	MaxBytes int64
@@ -159,7 +160,8 @@ type Collected struct {
 	Bytes  int64
 }
 
-// Collect removes layer images that are neither kept nor mounted nor held.
+// Collect removes layer images that are neither kept nor mounted. While any are held
+// it does nothing and gives ErrBusy.
 func (s *Store) Collect(ctx context.Context, o CollectOptions) (Collected, error) {
 	p, err := s.collect(ctx, o)
 	if err != nil {
@@ -168,18 +170,20 @@ func (s *Store) Collect(ctx context.Context, o CollectOptions) (Collected, error
 	return p, nil
 }
 
-// Prune removes all layer images that are neither kept nor mounted nor held, and
-// gives the bytes that were freed.
+// Prune is Collect of all that is not kept; it gives the bytes that were freed.
 func (s *Store) Prune(ctx context.Context, keep []v1.Hash) (freed int64, err error) {
-	c, err := s.Collect(ctx, CollectOptions{Keep: keep})
+	c, err := s.Collect(ctx, CollectOptions{Keep: func() ([]v1.Hash, error) { return keep, nil }})
 	return c.Bytes, err
 }
 
 func (s *Store) collect(ctx context.Context, o CollectOptions) (Collected, error) {
 	var p Collected
-	releaseHolds, err := s.locks.Acquire(ctx, lockPrune)
+	releaseHolds, ok, err := s.locks.Try(lockPrune)
 	if err != nil {
 		return p, err
+	}
+	if !ok {
+		return p, fmt.Errorf("%w: an image is being pulled or read", ErrBusy)
 	}
 	defer releaseHolds()
 	// Nothing is mounted meanwhile.
@@ -188,6 +192,12 @@ func (s *Store) collect(ctx context.Context, o CollectOptions) (Collected, error
 		return p, err
 	}
 	defer releaseMounts()
+	var keep []v1.Hash
+	if o.Keep != nil {
+		if keep, err = o.Keep(); err != nil {
+			return p, err
+		}
+	}
 	layers, err := s.Layers()
 	if err != nil {
 		return p, err
@@ -203,7 +213,7 @@ func (s *Store) collect(ctx context.Context, o CollectOptions) (Collected, error
 		if o.MaxBytes > 0 && total <= o.MaxBytes {
 			break
 		}
-		if l.Mounted || slices.Contains(o.Keep, l.DiffID) {
+		if l.Mounted || slices.Contains(keep, l.DiffID) {
 			continue
 		}
 		if err := s.collectLayer(ctx, l.DiffID); err != nil {
