@@ -14,6 +14,7 @@ KERNEL_DEB := $(CACHE)/kernel/linux-image.deb
 KERNEL = $(shell etc/kernel/build --cached)
 IMAGES := $(CACHE)/images
 CLOUDINIT := $(CACHE)/cloud-init
+CONTAINERD := $(CACHE)/containerd
 export OPENSTACK_DIR ?= /var/lib/slipway-openstack
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 STAMP := -X main.version=$(VERSION)
@@ -33,7 +34,8 @@ TEST_PACKAGES := python3-openstackclient nftables iptables iproute2 \
 CLIENT_PACKAGES := python3-openstackclient tempest
 DEV_PACKAGES := shellcheck nftables iproute2
 # What images are pulled from, and by whom besides Slipway.
-BENCH_PACKAGES := docker-registry skopeo umoci podman containerd
+BENCH_PACKAGES := docker-registry skopeo umoci podman containerd isal \
+	autoconf automake libtool make uuid-dev
 
 # What a test or a benchmark that boots guests is given. SLIPWAY_TEST_KERNEL is what
 # the guests boot.
@@ -149,6 +151,18 @@ bench-images: $(IMAGES)/large/index.json
 $(IMAGES)/large/index.json: etc/images/build etc/images/lib.sh etc/images/bench.sh
 	@etc/images/build $(IMAGES) bench
 
+# containerd 2, which Debian 12 does not have; its EROFS wants a newer mkfs.erofs too.
+.PHONY: containerd
+containerd: $(CONTAINERD)/mkfs.erofs $(CONTAINERD)/containerd
+
+$(CONTAINERD)/mkfs.erofs: etc/debian/build-erofs-utils
+	@etc/debian/build-erofs-utils $(CONTAINERD)
+
+$(CONTAINERD)/containerd: .tools/containerd.mod
+	@echo "containerd: building (it takes minutes, once)"
+	@mkdir -p $(CONTAINERD)
+	@go build -modfile=.tools/containerd.mod -o $(CONTAINERD)/ github.com/containerd/containerd/v2/cmd/ctr github.com/containerd/containerd/v2/cmd/containerd
+
 .PHONY: test
 test: deps-test build kernel kernel-stock cloud-init image test-image system-image cloud-image ## Run every test, those that boot guests included.
 	@echo "test: packages without guests"
@@ -188,8 +202,8 @@ openstack-down: ## End what `make openstack` started.
 	@etc/openstack/cloud down
 
 .PHONY: bench
-bench: deps-bench build kernel kernel-stock test-image bench-images ## Measure boots and image pulls against their floors: make bench [BENCHFLAGS='-run images'].
-	@$(TEST_ENV) go run -tags guest,$(TAGS) ./cmd/internal/bench $(BENCHFLAGS)
+bench: deps-bench build kernel kernel-stock test-image bench-images containerd ## Measure boots and image pulls against their floors: make bench [BENCHFLAGS='-run images'].
+	@$(TEST_ENV) SLIPWAY_TEST_CONTAINERD=$(CONTAINERD) go run -tags guest,$(TAGS) ./cmd/internal/bench $(BENCHFLAGS)
 
 .PHONY: clean
 clean: ## Remove what was built, downloaded and made here; not the machine's cache of kernels.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -74,7 +75,8 @@ func (b *imageBench) run(ctx context.Context) (err error) {
 
 	results := &imageResults{Machine: thisMachine(), Runs: b.runs}
 	results.printHead(os.Stdout)
-	subjects := allSubjects(ctx)
+	which := regexp.MustCompile(b.subjects)
+	subjects := slices.DeleteFunc(allSubjects(ctx, b.options), func(s subject) bool { return !which.MatchString(s.name) })
 	for _, img := range b.images {
 		pulls, err := b.measurePulls(ctx, img, subjects)
 		if err != nil {
@@ -99,6 +101,9 @@ func (b *imageBench) run(ctx context.Context) (err error) {
 
 // check finds mistakes before anything is measured.
 func (b *imageBench) check() error {
+	if _, err := regexp.Compile(b.subjects); err != nil {
+		return fmt.Errorf("-subjects: %w", err)
+	}
 	if b.parts == "" {
 		return nil
 	}

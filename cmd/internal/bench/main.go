@@ -53,7 +53,10 @@ type options struct {
 	state     string
 	what      string // of boot, filesystem, guest, network, api and images
 	parts     string // of images
+	subjects  string // regular expression
 	json      string
+
+	containerd string // directory of containerd 2, its client and its mkfs.erofs
 }
 
 func parseOptions() (options, error) {
@@ -64,6 +67,7 @@ func parseOptions() (options, error) {
 	flag.StringVar(&o.flavor, "flavor", "", "`flavor` of the servers (default Slipway's)")
 	flag.StringVar(&o.what, "run", "boot,filesystem,guest,network,api,images", "`parts` of the benchmark")
 	flag.StringVar(&o.parts, "images", "", "`parts` of the image benchmark: of small,medium,large,incremental,clones (default all)")
+	flag.StringVar(&o.subjects, "subjects", "", "measure only the pulls and floors whose names match a regular `expression`")
 	flag.StringVar(&o.json, "json", "", "`file` to write the image benchmark's results to")
 	flag.Parse()
 	if flag.NArg() > 0 || o.runs < 1 || !o.does("boot") && !o.does("filesystem") && !o.does("guest") && !o.does("network") && !o.does("api") && !o.does("images") {
@@ -72,6 +76,7 @@ func parseOptions() (options, error) {
 	}
 	for name, field := range map[string]*string{
 		"SLIPWAY_TEST_BIN": &o.bin, "SLIPWAY_TEST_KERNEL": &o.kernel, "SLIPWAY_TEST_KERNEL_DEB": &o.kernelDeb,
+		"SLIPWAY_TEST_CONTAINERD": &o.containerd,
 	} {
 		if *field = os.Getenv(name); *field == "" {
 			return o, fmt.Errorf("%s is not set: run it by make bench", name)

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -64,14 +63,19 @@ func pulls(p puller) func(context.Context, *imageBench, *pullImage) (sample, err
 }
 
 // allSubjects are the floors, Slipway and the others, in the order of the tables.
-func allSubjects(ctx context.Context) []subject {
+func allSubjects(ctx context.Context, o options) []subject {
 	all := floors()
 	return append(all,
 		subject{name: "slipway image pull", run: pulls(&slipwayPuller{})},
 		subject{name: "slipway image pull, with the engine's start", run: pulls(&slipwayPuller{cold: true})},
 		subject{
 			name: "containerd " + versionOf(ctx, "containerd") + ", overlayfs", needs: []string{"containerd", "ctr"},
-			run: pulls(&containerdPuller{}),
+			run: pulls(&containerdPuller{snapshotter: "overlayfs"}),
+		},
+		subject{
+			name:  "containerd " + versionOf(ctx, program(o.containerd, "containerd")) + ", EROFS, igzip, four unpacks",
+			needs: []string{program(o.containerd, "containerd"), program(o.containerd, "ctr"), program(o.containerd, "mkfs.erofs"), "igzip"},
+			run:   pulls(&containerdPuller{dir: o.containerd, snapshotter: "erofs", config: fourUnpacks}),
 		},
 		subject{
 			name: "podman " + versionOf(ctx, "podman") + ", overlay", needs: []string{"podman"},
@@ -204,53 +208,6 @@ func status(pid int, name string) (int64, error) {
 	}
 	return 0, fmt.Errorf("%s has no %s", path, name)
 }
-
-// containerdPuller starts a containerd of its own, as Debian ships it, and pulls
-// with its test client, which unpacks too. That fetches all layers at once unless
-// --max-concurrent-downloads says less.
-type containerdPuller struct {
-	d    *daemon
-	sock string
-}
-
-func (p *containerdPuller) open(ctx context.Context, _ options, dir string) error {
-	p.sock = filepath.Join(dir, "c.sock")
-	config := filepath.Join(dir, "config.toml")
-	// Kubernetes' interface wants a network set-up; nothing here needs it.
-	if err := os.WriteFile(config, fmt.Appendf(nil, `version = 2
-root = %q
-state = %q
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
-[grpc]
-address = %q
-[plugins."io.containerd.internal.v1.opt"]
-path = %q
-`, filepath.Join(dir, "root"), filepath.Join(dir, "run"), p.sock, filepath.Join(dir, "opt")), 0o600); err != nil {
-		return err
-	}
-	ready := func() error {
-		conn, err := new(net.Dialer).DialContext(ctx, "unix", p.sock)
-		if err != nil {
-			return err
-		}
-		return errors.Join(conn.Close(), p.ctr(ctx, "version"))
-	}
-	var err error
-	p.d, err = startDaemon(ctx, filepath.Join(dir, "log"), ready, "containerd", "--config", config)
-	return err
-}
-
-func (p *containerdPuller) ctr(ctx context.Context, args ...string) error {
-	return runCommand(ctx, "ctr", append([]string{"--address", p.sock}, args...)...)
-}
-
-func (p *containerdPuller) pull(ctx context.Context, ref string) error {
-	return p.ctr(ctx, "images", "pull", "--plain-http", "--snapshotter", "overlayfs", ref)
-}
-
-func (p *containerdPuller) rest(context.Context) error { return nil }
-
-func (p *containerdPuller) close(context.Context) error { return p.d.stop() }
 
 // podmanPuller pulls into a store of its own.
 type podmanPuller struct{ dir string }
