@@ -171,6 +171,8 @@ test: deps-test build kernel kernel-stock cloud-init image test-image system-ima
 	@$(TEST_ENV) SLIPWAY_TEST_KERNEL=$(KERNEL_DEB) go test -tags guest,$(TAGS) -p 1 -count 1 -v -timeout 60m -run '$(STOCK_TESTS)' $(TESTFLAGS) ./cmd/slipway ./guest/vmtest
 	@echo "test: packages that boot guests, on the minimal kernel"
 	@$(TEST_ENV) go test -tags guest,$(TAGS) -p 1 -count 1 -v -timeout 60m $(TESTFLAGS) $(or $(GUEST_PACKAGES),./cmd/internal/archtest)
+	@echo "test: against a real Keystone and Glance"
+	@$(call OPENSTACK_TEST,core,^Test(Glance|Keystone))
 
 .PHONY: test-clients
 test-clients: deps-clients build kernel test-image ## Run OpenStack's clients against slipwayd, and write down what passes: make test-clients [CLIENTSFLAGS='-run openstack'].
@@ -185,13 +187,14 @@ check: deps-dev ## Format, vet, lint and run the tests without guests under the 
 	@echo "check: golangci-lint (building it takes a minute, once)"; $(LINT) run --build-tags guest,$(TAGS) ./...
 	@echo "check: go test -race"; go test -race -tags $(TAGS) ./...
 
-# Keystone and Glance run as long as the tests, unless they did before.
+# What runs against a real OpenStack, which is up as long as the tests unless it was before.
+OPENSTACK_TEST = $(TEST_ENV) SLIPWAY_TEST_OPENSTACK=$(OPENSTACK_DIR) etc/openstack/cloud with $(1) \
+	go test -tags guest,openstack,$(TAGS) -count 1 -v -timeout 60m -run '$(2)' $(TESTFLAGS) ./cmd/slipway
+
 .PHONY: test-openstack
-test-openstack: deps-test build kernel-stock test-image ## Run the tests against a real Keystone and Glance.
-	@before=$$(etc/openstack/cloud status); etc/openstack/cloud up core; \
-	trap '[[ $$before ]] || etc/openstack/cloud down' EXIT; \
-	echo "test: against a real Keystone and Glance"; \
-	$(TEST_ENV) SLIPWAY_TEST_OPENSTACK=$(OPENSTACK_DIR) go test -tags guest,openstack,$(TAGS) -count 1 -v -timeout 15m -run '^Test(Glance|Keystone)' $(TESTFLAGS) ./cmd/slipway
+test-openstack: deps-test build kernel test-image system-image ## Run the tests against a whole OpenStack, Nova included.
+	@echo "test: against a real OpenStack"
+	@$(call OPENSTACK_TEST,all,^Test(Glance|Keystone|Nova))
 
 .PHONY: openstack
 openstack: ## Start a real OpenStack on this machine, to test against: make openstack [CLOUD=core] for Keystone and Glance alone.

@@ -13,13 +13,19 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/gophercloud/gophercloud/v2"
+	"github.com/gophercloud/gophercloud/v2/openstack/config"
+	"github.com/gophercloud/gophercloud/v2/openstack/config/clouds"
+	"github.com/gophercloud/gophercloud/v2/openstack/identity/v3/roles"
+	"github.com/gophercloud/gophercloud/v2/openstack/identity/v3/users"
+	"github.com/gophercloud/gophercloud/v2/openstack/image/v2/imagedata"
+	"github.com/gophercloud/gophercloud/v2/openstack/image/v2/images"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -30,6 +36,7 @@ type realCloud struct {
 	dir      string
 	clouds   string // the file of users' passwords
 	identity string // Keystone's URL
+	imageURL string // Glance's
 	glance   *traffic
 }
 
@@ -97,7 +104,13 @@ func newCloud(t *testing.T) *realCloud {
 			clouds[name] = entry
 		}
 	})
-	c.glance = newTraffic(t, c.openstack("admin", "endpoint list --service image --interface public --region RegionOne -f value -c URL"))
+	var err error
+	c.imageURL, err = c.login("admin").EndpointLocator(gophercloud.EndpointOpts{Type: "image", Region: "RegionOne", Availability: gophercloud.AvailabilityPublic})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.imageURL = strings.TrimRight(c.imageURL, "/")
+	c.glance = newTraffic(t, c.imageURL)
 	c.sweep()
 	t.Cleanup(c.sweep)
 	return c
@@ -154,9 +167,35 @@ func (c *realCloud) openstackIn(region, user string, commands ...string) string 
 	return strings.TrimSpace(string(out))
 }
 
-// user lets openstack know another user of the cloud.
-func (c *realCloud) user(name, password, project string) {
+// keystone is the identity service as an administrator has it.
+func (c *realCloud) keystone() *gophercloud.ServiceClient {
+	return &gophercloud.ServiceClient{ProviderClient: c.login("admin"), Endpoint: c.identity + "/", Type: "identity"}
+}
+
+// reader makes a user who may only read in a project, and lets openstack know him. He
+// goes with the test.
+func (c *realCloud) reader(name, project string) {
 	c.t.Helper()
+	const password = "r3ader"
+	keystone := c.keystone()
+	c.removeUser(keystone, name) // whom a killed test has left
+	made, err := users.Create(c.t.Context(), keystone, users.CreateOpts{Name: name, Password: password, DomainID: "default"}).Extract()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() { c.removeUser(keystone, name) })
+	pages, err := roles.List(keystone, roles.ListOpts{Name: "reader"}).AllPages(c.t.Context())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	role, err := roles.ExtractRoles(pages)
+	if err != nil || len(role) != 1 {
+		c.t.Fatal(role, err)
+	}
+	to := ids(c.t, c.login(project))[1] // the user of its name is in it
+	if err := roles.Assign(c.t.Context(), keystone, role[0].ID, roles.AssignOpts{UserID: made.ID, ProjectID: to}).ExtractErr(); err != nil {
+		c.t.Fatal(err)
+	}
 	c.rewrite(func(clouds map[string]cloudEntry) {
 		clouds[name] = cloudEntry{Version: 3, Auth: map[string]string{
 			"auth_url": c.identity, "username": name, "password": password, "project_name": project,
@@ -165,60 +204,109 @@ func (c *realCloud) user(name, password, project string) {
 	})
 }
 
+func (c *realCloud) removeUser(keystone *gophercloud.ServiceClient, name string) {
+	pages, err := users.List(keystone, users.ListOpts{Name: name}).AllPages(context.Background())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	found, err := users.ExtractUsers(pages)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, user := range found {
+		if err := users.Delete(context.Background(), keystone, user.ID).ExtractErr(); err != nil {
+			c.t.Errorf("delete user %s: %v", name, err)
+		}
+	}
+}
+
 // settings make Slipway a part of the cloud.
 func (c *realCloud) settings() []string {
 	return []string{"SLIPWAY_CLOUD_NAME=slipway", "SLIPWAY_CLOUD_FILE=" + filepath.Join(c.dir, "clouds.yaml"), "SLIPWAY_IMAGE_URL=" + c.glance.url}
 }
 
+// login gives a client that is logged in as a user of the cloud.
+func (c *realCloud) login(user string) *gophercloud.ProviderClient {
+	c.t.Helper()
+	auth, _, transport, err := clouds.Parse(clouds.WithCloudName(user), clouds.WithLocations(c.clouds))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	provider, err := config.NewProviderClient(context.Background(), auth, config.WithTLSConfig(transport))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return provider
+}
+
+// images is Glance as a user has it.
+func (c *realCloud) images(user string) *gophercloud.ServiceClient {
+	return &gophercloud.ServiceClient{ProviderClient: c.login(user), Endpoint: c.imageURL + "/", ResourceBase: c.imageURL + "/v2/", Type: "image"}
+}
+
 // image uploads a file as an image, and gives its ID. It goes with the test, by its
 // name, which begins with test-.
-func (c *realCloud) image(user, name, file string, options ...string) string {
+func (c *realCloud) image(user, name, file string, change ...func(*images.CreateOpts)) string {
 	c.t.Helper()
-	options = append(options, "--container-format docker")
-	if !strings.Contains(strings.Join(options, " "), "--disk-format") {
-		options = append(options, "--disk-format raw")
+	service := c.images(user)
+	f, err := os.Open(file)
+	if err != nil {
+		c.t.Fatal(err)
 	}
-	options = append(options, "--file "+file)
-	id := c.openstack(user, "image create -f value -c id "+strings.Join(options, " ")+" "+name)
-	if !regexp.MustCompile(`^[0-9a-f-]{36}$`).MatchString(id) {
-		c.t.Fatalf("openstack image create: %s", id)
+	defer f.Close()
+	id := c.queued(user, name, change...)
+	if err := imagedata.Upload(c.t.Context(), service, id, f).ExtractErr(); err != nil {
+		c.t.Fatalf("upload image %s: %v", name, err)
 	}
 	return id
 }
 
-// queued makes an image without data, which the client cannot where it has no terminal.
-func (c *realCloud) queued(user, name string) {
+// queued makes an image without data.
+func (c *realCloud) queued(user, name string, change ...func(*images.CreateOpts)) string {
 	c.t.Helper()
-	body := strings.NewReader(`{"name": "` + name + `", "container_format": "docker", "disk_format": "raw"}`)
-	req, err := http.NewRequestWithContext(c.t.Context(), http.MethodPost, c.glance.url+"/v2/images", body)
+	opts := images.CreateOpts{Name: name, ContainerFormat: "docker", DiskFormat: "raw"}
+	for _, f := range change {
+		f(&opts)
+	}
+	made, err := images.Create(c.t.Context(), c.images(user), opts).Extract()
+	if err != nil {
+		c.t.Fatalf("create image %s: %v", name, err)
+	}
+	return made.ID
+}
+
+// listed are the images that a user sees, hidden or not, by ID.
+func (c *realCloud) listed(user string, hidden bool) map[string]string {
+	c.t.Helper()
+	pages, err := images.List(c.images(user), images.ListOpts{Hidden: hidden}).AllPages(context.Background())
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	req.Header.Set("X-Auth-Token", c.openstack(user, "token issue -f value -c id"))
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
+	list, err := images.ExtractImages(pages)
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	resp.Body.Close()
-	if resp.StatusCode != http.StatusCreated {
-		c.t.Fatalf("POST /v2/images: %s", resp.Status)
+	names := map[string]string{}
+	for _, i := range list {
+		names[i.ID] = i.Name
 	}
+	return names
 }
 
 // sweep deletes the images of these tests, hidden ones too: also what a test has left
 // that was killed.
 func (c *realCloud) sweep() {
 	c.t.Helper()
-	var ids []string
-	for line := range strings.Lines(c.openstack("slipway", "image list -f value -c ID -c Name", "image list --hidden -f value -c ID -c Name")) {
-		id, name, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if slices.ContainsFunc([]string{"test-", "sha256:"}, func(p string) bool { return strings.HasPrefix(name, p) }) {
-			ids = append(ids, id)
+	service := c.images("slipway")
+	for _, hidden := range []bool{false, true} {
+		for id, name := range c.listed("slipway", hidden) {
+			if !strings.HasPrefix(name, "test-") && !strings.HasPrefix(name, "sha256:") {
+				continue
+			}
+			if err := images.Delete(context.Background(), service, id).ExtractErr(); err != nil {
+				c.t.Errorf("delete image %s: %v", name, err)
+			}
 		}
-	}
-	if len(ids) > 0 {
-		c.openstack("slipway", "image delete "+strings.Join(ids, " "))
 	}
 }
 

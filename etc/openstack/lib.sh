@@ -57,10 +57,13 @@ answers() {
 	done
 }
 
+# taken PORT: something listens on it.
+taken() { (: >"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
 # listens NAME PORT: wait until it does.
 listens() {
 	local end=$((SECONDS + PATIENCE))
-	until (: >"/dev/tcp/127.0.0.1/$2") 2>/dev/null; do
+	until taken "$2"; do
 		runs "$1" || { tail -n 20 "$DIR/log/$1.out" >&2; die "$1 has ended; its logs are in $DIR/log"; }
 		((SECONDS < end)) || die "$1 does not listen on port $2 within $PATIENCE s; its logs are in $DIR/log"
 		sleep 0.2
