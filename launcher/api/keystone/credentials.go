@@ -74,7 +74,7 @@ func (a *API) notWithCredential(r *http.Request) (*identity.Token, error) {
 		return nil, err
 	}
 	if t.Credential != nil && !t.Credential.Unrestricted {
-		return nil, openstack.Forbidden("A restricted application credential may not manage application credentials.")
+		return nil, openstack.Forbidden("A restricted application credential may not manage credentials.")
 	}
 	return t, nil
 }

@@ -340,6 +340,53 @@ func TestApplicationCredential(t *testing.T) {
 	c.want(401, restricted, "GET", "/v3/auth/projects", "")
 }
 
+// Users keep credentials for other services, which others do not see.
+func TestStoredCredentials(t *testing.T) {
+	c := newCloud(t)
+	admin := c.admin()
+	ann, annID, project := c.member(admin, "ann")
+	bob, _, other := c.member(admin, "bob")
+	const path = "/v3/credentials"
+	body := func(more string) string {
+		return `{"credential": {"type": "ec2", "blob": "{\"access\":\"a\",\"secret\":\"s\"}"` + more + `}}`
+	}
+	a := c.want(201, ann, "POST", path, body(`, "project_id": "`+project+`"`))
+	id := a.at("credential.id").(string)
+	if a.at("credential.user_id") != annID || len(id) != 64 {
+		t.Errorf("made %s", a.text)
+	}
+	c.want(409, ann, "POST", path, body(`, "project_id": "`+project+`"`))
+	c.want(400, ann, "POST", path, body(""))
+	c.want(400, ann, "POST", path, `{"credential": {"type": "ec2", "blob": "x", "project_id": "`+project+`"}}`)
+	c.want(403, bob, "POST", path, body(`, "user_id": "`+annID+`"`))
+	c.want(403, bob, "GET", path+"/"+id, "")
+	c.want(403, bob, "DELETE", path+"/"+id, "")
+	if list := c.want(200, bob, "GET", path, "").body["credentials"].([]any); len(list) != 0 {
+		t.Errorf("another's list: %v", list)
+	}
+	if list := c.want(200, admin, "GET", path+"?user_id="+annID+"&type=ec2", "").body["credentials"].([]any); len(list) != 1 {
+		t.Errorf("an administrator's list: %v", list)
+	}
+	c.want(200, ann, "PATCH", path+"/"+id, body(""))
+
+	ec2 := "/v3/users/" + annID + "/credentials/OS-EC2"
+	c.want(403, ann, "POST", ec2, `{"tenant_id": "`+other+`"}`)
+	a = c.want(201, ann, "POST", ec2, `{"tenant_id": "`+project+`"}`)
+	access := a.at("credential.access").(string)
+	if a.at("credential.secret") == "" || a.at("credential.tenant_id") != project {
+		t.Errorf("made %s", a.text)
+	}
+	if list := c.want(200, ann, "GET", ec2, "").body["credentials"].([]any); len(list) != 2 {
+		t.Errorf("listed %v", list)
+	}
+	c.want(403, bob, "GET", ec2+"/"+access, "")
+	c.want(200, ann, "GET", ec2+"/"+access, "")
+	c.want(204, ann, "DELETE", ec2+"/"+access, "")
+	c.want(404, ann, "GET", ec2+"/"+access, "")
+	c.want(204, admin, "DELETE", "/v3/users/"+annID, "")
+	c.want(404, admin, "GET", path+"/"+id, "")
+}
+
 func TestOwnPassword(t *testing.T) {
 	c := newCloud(t)
 	ann, annID, _ := c.member(c.admin(), "ann")

@@ -3,7 +3,7 @@ package keystone
 import "slices"
 
 func (a *API) routes() []route {
-	return slices.Concat(a.tokenRoutes(), a.userRoutes(), a.projectRoutes(), a.roleRoutes(), a.grantRoutes(), a.catalogRoutes())
+	return slices.Concat(a.tokenRoutes(), a.userRoutes(), a.projectRoutes(), a.roleRoutes(), a.grantRoutes(), a.catalogRoutes(), a.storedRoutes())
 }
 
 func (a *API) tokenRoutes() []route {
