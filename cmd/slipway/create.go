@@ -25,8 +25,8 @@ import (
 // createFlags are those of the openstack client's server create.
 type createFlags struct {
 	image, flavor, keyName, userData, description, zone, hostname string
-	properties, nics, networks, groups, tags, hints               []string
-	configDrive, wait                                             bool
+	properties, nics, networks, ports, groups, tags, hints        []string
+	configDrive, noNetwork, autoNetwork, wait                     bool
 	min, max                                                      int
 	output                                                        format.Options
 }
@@ -54,11 +54,15 @@ more: its server is the same.`,
 	f.StringVar(&o.hostname, "hostname", "", "host name, where it is not the server's")
 	f.StringArrayVar(&o.properties, "property", nil, "`KEY=VALUE` for the server's metadata; can be repeated")
 	f.StringArrayVar(&o.nics, "nic", nil, "`net-id=ID,port-id=ID,v4-fixed-ip=ADDRESS`, auto or none; can be repeated")
-	f.StringArrayVar(&o.networks, "network", nil, "`network` to be in, by its ID; can be repeated")
+	f.StringArrayVar(&o.networks, "network", nil, "`network` to be in, its ID or name; can be repeated")
+	f.StringArrayVar(&o.ports, "port", nil, "`port` to have, by its ID; can be repeated")
+	f.BoolVar(&o.noNetwork, "no-network", false, "the same as --nic none")
+	f.BoolVar(&o.autoNetwork, "auto-network", false, "the same as --nic auto, the default")
 	f.StringArrayVar(&o.groups, "security-group", nil, "security group; can be repeated")
 	f.StringArrayVar(&o.tags, "tag", nil, "tag of the server; can be repeated")
 	f.StringArrayVar(&o.hints, "hint", nil, "group=ID, a hint for the scheduler")
 	f.BoolVar(&o.configDrive, "config-drive", false, "give the server a config drive")
+	f.BoolVar(&o.configDrive, "use-config-drive", false, "the same")
 	f.IntVar(&o.min, "min", 1, "how many servers at least")
 	f.IntVar(&o.max, "max", 1, "how many servers at most")
 	f.BoolVar(&o.wait, "wait", false, "wait until the server runs")
@@ -69,7 +73,7 @@ more: its server is the same.`,
 
 // createLocal makes the server by this host's engine.
 func (c *cli) createLocal(cmd *cobra.Command, o *createFlags, name string) error {
-	for _, flag := range []string{"key-name", "availability-zone", "nic", "network", "security-group", "tag", "hint", "config-drive", "min", "max", "property", "description"} {
+	for _, flag := range []string{"key-name", "availability-zone", "nic", "network", "port", "no-network", "auto-network", "security-group", "tag", "hint", "config-drive", "use-config-drive", "min", "max", "property", "description"} {
 		if cmd.Flags().Changed(flag) {
 			return fmt.Errorf("--%s is for a cloud's service: name one by --os-cloud", flag)
 		}
@@ -161,7 +165,11 @@ func (o *createFlags) options(ctx context.Context, s *session, compute *gophercl
 	if opts.Metadata, err = keyValues("--property", o.properties); err != nil {
 		return nil, nil, err
 	}
-	if opts.Networks, err = nics(o.nics, o.networks); err != nil {
+	list, err := o.interfaces()
+	if err != nil {
+		return nil, nil, err
+	}
+	if opts.Networks, err = withNetworkIDs(ctx, s, list); err != nil {
 		return nil, nil, err
 	}
 	hint, err := keyValues("--hint", o.hints)
@@ -204,6 +212,46 @@ func keyValues(flag string, list []string) (map[string]string, error) {
 		m[key] = value
 	}
 	return m, nil
+}
+
+// interfaces are what the flags say of the server's networks.
+func (o *createFlags) interfaces() (any, error) {
+	flags := o.nics
+	for _, id := range o.ports {
+		flags = append(flags, "port-id="+id)
+	}
+	switch {
+	case o.noNetwork && o.autoNetwork, (o.noNetwork || o.autoNetwork) && len(flags)+len(o.networks) > 0:
+		return nil, errors.New("--no-network and --auto-network exclude other networks")
+	case o.noNetwork:
+		return "none", nil
+	case o.autoNetwork:
+		return "auto", nil
+	}
+	return nics(flags, o.networks)
+}
+
+// withNetworkIDs puts IDs into the place of networks' names.
+func withNetworkIDs(ctx context.Context, s *session, asked any) (any, error) {
+	list, ok := asked.([]servers.Network)
+	if !ok {
+		return asked, nil
+	}
+	service, err := s.service()
+	if err != nil {
+		return nil, err
+	}
+	for i, n := range list {
+		if n.UUID == "" {
+			continue
+		}
+		found, err := service.Network(ctx, n.UUID)
+		if err != nil {
+			return nil, err
+		}
+		list[i].UUID = found.ID
+	}
+	return list, nil
 }
 
 // nics are the networks of a request: auto or none, or a list. Nova's default is

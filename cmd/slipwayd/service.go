@@ -168,7 +168,7 @@ func (s *service) mount(m mount) http.Handler {
 	if !m.authenticates {
 		h = openstack.Authentication{
 			Tokens: s.tokens, IdentityURL: s.identityURL,
-			Public: m.public, Dialect: m.dialect, Log: s.log,
+			Public: m.public, Service: m.typ, Dialect: m.dialect, Log: s.log,
 		}.Middleware(s.limits.middleware(m.dialect, s.asCaller(h)))
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

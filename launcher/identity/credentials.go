@@ -20,8 +20,9 @@ func (d *Directory) Credentials(pass func(ApplicationCredential) bool) []Applica
 
 // CreateCredential makes an application credential with a secret, which is made
 // where it is empty, and returned. Its roles are those named, by id or name, or
-// where none are all that the user has on the project.
-func (d *Directory) CreateCredential(ctx context.Context, c ApplicationCredential, secret string) (ApplicationCredential, string, error) {
+// where none are all that the user has on the project. With rules it may make those
+// requests alone.
+func (d *Directory) CreateCredential(ctx context.Context, c ApplicationCredential, rules []AccessRule, secret string) (ApplicationCredential, string, error) {
 	if err := checkName("application credential", c.Name); err != nil {
 		return c, "", err
 	}
@@ -42,6 +43,9 @@ func (d *Directory) CreateCredential(ctx context.Context, c ApplicationCredentia
 			return duplicate("application credential", c.Name, d.users.Rows[c.User].DomainID)
 		}
 		if c.Roles, err = d.pick(d.rolesOn(c.User, c.Project), c.Roles); err != nil {
+			return err
+		}
+		if c.Rules, err = d.keepRules(tx, c.User, rules); err != nil {
 			return err
 		}
 		return records.Put(tx, &d.credentials, c.ID, c)

@@ -39,6 +39,7 @@ type Directory struct {
 	assignments records.Table[Assignment]
 	credentials records.Table[ApplicationCredential]
 	stored      records.Table[StoredCredential]
+	access      records.Table[AccessRule]
 	revocations records.Table[revocation]
 	services    records.Table[Service]
 	endpoints   records.Table[Endpoint]
@@ -56,7 +57,7 @@ func Open(ctx context.Context, cfg Config) (*Directory, error) {
 	d := &Directory{cfg: cfg, hashes: newHasher(cfg.HashCost)}
 	for _, load := range []func(context.Context, records.Store) error{
 		d.projects.Load("project"), d.users.Load("user"), d.groups.Load("group"), d.roles.Load("role"),
-		d.assignments.Load("assignment"), d.credentials.Load("application_credential"), d.stored.Load("credential"), d.revocations.Load("revocation"),
+		d.assignments.Load("assignment"), d.credentials.Load("application_credential"), d.stored.Load("credential"), d.access.Load("access_rule"), d.revocations.Load("revocation"),
 		d.services.Load("service"), d.endpoints.Load("endpoint"), d.regions.Load("region"),
 	} {
 		if err := load(ctx, cfg.Store); err != nil {

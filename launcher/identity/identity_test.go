@@ -263,13 +263,13 @@ func TestApplicationCredentials(t *testing.T) {
 	w := newWorld(t)
 	ctx := t.Context()
 	u, p := w.member("ann", "member")
-	_, _, err := w.CreateCredential(ctx, identity.ApplicationCredential{Name: "ci", User: u.ID, Project: p.ID, Roles: []string{"admin"}}, "")
+	_, _, err := w.CreateCredential(ctx, identity.ApplicationCredential{Name: "ci", User: u.ID, Project: p.ID, Roles: []string{"admin"}}, nil, "")
 	w.wantKind(err, launcher.ErrInvalid)
 	c, secret, err := w.CreateCredential(ctx, identity.ApplicationCredential{
 		Name: "ci", User: u.ID, Project: p.ID, Roles: []string{"reader"}, Expires: w.now.Add(30 * time.Minute),
-	}, "")
+	}, nil, "")
 	w.must(err)
-	_, _, err = w.CreateCredential(ctx, identity.ApplicationCredential{Name: "ci", User: u.ID, Project: p.ID}, "")
+	_, _, err = w.CreateCredential(ctx, identity.ApplicationCredential{Name: "ci", User: u.ID, Project: p.ID}, nil, "")
 	w.wantKind(err, launcher.ErrConflict)
 
 	token, made, err := w.Authenticate(ctx, identity.Login{Credential: &identity.Ref{Name: "ci"}, CredentialUser: identity.Ref{Name: "ann", DomainID: identity.DefaultDomain}, Secret: secret}, identity.Scope{})
@@ -422,4 +422,23 @@ func TestBootstrapAgain(t *testing.T) {
 	w.must(err)
 	_, err = w.Validate(t.Context(), token)
 	w.wantKind(err, identity.ErrUnauthorized)
+}
+
+func TestAccessRulePaths(t *testing.T) {
+	for _, tt := range []struct {
+		pattern, path string
+		want          bool
+	}{
+		{"/v2.1/servers", "/v2.1/servers", true}, {"/v2.1/servers", "/v2.1/servers/1", false}, {"/v2.1/servers/1", "/v2.1/servers", false},
+		{"/v2.1/servers/*/ips", "/v2.1/servers/1/ips", true}, {"/v2.1/servers/*/ips", "/v2.1/servers//ips", false}, {"/v2.1/servers/*", "/v2.1/servers/1/ips", false},
+		{"/v2.1/servers/{server}", "/v2.1/servers/1", true}, {"/v2.1/**", "/v2.1/servers/1/ips", true}, {"/**/ips", "/v2.1/servers/1/ips", true}, {"/**/ips", "/v2.1/ports", false},
+	} {
+		rule := identity.AccessRule{Service: "compute", Method: "GET", Path: tt.pattern}
+		if got := rule.Allows("compute", "GET", tt.path); got != tt.want {
+			t.Errorf("%s of %s: %v", tt.path, tt.pattern, got)
+		}
+		if rule.Allows("image", "GET", tt.path) || rule.Allows("compute", "POST", tt.path) {
+			t.Errorf("%s allows another service or method", tt.pattern)
+		}
+	}
 }

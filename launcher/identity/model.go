@@ -91,6 +91,7 @@ type ApplicationCredential struct {
 	Expires      time.Time `json:"expires,omitzero"`
 	Unrestricted bool      `json:"unrestricted,omitempty"` // may make others like it
 	Secret       string    `json:"secret"`                 // its hash
+	Rules        []string  `json:"rules,omitempty"`        // ids of access rules; none: it may do all
 }
 
 // revocation makes one token invalid; it is kept until the token would expire.

@@ -188,6 +188,7 @@ func (d *Directory) DeleteProject(ctx context.Context, id string) error {
 		records.DropAll(tx, &d.credentials, func(c ApplicationCredential) bool {
 			return slices.Contains(gone, c.Project) || slices.Contains(users, c.User)
 		})
+		records.DropAll(tx, &d.access, func(a AccessRule) bool { return slices.Contains(users, a.User) })
 		records.DropAll(tx, &d.stored, func(c StoredCredential) bool {
 			return slices.Contains(gone, c.Project) || slices.Contains(users, c.User)
 		})

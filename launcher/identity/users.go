@@ -132,6 +132,7 @@ func (d *Directory) DeleteUser(ctx context.Context, id string) error {
 		records.DropAll(tx, &d.assignments, func(a Assignment) bool { return a.User == id })
 		records.DropAll(tx, &d.credentials, func(c ApplicationCredential) bool { return c.User == id })
 		records.DropAll(tx, &d.stored, func(c StoredCredential) bool { return c.User == id })
+		records.DropAll(tx, &d.access, func(a AccessRule) bool { return a.User == id })
 		return nil
 	})
 }

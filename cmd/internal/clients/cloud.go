@@ -24,6 +24,7 @@ type cloud struct {
 	dir      string // everything is below it
 	bin      string
 	cmd      *exec.Cmd
+	ended    chan error // what cmd.Wait has given
 	url      string
 	password string
 	image    string // ID of one whose servers run until they are stopped
@@ -124,11 +125,14 @@ func (c *cloud) serve(ctx context.Context) error {
 	c.url = "http://" + address
 	c.cmd = exec.Command(filepath.Join(c.bin, "slipwayd"), "--state-dir", filepath.Join(c.dir, "s"), "--listen", address) //nolint:noctx // it is ended by a signal
 	c.cmd.Env = append(os.Environ(), "HOME="+filepath.Join(c.dir, "home"), "SUDO_UID=",
-		"SLIPWAY_IMAGES_DOWNLOAD_HOSTS="+strings.TrimPrefix(c.web, "http://")+" no-host.com download.cirros-cloud.net")
+		"SLIPWAY_IMAGES_DOWNLOAD_HOSTS="+strings.TrimPrefix(c.web, "http://")+",does-not.exist,download.cirros-cloud.net")
 	c.cmd.Stderr = log
 	if err := c.cmd.Start(); err != nil {
+		c.cmd = nil
 		return err
 	}
+	c.ended = make(chan error, 1)
+	go func() { c.ended <- c.cmd.Wait() }()
 	for limit := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
 		r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url+"/healthz", nil)
 		if err != nil {
@@ -139,7 +143,7 @@ func (c *cloud) serve(ctx context.Context) error {
 			_ = resp.Body.Close()
 			break
 		}
-		if time.Now().After(limit) {
+		if len(c.ended) > 0 || time.Now().After(limit) {
 			text, _ := os.ReadFile(log.Name())
 			return fmt.Errorf("slipwayd does not answer: %w\n%s", err, text)
 		}
@@ -166,13 +170,13 @@ func (c *cloud) end() error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var errs []error
-	if c.cmd != nil && c.cmd.Process != nil {
+	if c.cmd != nil && len(c.ended) == 0 {
 		out, err := c.slipwayCommand(ctx, "server", "list", "-f", "value", "-c", "ID").Output()
 		errs = append(errs, err)
 		if ids := strings.Fields(string(out)); len(ids) > 0 {
 			errs = append(errs, c.slipway(ctx, append([]string{"server", "delete"}, ids...)...))
 		}
-		errs = append(errs, c.cmd.Process.Signal(syscall.SIGTERM), c.cmd.Wait())
+		errs = append(errs, c.cmd.Process.Signal(syscall.SIGTERM), <-c.ended)
 	}
 	if c.closeWeb != nil {
 		errs = append(errs, c.closeWeb())

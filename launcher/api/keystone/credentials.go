@@ -19,6 +19,9 @@ func (a *API) credentialView(r *http.Request, c identity.ApplicationCredential) 
 		"name": c.Name, "description": orNull(c.Description), "project_id": c.Project, "user_id": c.User,
 		"roles": roles, "expires_at": nil, "unrestricted": c.Unrestricted, "system": nil,
 	}, nil)
+	if rules := a.dir.RulesOf(&c); rules != nil {
+		v["access_rules"] = views(rules, accessRuleView)
+	}
 	if !c.Expires.IsZero() {
 		v["expires_at"] = c.Expires.UTC().Format("2006-01-02T15:04:05.000000")
 	}
@@ -62,7 +65,12 @@ type credentialRequest struct {
 		} `json:"roles"`
 		ExpiresAt    string `json:"expires_at"`
 		Unrestricted bool   `json:"unrestricted"`
-		AccessRules  []any  `json:"access_rules"`
+		AccessRules  []struct {
+			ID      string `json:"id"`
+			Service string `json:"service"`
+			Method  string `json:"method"`
+			Path    string `json:"path"`
+		} `json:"access_rules"`
 	} `json:"application_credential"`
 }
 
@@ -91,8 +99,6 @@ func (a *API) createCredential(w http.ResponseWriter, r *http.Request) error {
 	switch {
 	case q.Credential == nil:
 		return openstack.BadRequest("Malformed request body: it has no object 'application_credential'.")
-	case len(q.Credential.AccessRules) > 0:
-		return openstack.BadRequest("Access rules are not supported: leave access_rules away.")
 	case t.Project.ID == "":
 		return openstack.BadRequest("An application credential is for a project: use a token for one.")
 	}
@@ -109,7 +115,14 @@ func (a *API) createCredential(w http.ResponseWriter, r *http.Request) error {
 	if c.Expires, err = parseTime(q.Credential.ExpiresAt); err != nil {
 		return err
 	}
-	c, secret, err := a.dir.CreateCredential(r.Context(), c, q.Credential.Secret)
+	var rules []identity.AccessRule
+	for _, rule := range q.Credential.AccessRules {
+		rules = append(rules, identity.AccessRule{ID: rule.ID, Service: rule.Service, Method: rule.Method, Path: rule.Path})
+	}
+	if t.Credential != nil && len(t.Credential.Rules) > 0 && len(rules) == 0 {
+		return openstack.Forbidden("A credential with access rules may not make one without.")
+	}
+	c, secret, err := a.dir.CreateCredential(r.Context(), c, rules, q.Credential.Secret)
 	if err != nil {
 		return err
 	}
@@ -142,7 +155,35 @@ func (a *API) deleteCredential(w http.ResponseWriter, r *http.Request) error {
 	return done(w, a.dir.DeleteCredential(r.Context(), c.ID))
 }
 
-// listAccessRules: there are none, since no application credential can have them.
+func accessRuleView(rule identity.AccessRule) view {
+	return view{"id": rule.ID, "service": rule.Service, "method": rule.Method, "path": rule.Path}
+}
+
 func (a *API) listAccessRules(w http.ResponseWriter, r *http.Request) error {
-	return writeList(w, r, "access_rules", nil)
+	return writeList(w, r, "access_rules", views(a.dir.AccessRules(r.PathValue("user")), accessRuleView))
+}
+
+// accessRule is the one that the path names, if it is the user's whom it names.
+func (a *API) accessRule(r *http.Request) (identity.AccessRule, error) {
+	rule, err := a.dir.AccessRule(r.PathValue("rule"))
+	if err == nil && rule.User != r.PathValue("user") {
+		return identity.AccessRule{}, openstack.NotFound("Could not find Access Rule: %s.", rule.ID)
+	}
+	return rule, err
+}
+
+func (a *API) showAccessRule(w http.ResponseWriter, r *http.Request) error {
+	rule, err := a.accessRule(r)
+	if err != nil {
+		return err
+	}
+	return writeOne(w, http.StatusOK, "access_rule", accessRuleView(rule))
+}
+
+func (a *API) deleteAccessRule(w http.ResponseWriter, r *http.Request) error {
+	rule, err := a.accessRule(r)
+	if err != nil {
+		return err
+	}
+	return done(w, a.dir.DeleteAccessRule(r.Context(), rule.ID))
 }

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/slipway-vm/slipway/launcher/api/openstack"
@@ -54,7 +55,7 @@ func New(cfg Config) *API {
 	}
 	mux := openstack.NewMux(openstack.Identity, a.log, routes)
 	a.handler = openstack.Authentication{
-		Tokens: a, IdentityURL: versionURL, Dialect: openstack.Identity, Log: a.log,
+		Tokens: a, IdentityURL: versionURL, Service: "identity", Dialect: openstack.Identity, Log: a.log,
 		// Each route says itself whether it wants a token.
 		Public: func(*http.Request) bool { return true },
 	}.Middleware(mux)
@@ -79,6 +80,11 @@ func (a *API) Authenticate(ctx context.Context, token string) (*openstack.Caller
 		UserID: t.User.ID, UserName: t.User.Name, UserDomainID: t.User.DomainID,
 		ProjectID: t.Project.ID, ProjectName: t.Project.Name, ProjectDomainID: t.Project.DomainID,
 		DomainID: t.Domain.ID, System: t.System,
+	}
+	if rules := a.dir.RulesOf(t.Credential); rules != nil {
+		c.Allows = func(service, method, path string) bool {
+			return slices.ContainsFunc(rules, func(rule identity.AccessRule) bool { return rule.Allows(service, method, path) })
+		}
 	}
 	for _, role := range t.Roles {
 		c.Roles = append(c.Roles, role.Name)

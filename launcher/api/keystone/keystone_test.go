@@ -340,6 +340,37 @@ func TestApplicationCredential(t *testing.T) {
 	c.want(401, restricted, "GET", "/v3/auth/projects", "")
 }
 
+// A credential with access rules may make those requests alone.
+func TestAccessRules(t *testing.T) {
+	c := newCloud(t)
+	ann, annID, _ := c.member(c.admin(), "ann")
+	bob, _, _ := c.member(c.admin(), "bob")
+	path, rules := "/v3/users/"+annID+"/application_credentials", "/v3/users/"+annID+"/access_rules"
+	const rule = `{"service": "identity", "method": "GET", "path": "/v3/auth/projects"}`
+	c.want(400, ann, "POST", path, `{"application_credential": {"name": "x", "access_rules": [{"service": "identity", "method": "FETCH", "path": "/x"}]}}`)
+	a := c.want(201, ann, "POST", path, `{"application_credential": {"name": "ci", "unrestricted": true, "access_rules": [`+rule+`]}}`)
+	id, secret := a.at("application_credential.id").(string), a.at("application_credential.secret").(string)
+	made := a.at("application_credential.access_rules").([]any)[0].(map[string]any)["id"].(string)
+	login := `{"auth": {"identity": {"methods": ["application_credential"], "application_credential": {"id": "` + id + `", "secret": "` + secret + `"}}}}`
+	token := c.want(201, "", "POST", "/v3/auth/tokens", login).header.Get("X-Subject-Token")
+	c.want(200, token, "GET", "/v3/auth/projects", "")
+	c.want(401, token, "GET", "/v3/auth/catalog", "")
+	c.want(401, token, "DELETE", path+"/"+id, "")
+	// The same rule is kept once.
+	c.want(201, ann, "POST", path, `{"application_credential": {"name": "again", "access_rules": [`+rule+`]}}`)
+	if list := c.want(200, ann, "GET", rules, "").body["access_rules"].([]any); len(list) != 1 {
+		t.Errorf("rules %v", list)
+	}
+	c.want(200, ann, "GET", rules+"/"+made, "")
+	c.want(403, bob, "GET", rules+"/"+made, "")
+	c.want(403, ann, "DELETE", rules+"/"+made, "")
+	for _, x := range c.want(200, ann, "GET", path, "").body["application_credentials"].([]any) {
+		c.want(204, ann, "DELETE", path+"/"+x.(map[string]any)["id"].(string), "")
+	}
+	c.want(204, ann, "DELETE", rules+"/"+made, "")
+	c.want(404, ann, "GET", rules+"/"+made, "")
+}
+
 // Users keep credentials for other services, which others do not see.
 func TestStoredCredentials(t *testing.T) {
 	c := newCloud(t)

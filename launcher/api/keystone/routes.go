@@ -37,6 +37,8 @@ func (a *API) userRoutes() []route {
 		{"GET", "/v3/users/{user}/application_credentials/{credential}", "identity:get_application_credential", selfOrReader, a.showCredential},
 		{"DELETE", "/v3/users/{user}/application_credentials/{credential}", "identity:delete_application_credential", selfOrAdmin, a.deleteCredential},
 		{"GET", "/v3/users/{user}/access_rules", "identity:list_access_rules", selfOrReader, a.listAccessRules},
+		{"GET", "/v3/users/{user}/access_rules/{rule}", "identity:get_access_rule", selfOrReader, a.showAccessRule},
+		{"DELETE", "/v3/users/{user}/access_rules/{rule}", "identity:delete_access_rule", selfOrAdmin, a.deleteAccessRule},
 
 		{"GET", "/v3/groups", "identity:list_groups", reader, a.listGroups},
 		{"POST", "/v3/groups", "identity:create_group", admin, a.createGroup},

@@ -32,7 +32,9 @@ type Authentication struct {
 	IdentityURL func(*http.Request) string
 	// Public tells which requests need no token; nil: none. A valid one is used all
 	// the same.
-	Public  func(*http.Request) bool
+	Public func(*http.Request) bool
+	// Service is the type of the service, which access rules name.
+	Service string
 	Dialect Dialect
 	Log     *slog.Logger // nil discards
 }
@@ -66,7 +68,11 @@ func (a Authentication) caller(r *http.Request) (*Caller, error) {
 	if token == "" {
 		return nil, ErrToken
 	}
-	return a.Tokens.Authenticate(r.Context(), token)
+	caller, err := a.Tokens.Authenticate(r.Context(), token)
+	if err == nil && caller.Allows != nil && !caller.Allows(a.Service, r.Method, r.URL.Path) {
+		return nil, ErrToken // as keystonemiddleware says it
+	}
+	return caller, err
 }
 
 // refuse answers as keystonemiddleware does, whatever the service.

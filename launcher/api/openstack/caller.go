@@ -20,6 +20,9 @@ type Caller struct {
 	DomainID string // of a token for a domain
 	System   bool   // a token for the whole system
 	Roles    []string
+	// Allows says which requests of a service, by its type, a token with access rules
+	// may make; nil: all.
+	Allows func(service, method, path string) bool
 	// RequestID is that of the request being answered, for records and logs.
 	RequestID string
 }
