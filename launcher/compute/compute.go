@@ -51,6 +51,9 @@ func Open(ctx context.Context, cfg Config) (*Compute, error) {
 	}
 	c := &Compute{Images: &Images{store: cfg.Images, glance: cfg.Glance, now: cfg.Now, log: cfg.Log}}
 	var err error
+	if c.Images.asked, err = openTable[Image](ctx, cfg.Store, "asked image"); err != nil {
+		return nil, err
+	}
 	if c.Flavors, err = openFlavors(ctx, cfg); err != nil {
 		return nil, err
 	}

@@ -58,16 +58,15 @@ type Image struct {
 }
 
 // Images are those that are ready, those of Glance's, and those that a registry has and that were
-// lately asked for by name. What was only asked for is found by its ID for as long
-// as the process runs; whoever creates a server has just asked.
+// lately asked for by name, which are found by their IDs from then on.
 type Images struct {
 	store  ImageStore
 	glance Glance // nil: none
 	now    func() time.Time
 	log    *slog.Logger
 
-	mu    sync.Mutex
-	asked []Image // the latest last, none twice
+	asked *table[Image] // by ID
+	mu    sync.Mutex    // held while one enters
 }
 
 const (
@@ -132,12 +131,11 @@ func (m *Images) Find(ctx context.Context, id string) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, list := range [][]Image{all, m.asked} {
-		if i := slices.IndexFunc(list, func(x Image) bool { return x.ID == id }); i >= 0 {
-			return list[i], nil
-		}
+	if i := slices.IndexFunc(all, func(x Image) bool { return x.ID == id }); i >= 0 {
+		return all[i], nil
+	}
+	if x, ok := m.asked.get(id); ok {
+		return x, nil
 	}
 	return Image{}, launcher.Errorf(launcher.ErrNotFound, "Image %s could not be found.", id)
 }
@@ -189,8 +187,7 @@ func (m *Images) Named(ctx context.Context, name string) (Image, error) {
 		x = Image{ID: ImageID(ref.String()), Reference: ref.String()}
 	}
 	x.Name, x.Created, x.Updated = name, m.now(), m.now()
-	m.remember(x)
-	return x, nil
+	return x, m.remember(ctx, x)
 }
 
 // explicit tells a reference from a word: it has a tag, a digest or a host.
@@ -203,15 +200,28 @@ func explicit(name string) bool {
 	return host || strings.ContainsAny(rest, ":@")
 }
 
-// remember keeps an image that was asked for.
-func (m *Images) remember(x Image) {
+// remember keeps an image that was asked for, in place of the one that was the longest
+// ago where there are too many.
+func (m *Images) remember(ctx context.Context, x Image) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.asked = slices.DeleteFunc(m.asked, func(o Image) bool { return o.ID == x.ID })
-	m.asked = append(m.asked, x)
-	if n := len(m.asked) - maxAsked; n > 0 {
-		m.asked = slices.Delete(m.asked, 0, n)
+	known, ok := m.asked.get(x.ID)
+	if known.Created, known.Updated = x.Created, x.Updated; ok && known == x {
+		return nil // the times alone are not worth a write
 	}
+	if all := m.asked.all(nil); !ok && len(all) >= maxAsked {
+		oldest := slices.MinFunc(all, func(a, b Image) int { return a.Updated.Compare(b.Updated) })
+		if err := m.forget(ctx, oldest.ID); err != nil {
+			return err
+		}
+	}
+	_, err := m.asked.change(ctx, x.ID, func(Image, bool) (Image, error) { return x, nil })
+	return err
+}
+
+func (m *Images) forget(ctx context.Context, id string) error {
+	_, err := m.asked.remove(ctx, func(key string, _ Image) bool { return key == id })
+	return err
 }
 
 // Delete removes the image with an ID. The error matches launcher.ErrConflict while
@@ -221,9 +231,9 @@ func (m *Images) Delete(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	m.mu.Lock()
-	m.asked = slices.DeleteFunc(m.asked, func(o Image) bool { return o.ID == id })
-	m.mu.Unlock()
+	if err := m.forget(ctx, id); err != nil {
+		return err
+	}
 	switch {
 	case x.Glance:
 		return launcher.Errorf(launcher.ErrConflict, "image %s is Glance's", id)

@@ -103,6 +103,10 @@ func TestImagesKeepTheirIDs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	b.withImages(r)
+	if x, err := b.Images.Find(ctx, before.ID); err != nil || x.Reference != before.Reference {
+		t.Errorf("after a restart: %+v, %v", x, err)
+	}
 	r.ready = r.there
 	b.withImages(r)
 	after, err := b.Images.Find(ctx, before.ID)
@@ -124,7 +128,7 @@ func TestOnlySoManyNamesAreRemembered(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := len(b.Images.asked); n != maxAsked {
+	if n := len(b.Images.asked.all(nil)); n != maxAsked {
 		t.Errorf("%d remembered", n)
 	}
 }
