@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -22,6 +23,10 @@ type Snapshot struct {
 	Base     string
 	User     string
 	Metadata map[string]string
+	// Backup is what kind of a backup it is, daily say; empty: none. Of a server's
+	// backups of a kind only the Keep latest stay.
+	Backup string
+	Keep   int
 }
 
 // NewSnapshot makes an image without data, whose reference says by what name the
@@ -35,6 +40,9 @@ func (c *Catalog) NewSnapshot(ctx context.Context, who Caller, s Snapshot) (Imag
 	// What the server's image asks for, its snapshot does too.
 	if base, err := c.Find(ctx, who, s.Base); err == nil {
 		i.MinDisk, i.MinRAM = base.MinDisk, base.MinRAM
+	}
+	if s.Backup != "" {
+		i.Properties["image_type"], i.Properties["backup_type"] = "backup", s.Backup
 	}
 	maps.Copy(i.Properties, s.Metadata)
 	return c.Create(ctx, who, i)
@@ -58,4 +66,21 @@ func (c *Catalog) EndSnapshot(ctx context.Context, id string, img launcher.Image
 		return c.cfg.Launcher.DeleteImage(ctx, img.Reference, false)
 	}
 	return err
+}
+
+// Rotate removes a server's oldest backups of a snapshot's kind.
+func (c *Catalog) Rotate(ctx context.Context, who Caller, s Snapshot) error {
+	all, err := c.All(ctx, who)
+	if err != nil {
+		return err
+	}
+	backups := slices.DeleteFunc(all, func(i Image) bool {
+		p := i.Properties
+		return i.Status != Active || p["image_type"] != "backup" || p["backup_type"] != s.Backup || p["instance_uuid"] != s.Server
+	})
+	var errs []error
+	for _, i := range backups[min(s.Keep, len(backups)):] {
+		errs = append(errs, c.Delete(ctx, who, i.ID))
+	}
+	return errors.Join(errs...)
 }

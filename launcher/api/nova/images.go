@@ -28,6 +28,10 @@ func (f found) EndSnapshot(ctx context.Context, id string, img launcher.Image, f
 	return f.images.EndSnapshot(ctx, id, img, failed)
 }
 
+func (f found) Rotate(ctx context.Context, who *openstack.Caller, s catalog.Snapshot) error {
+	return f.images.Rotate(ctx, asked(who), s)
+}
+
 func asked(who *openstack.Caller) catalog.Caller {
 	return catalog.Caller{Project: who.ProjectID, Admin: who.Has(openstack.Admin)}
 }

@@ -58,6 +58,8 @@ type Images interface {
 	// is to have it; EndSnapshot is told what became of it.
 	NewSnapshot(ctx context.Context, caller *openstack.Caller, s catalog.Snapshot) (id, reference string, err error)
 	EndSnapshot(ctx context.Context, id string, img launcher.Image, failed error) error
+	// Rotate removes the server's backups of the snapshot's kind that are too many.
+	Rotate(ctx context.Context, caller *openstack.Caller, s catalog.Snapshot) error
 }
 
 // API is a handler for all requests.

@@ -318,6 +318,8 @@ var (
 	aHost    = &schema{kinds: []string{"string"}, minLen: 1, maxLen: 255, pattern: regexp.MustCompile(`^[a-zA-Z0-9-._]*$`)}
 	aBoolean = &schema{kinds: []string{"boolean", "string"}, enum: booleans}
 	aCount   = &schema{kinds: []string{"integer", "string"}, pattern: regexp.MustCompile(`^[0-9]*$`), min: bound(1), minLen: 1}
+	// aCountOrNone may be 0.
+	aCountOrNone = &schema{kinds: []string{"integer", "string"}, pattern: regexp.MustCompile(`^[0-9]*$`), min: bound(0), minLen: 1}
 
 	metadataName = regexp.MustCompile(`^[a-zA-Z0-9-_:. ]{1,255}$`)
 )

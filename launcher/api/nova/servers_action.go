@@ -58,6 +58,7 @@ var (
 	aConsole    = &schema{kinds: []string{"object"}, props: map[string]*schema{"length": {kinds: []string{"integer", "string", "null"}, pattern: consoleLength}}}
 	aRemoteType = object(map[string]*schema{"type": aText}, "type")
 	aSnapshot   = &schema{kinds: []string{"object"}, props: map[string]*schema{"name": aName, "metadata": aMetadata}, required: []string{"name"}}
+	aBackup     = object(map[string]*schema{"name": aName, "backup_type": aWord, "rotation": aCountOrNone, "metadata": aMetadata}, "name", "backup_type", "rotation")
 	aGroup      = object(map[string]*schema{"name": aWord}, "name")
 	aPassword   = object(map[string]*schema{"adminPass": aText}, "adminPass")
 )
@@ -86,7 +87,7 @@ var actions = map[string]action{
 	"os-getSerialConsole":   {policy: "os-remote-consoles", max: 5, arg: aRemoteType, do: unavailableConsole},
 	"createImage":           {policy: "servers:create_image", arg: aSnapshot, do: (*API).createImage},
 	"changePassword":        {policy: "os-admin-password", arg: aPassword, do: (*API).changePassword},
-	"createBackup":          {policy: "os-create-backup", do: notHere(launcher.ActionCreateImage)},
+	"createBackup":          {policy: "os-create-backup", arg: aBackup, do: (*API).createBackup},
 	"trigger_crash_dump":    {policy: "servers:trigger_crash_dump", min: 17, do: notHere("")},
 	"rescue":                {policy: "os-rescue", do: notHere("")},
 	"unrescue":              {policy: "os-unrescue", do: notHere("")},

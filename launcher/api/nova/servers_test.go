@@ -59,6 +59,11 @@ func (s *snapshots) EndSnapshot(_ context.Context, id string, img launcher.Image
 	return nil
 }
 
+func (s *snapshots) Rotate(_ context.Context, _ *openstack.Caller, asked catalog.Snapshot) error {
+	s.ended <- fmt.Errorf("rotated to %d of %s", asked.Keep, asked.Backup)
+	return nil
+}
+
 // fleet is the API with a manager whose guests are fakes.
 type fleet struct {
 	t *testing.T
@@ -299,6 +304,13 @@ func TestCreateImage(t *testing.T) {
 		t.Errorf("%d %s, location %s", w.Code, w.Body, w.Header().Get("Location"))
 	}
 	made("paused")
+	f.do(member(project), "2.1", "POST", path, `{"createBackup":{"name":"daily","metadata":{"a":"b"},"backup_type":"daily","rotation":2}}`, 202)
+	made("daily")
+	if err := <-f.snaps.ended; err.Error() != "rotated to 2 of daily" {
+		t.Error(err)
+	}
+	f.do(member(project), "2.1", "POST", path, `{"createBackup":{"name":"daily","backup_type":"daily","rotation":-1}}`, 400)
+	f.do(member(project), "2.1", "POST", path, `{"createBackup":{"name":"daily","rotation":1}}`, 400)
 	f.do(member(project), "", "POST", path, `{"createImage":{"name":"no reference"}}`, 400)
 	if <-f.snaps.asked; (<-f.snaps.ended) == nil {
 		t.Error("a snapshot that cannot be made was not taken back")

@@ -12,12 +12,22 @@ import (
 // createImage has a server made into an image, which is there at once and active
 // later; one that cannot be made is removed.
 func (a *API) createImage(w http.ResponseWriter, r *http.Request, srv *launcher.Server, arg any) error {
+	return a.snapshot(w, r, srv, arg, "", 0)
+}
+
+// createBackup makes an image too, and removes older ones of its kind.
+func (a *API) createBackup(w http.ResponseWriter, r *http.Request, srv *launcher.Server, arg any) error {
+	b := body(arg.(map[string]any))
+	return a.snapshot(w, r, srv, arg, b.text("backup_type"), b.number("rotation"))
+}
+
+func (a *API) snapshot(w http.ResponseWriter, r *http.Request, srv *launcher.Server, arg any, backup string, keep int) error {
 	if a.cfg.Images == nil {
 		return openstack.Faultf(http.StatusNotImplemented, "%s", notSupported)
 	}
 	b := body(arg.(map[string]any))
 	caller := openstack.CallerOf(r.Context())
-	s := catalog.Snapshot{Name: b.text("name"), Server: srv.ID, Base: srv.ImageRef, User: caller.UserID}
+	s := catalog.Snapshot{Name: b.text("name"), Server: srv.ID, Base: srv.ImageRef, User: caller.UserID, Backup: backup, Keep: keep}
 	if m, ok := b["metadata"].(map[string]any); ok {
 		s.Metadata = stringsOf(m)
 	}
@@ -35,6 +45,12 @@ func (a *API) createImage(w http.ResponseWriter, r *http.Request, srv *launcher.
 	end := func(img launcher.Image, failed error) {
 		if err := a.cfg.Images.EndSnapshot(ctx, id, img, failed); err != nil {
 			a.log.Error("snapshot not recorded", "image", id, "err", err)
+		}
+		if backup == "" || failed != nil {
+			return
+		}
+		if err := a.cfg.Images.Rotate(ctx, caller, s); err != nil {
+			a.log.Error("backups not rotated", "server", s.Server, "err", err)
 		}
 	}
 	if err := a.cfg.Manager.CreateImage(asCaller(r), srv.ID, reference, end); err != nil {
