@@ -253,6 +253,45 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
+// A helper of docker's may give a refresh token, which tokens are then had for.
+func TestCredentialHelper(t *testing.T) {
+	f := serve(t)
+	push(t, f.host+"/a", runnable(t, 1))
+	f.answer(func(w http.ResponseWriter, r *http.Request) bool {
+		switch {
+		case r.URL.Path == "/token":
+			if r.Method != http.MethodPost || r.PostFormValue("grant_type") != "refresh_token" || r.PostFormValue("refresh_token") != "refresh" {
+				w.WriteHeader(http.StatusUnauthorized)
+				return true
+			}
+			json.NewEncoder(w).Encode(map[string]any{"access_token": "access"})
+			return true
+		case r.Header.Get("Authorization") == "Bearer access":
+			return false
+		}
+		w.Header().Set("WWW-Authenticate", `Bearer realm="http://`+f.host+`/token",service="s",scope="repository:a:pull"`)
+		w.WriteHeader(http.StatusUnauthorized)
+		return true
+	})
+	dir := t.TempDir()
+	for name, content := range map[string]string{
+		"config.json": fmt.Sprintf(`{"credHelpers": {%q: "bosun"}}`, f.host),
+		// As docker-credential-helpers have it, the user <token> stands for a refresh token.
+		"docker-credential-bosun": "#!/bin/sh\nread host\n" +
+			`printf '{"ServerURL": "%s", "Username": "<token>", "Secret": "refresh"}' "$host"` + "\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("DOCKER_CONFIG", dir)
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	s := open(t, func(c *images.Config) { c.Keychain = nil })
+	if err := drain(resolve(t, s, f.host+"/a", platform)); err != nil {
+		t.Error(err)
+	}
+}
+
 type keychain struct{ user, password string }
 
 func (k keychain) Resolve(authn.Resource) (authn.Authenticator, error) {
