@@ -1,6 +1,7 @@
 package rootfs_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -53,6 +54,7 @@ func victim(dir string) {
 	}
 	fmt.Println("ready")
 	for n := 0; ; n++ {
+		begun := time.Now()
 		s, err := rootfs.Open(ctx, rootfs.Config{Dir: filepath.Join(dir, "rootfs")})
 		if err != nil {
 			fail(err)
@@ -83,6 +85,7 @@ func victim(dir string) {
 		if err := s.Close(); err != nil {
 			fail(err)
 		}
+		fmt.Println(time.Since(begun))
 	}
 }
 
@@ -103,8 +106,11 @@ func TestKilled(t *testing.T) {
 		}
 	}
 
-	for round := range 12 {
-		kill(t, dir, time.Duration(rand.IntN(120))*time.Millisecond)
+	const rounds = 12
+	whole := lifetime(t)
+	for round := range rounds {
+		// Anywhere in each twelfth of what it does.
+		kill(t, dir, (whole*time.Duration(round)+time.Duration(rand.Int64N(int64(whole))))/rounds)
 		s := open(t, filepath.Join(dir, "rootfs"))
 		if err := s.Close(); err != nil { // it seals what the victim did not
 			t.Fatal(err)
@@ -152,8 +158,26 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// kill starts a victim and kills it a while after it has begun.
-func kill(t *testing.T, dir string, after time.Duration) {
+// lifetime is how long a victim takes for everything that it does.
+func lifetime(t *testing.T) time.Duration {
+	t.Helper()
+	dir := t.TempDir()
+	t.Cleanup(func() { unmountBelow(t, dir) })
+	c, out := start(t, dir)
+	line, err := out.ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	end(t, c)
+	whole, err := time.ParseDuration(strings.TrimSpace(line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return whole
+}
+
+// start starts a victim and waits until it begins.
+func start(t *testing.T, dir string) (*exec.Cmd, *bufio.Reader) {
 	t.Helper()
 	c := exec.Command(os.Args[0])
 	c.Env = append(os.Environ(), "ROOTFS_TEST_VICTIM="+dir)
@@ -165,10 +189,24 @@ func kill(t *testing.T, dir string, after time.Duration) {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := out.Read(make([]byte, 10)); err != nil {
+	lines := bufio.NewReader(out)
+	if _, err := lines.ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
+	return c, lines
+}
+
+// kill starts a victim and kills it a while after it has begun.
+func kill(t *testing.T, dir string, after time.Duration) {
+	t.Helper()
+	c, _ := start(t, dir)
 	time.Sleep(after)
+	end(t, c)
+}
+
+// end kills a victim.
+func end(t *testing.T, c *exec.Cmd) {
+	t.Helper()
 	if err := c.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
