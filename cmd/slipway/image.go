@@ -85,18 +85,23 @@ func pullOrLoad(ctx context.Context, engine *client.Client, ref string, show *pu
 }
 
 // pullDisplay shows a pull, layer by layer: on a terminal a line for each, kept up
-// to date; elsewhere a line when one is done.
+// to date, or for those that are being fetched where all do not fit; elsewhere a line
+// when one is done.
 type pullDisplay struct {
-	w        io.Writer // nil: show nothing
-	terminal bool
-	lines    int // on the terminal, of the last report
-	settled  []bool
+	w       io.Writer  // nil: show nothing
+	height  func() int // nil: no terminal
+	lines   int        // on the terminal, of the last report
+	settled []bool
 }
 
 func newPullDisplay(f *os.File, mode string) (*pullDisplay, error) {
 	switch mode {
 	case "auto":
-		return &pullDisplay{w: f, terminal: isTerminal(f)}, nil
+		d := &pullDisplay{w: f}
+		if isTerminal(f) {
+			d.height = func() int { return terminalHeight(f) }
+		}
+		return d, nil
 	case "plain":
 		return &pullDisplay{w: f}, nil
 	case "none":
@@ -109,14 +114,11 @@ func (d *pullDisplay) report(p launcher.PullProgress) {
 	if d.w == nil {
 		return
 	}
-	if d.terminal && d.lines > 0 {
-		fmt.Fprintf(d.w, "\x1b[%dA", d.lines)
+	if d.height != nil {
+		d.redraw(p)
+		return
 	}
 	for n, l := range p.Layers {
-		if d.terminal {
-			fmt.Fprintf(d.w, "\r\x1b[K%s\n", layerLine(l))
-			continue
-		}
 		if len(d.settled) <= n {
 			d.settled = append(d.settled, false)
 		}
@@ -125,7 +127,30 @@ func (d *pullDisplay) report(p launcher.PullProgress) {
 		}
 		d.settled[n] = l.Settled()
 	}
-	d.lines = len(p.Layers)
+}
+
+// redraw writes over the lines of the last report.
+func (d *pullDisplay) redraw(p launcher.PullProgress) {
+	var lines []string
+	room := d.height() - 1 // the cursor is below
+	for _, l := range p.Layers {
+		if len(p.Layers) <= room || !l.Settled() && l.Phase != rootfs.PhaseWaiting && len(lines) < room-1 {
+			lines = append(lines, layerLine(l))
+		}
+	}
+	if len(p.Layers) > room {
+		lines = append(lines, p.String())
+	}
+	var b strings.Builder
+	if d.lines > 0 {
+		fmt.Fprintf(&b, "\x1b[%dA", d.lines)
+	}
+	for _, line := range lines {
+		fmt.Fprintf(&b, "\r\x1b[K%s\n", line)
+	}
+	b.WriteString("\x1b[J")
+	d.lines = len(lines)
+	_, _ = io.WriteString(d.w, b.String())
 }
 
 func layerLine(l launcher.LayerProgress) string {

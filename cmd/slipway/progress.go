@@ -43,6 +43,15 @@ func isTerminal(f *os.File) bool {
 	return err == nil
 }
 
+// terminalHeight is how many lines a terminal shows.
+func terminalHeight(f *os.File) int {
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil || size.Row < 3 {
+		return 24
+	}
+	return int(size.Row)
+}
+
 // server shows the step that a server is at.
 func (p *progress) server(srv launcher.Server) {
 	if srv.Step == "" {
