@@ -51,9 +51,12 @@ type Kernel struct {
 	// imported from an ELF file has none.
 	BootImage string `json:"-"`
 	// MinMemory is the least memory in bytes with which a guest boots.
-	MinMemory int64     `json:"minMemory"`
-	Modules   []Module  `json:"modules,omitempty"` // in load order
-	Imported  time.Time `json:"imported"`
+	MinMemory int64 `json:"minMemory"`
+	// MPTable says that it reads the firmware's MP table, which routes interrupts in
+	// ACPI's place.
+	MPTable  bool      `json:"mpTable,omitempty"`
+	Modules  []Module  `json:"modules,omitempty"` // in load order
+	Imported time.Time `json:"imported"`
 }
 
 // KernelStore keeps guest kernels and the initramfs made from them below one

@@ -118,6 +118,7 @@ func readLimited(r io.Reader) ([]byte, error) {
 type imageInfo struct {
 	version string
 	memory  int64 // that the kernel needs to reach init
+	mpTable bool
 }
 
 // baseMemory is what a kernel and slipway-init need beside the kernel's own
@@ -125,6 +126,9 @@ type imageInfo struct {
 // program with 104 MiB in all, and to stall in reclaim with 96; this makes it
 // 118.
 const baseMemory = 56 << 20
+
+// mpTableMessage is what a kernel says of an MP table (CONFIG_X86_MPPARSE).
+const mpTableMessage = "MPTABLE: OEM ID"
 
 // pvhNote is the type of the Xen note that holds the PVH entry point.
 const pvhNote = 18
@@ -138,7 +142,7 @@ func inspectImage(image []byte) (imageInfo, error) {
 	if f.Machine != elf.EM_X86_64 || f.Type != elf.ET_EXEC {
 		return imageInfo{}, fmt.Errorf("%w: %s %s instead of an x86-64 executable", ErrNotKernel, f.Machine, f.Type)
 	}
-	info := imageInfo{memory: baseMemory}
+	info := imageInfo{memory: baseMemory, mpTable: bytes.Contains(image, []byte(mpTableMessage))}
 	pvh := false
 	for _, p := range f.Progs {
 		switch p.Type {

@@ -349,7 +349,7 @@ func (r *run) domainSpec(ctx context.Context, srv *Server, kernel guest.Kernel, 
 	}
 	machine := guest.DefaultMachine(accel)
 	options := guest.CommandLineOptions{
-		Machine: machine, Accel: accel, Root: guest.RootMode(srv.RootMode), TSCKHz: host.TSCKHz(),
+		Machine: machine, Accel: accel, Root: guest.RootMode(srv.RootMode), TSCKHz: host.TSCKHz(), VCPUs: uint(srv.Flavor.VCPUs), MPTable: kernel.MPTable,
 	}
 	var attached []domain.Disk
 	if d != nil {

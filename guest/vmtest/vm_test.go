@@ -103,7 +103,7 @@ type running struct {
 func boot(t *testing.T, v vm) *running {
 	t.Helper()
 	if v.machine == "" {
-		v.machine = guest.MachineMicroVM
+		v.machine = guest.DefaultMachine(guest.AccelTCG)
 	}
 	if v.root == "" {
 		v.root = guest.RootVirtioFS
@@ -202,25 +202,31 @@ func write(t *testing.T, name, data string) {
 
 func qemuArgs(t *testing.T, v vm, r *running) []string {
 	bus, machine := "pci", "pc,accel=tcg"
+	// As package launcher/domain has it.
+	firmware := []string{
+		"-bios", "qboot.rom",
+		"-global", "PIIX4_PM.acpi-root-pci-hotplug=off", "-global", "PIIX4_PM.acpi-pci-hotplug-with-bridge-support=off",
+	}
 	if v.machine == guest.MachineMicroVM {
 		bus, machine = "device", "microvm,acpi=on,pit=off,pic=off,rtc=on,accel=tcg"
+		firmware = []string{"-global", "virtio-mmio.force-legacy=false"}
 	}
 	mem := strconv.Itoa(v.memory) + "M"
 	args := []string{
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-		"-machine", machine + ",memory-backend=ram", "-cpu", "max", "-m", mem, "-smp", "1",
-		"-global", "virtio-mmio.force-legacy=false",
+		"-machine", machine + ",memory-backend=ram", "-cpu", "max,-erms", "-m", mem, "-smp", "1",
 		"-object", "memory-backend-memfd,id=ram,share=on,size=" + mem,
 		"-kernel", kernel.Path, "-initrd", initramfs,
 		"-append", guest.CommandLine(guest.CommandLineOptions{
 			Machine: v.machine, Accel: guest.AccelTCG, Root: v.root,
-			TSCKHz: tscKHz(), Extra: v.extra,
+			TSCKHz: tscKHz(), VCPUs: 1, MPTable: kernel.MPTable, Extra: v.extra,
 		}),
 		"-serial", "file:" + r.console,
 		"-monitor", "unix:" + r.monitor + ",server=on,wait=off",
 		"-device", "virtio-rng-" + bus,
 		"-device", "virtio-balloon-" + bus + ",free-page-reporting=on",
 	}
+	args = append(args, firmware...)
 	if !v.mute {
 		args = append(args, "-chardev", "socket,id=agent,server=on,wait=off,path="+r.socket,
 			"-device", "virtio-serial-"+bus,

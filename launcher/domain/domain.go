@@ -71,7 +71,7 @@ func (s Spec) XML() (string, error) {
 		OS:   s.os(),
 		// ACPI is how the guest finds its devices on microvm and powers off on both.
 		Features:   &libvirtxml.DomainFeatureList{ACPI: &libvirtxml.DomainFeature{}},
-		CPU:        &libvirtxml.DomainCPU{Mode: s.cpuMode(), Check: "none"},
+		CPU:        s.cpu(),
 		OnPoweroff: "destroy",
 		OnReboot:   "destroy",
 		OnCrash:    "destroy",
@@ -84,12 +84,14 @@ func (s Spec) XML() (string, error) {
 			MemoryAccess: &libvirtxml.DomainMemoryAccess{Mode: "shared"},
 		}
 	}
-	args := s.streams()
-	if s.Machine == guest.MachineMicroVM {
-		// virtiofsd refuses the legacy transport that QEMU still defaults to.
-		args = append([]libvirtxml.DomainQEMUCommandlineArg{{Value: "-global"}, {Value: "virtio-mmio.force-legacy=false"}}, args...)
+	if s.Accel == guest.AccelTCG {
+		// libvirt asks for 400 features of the processor, one after the other, where QEMU
+		// can tell which are unavailable; else it asks once.
+		d.QEMUCapabilities = &libvirtxml.DomainQEMUCapabilities{
+			Del: []libvirtxml.DomainQEMUCapabilitiesEntry{{Name: "cpu-unavailable-features"}},
+		}
 	}
-	if len(args) > 0 {
+	if args := append(s.machineArgs(), s.streams()...); len(args) > 0 {
 		d.QEMUCommandline = &libvirtxml.DomainQEMUCommandline{Args: args}
 	}
 	xml, err := d.Marshal()
@@ -149,11 +151,37 @@ func (s Spec) validate() error {
 	return nil
 }
 
-func (s Spec) cpuMode() string {
+func (s Spec) cpu() *libvirtxml.DomainCPU {
 	if s.Accel == guest.AccelKVM {
-		return "host-passthrough"
+		return &libvirtxml.DomainCPU{Mode: "host-passthrough", Check: "none"}
 	}
-	return "maximum"
+	return &libvirtxml.DomainCPU{
+		Mode: "maximum", Check: "none",
+		// Programs would copy by byte where that is said to be fast, and emulated it is
+		// eight times slower than by word.
+		Features: []libvirtxml.DomainCPUFeature{{Policy: "disable", Name: "erms"}},
+	}
+}
+
+// machineArgs are the arguments of QEMU for what libvirt has no words for.
+func (s Spec) machineArgs() []libvirtxml.DomainQEMUCommandlineArg {
+	var args []libvirtxml.DomainQEMUCommandlineArg
+	global := func(property string) {
+		args = append(args, libvirtxml.DomainQEMUCommandlineArg{Value: "-global"}, libvirtxml.DomainQEMUCommandlineArg{Value: property})
+	}
+	switch {
+	case s.Machine == guest.MachineMicroVM:
+		// virtiofsd refuses the legacy transport that QEMU still defaults to.
+		global("virtio-mmio.force-legacy=false")
+	case s.Kernel != "":
+		// The firmware that does no more than a kernel needs.
+		args = append(args, libvirtxml.DomainQEMUCommandlineArg{Value: "-bios"}, libvirtxml.DomainQEMUCommandlineArg{Value: "qboot.rom"})
+		// Nothing is plugged into a running guest, and what ACPI says of each slot's
+		// way to do so is half of what the kernel has to interpret.
+		global("PIIX4_PM.acpi-root-pci-hotplug=off")
+		global("PIIX4_PM.acpi-pci-hotplug-with-bridge-support=off")
+	}
+	return args
 }
 
 // address is where a device sits: on microvm it must be said, on pc libvirt assigns.

@@ -43,9 +43,10 @@ func newFloor(ctx context.Context, cmdline []string, initBinary, dir string) (*f
 		"-kernel", kernel, "-initrd", initramfs,
 		"-append", without(option(cmdline, "-append"), " ", "slipway.") + " " + guest.ArgProbe,
 	}}
-	for _, name := range []string{"-accel", "-cpu", "-m", "-smp"} {
-		if value := option(cmdline, name); value != "" {
-			f.args = append(f.args, name, value)
+	for i, arg := range cmdline[:len(cmdline)-1] {
+		switch arg {
+		case "-accel", "-bios", "-cpu", "-global", "-m", "-smp":
+			f.args = append(f.args, arg, cmdline[i+1])
 		}
 	}
 	return f, nil
