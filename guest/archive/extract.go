@@ -278,21 +278,39 @@ func (x *extractor) device(parent int, base string, h *tar.Header) error {
 	return unix.Mknodat(parent, base, mode|0o600, int(unix.Mkdev(uint32(h.Devmajor), uint32(h.Devminor))))
 }
 
-// attributes gives a new entry its owner, mode and time. The owner comes
-// first: changing it takes set-user-ID away.
+// attributes gives a new entry its owner, mode and time: the entry itself, whatever
+// has its name meanwhile. The owner comes first: changing it takes set-user-ID away.
 func (x *extractor) attributes(parent int, base string, h *tar.Header) error {
+	fd, err := unix.Openat(parent, base, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT != fileTypes[h.Typeflag] {
+		return fmt.Errorf("%w: it was replaced meanwhile", ErrUnsafe)
+	}
 	if x.options.Owner {
-		if err := unix.Fchownat(parent, base, h.Uid, h.Gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		if err := unix.Fchownat(fd, "", h.Uid, h.Gid, unix.AT_EMPTY_PATH); err != nil {
 			return err
 		}
 	}
 	if h.Typeflag != tar.TypeSymlink {
-		if err := unix.Fchmodat(parent, base, x.mode(h), 0); err != nil {
+		// There is no fchmod of a descriptor that is but a path.
+		if err := unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), x.mode(h)); err != nil {
 			return err
 		}
 	}
 	times := []unix.Timespec{timespec(h.ModTime), timespec(h.ModTime)}
-	return unix.UtimesNanoAt(parent, base, times, unix.AT_SYMLINK_NOFOLLOW)
+	return unix.UtimesNanoAt(fd, "", times, unix.AT_EMPTY_PATH)
+}
+
+// fileTypes are those of the entries that have no data.
+var fileTypes = map[byte]uint32{
+	tar.TypeSymlink: unix.S_IFLNK, tar.TypeFifo: unix.S_IFIFO, tar.TypeChar: unix.S_IFCHR, tar.TypeBlock: unix.S_IFBLK,
 }
 
 func timespec(t time.Time) unix.Timespec {

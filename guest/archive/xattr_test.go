@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"archive/tar"
 	"bytes"
 	"errors"
 	"io"
@@ -103,6 +104,24 @@ func TestSwappedLinks(t *testing.T) {
 	}
 	if data, err := os.ReadFile(filepath.Join(outside, "sub/secret")); string(data) != "secret" {
 		t.Errorf("outside: %q, %v", data, err)
+	}
+}
+
+// What takes the place of an entry that was just made does not get its attributes.
+func TestReplacedEntry(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, "victim"), nil, 0o600), os.Symlink("victim", filepath.Join(dir, "entry")))
+	f, err := os.Open(dir)
+	must(t, err)
+	defer f.Close()
+	for name, want := range map[string]error{"entry": ErrUnsafe, "victim": ErrUnsafe, "gone": unix.ENOENT} {
+		err := new(extractor).attributes(int(f.Fd()), name, &tar.Header{Typeflag: tar.TypeFifo, Mode: 0o666})
+		if !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", name, err, want)
+		}
+	}
+	if info, err := os.Stat(filepath.Join(dir, "victim")); err != nil || info.Mode() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
 }
 
