@@ -28,8 +28,12 @@ type run struct {
 	gone     chan struct{} // closed when the domain has ended
 	held     chan struct{} // told when the domain goes on that was held
 
-	defined time.Time // when the hypervisor had started the domain
-	timer   *time.Timer
+	defined   time.Time // when the hypervisor had started the domain
+	timer     *time.Timer
+	unplugged struct {
+		sync.Once
+		err error
+	}
 	// yield gives back the run's turn to boot.
 	yield func()
 	told  int // number of the guest's latest event, from 1
@@ -108,7 +112,17 @@ func (r *run) clear(ctx context.Context) error {
 		r.timer.Stop()
 	}
 	err := r.m.cfg.Hypervisor.Destroy(ctx, r.domain)
-	return errors.Join(err, r.m.unplug(ctx, r.i), r.m.unmountServer(ctx, r.i))
+	return errors.Join(err, r.unplug(), r.m.unmountServer(ctx, r.i))
+}
+
+// unplug takes the server off its networks, once.
+func (r *run) unplug() error {
+	r.unplugged.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), cleanupTime)
+		defer cancel()
+		r.unplugged.err = r.m.unplug(ctx, r.i)
+	})
+	return r.unplugged.err
 }
 
 // finishable reports whether a boot that was cut short is to be done again. A server
@@ -512,6 +526,8 @@ func (r *run) appendOutput(ctx context.Context, s output.Stream, offset int64, d
 // come.
 func (r *run) powerOff(ctx context.Context) error {
 	srv, _ := r.i.snapshot()
+	// The hypervisor takes its time, in which this can be done.
+	go func() { _ = r.unplug() }()
 	select {
 	case <-r.gone:
 		return nil
