@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"text/tabwriter"
 	"time"
 )
 
@@ -44,7 +43,7 @@ func (s *slipway) measureEndings(ctx context.Context, e *endings) error {
 }
 
 func (e *endings) report(w io.Writer) {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	t := newTable(w)
 	fmt.Fprintln(t, "\nuntil the command has ended\tmedian\tmin\tmax\tratio\t")
 	end := func(t times) time.Duration { return t.end }
 	row(t, "slipway server list", e.nothing, e.nothing, end)

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -167,7 +166,7 @@ func (c *container) remove(ctx context.Context) error {
 func reportInside(w io.Writer, o options, ours, theirs inside, peer string) {
 	fmt.Fprintf(w, "\nIn a running server: image %s, %d runs of %d executions and a copy of %d MiB each way, medians\n\n",
 		o.image, o.runs, guestExecs, guestCopySize>>20)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	t := newTable(w)
 	fmt.Fprintf(t, "\tslipway\t%s\tratio\t\n", peer)
 	row := func(name string, a, b []time.Duration, show func(time.Duration) string) {
 		x, y := median(slices.Sorted(slices.Values(a))), median(slices.Sorted(slices.Values(b)))

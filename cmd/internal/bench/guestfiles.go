@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"text/tabwriter"
 	"time"
 
 	"github.com/slipway-vm/slipway/rootfs"
@@ -149,7 +148,7 @@ func (s *slipway) bootEachMode(ctx context.Context) error {
 		}
 	}
 	first := func(t times) time.Duration { return t.first }
-	t := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	t := newTable(os.Stdout)
 	fmt.Fprintln(t, "until the first byte of output\tmedian\tmin\tmax\tratio\t")
 	row(t, "bare QEMU, init's line", bare, bare, first)
 	for j, mode := range rootfs.Modes {
@@ -229,7 +228,7 @@ func (h *hostOverlay) place() *place {
 
 func reportFiles(w io.Writer, o options, places []*place) {
 	fmt.Fprintf(w, "Files, %d runs, medians; in brackets over the host's\n\n", o.runs)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	t := newTable(w)
 	for _, s := range places {
 		fmt.Fprintf(t, "\t%s", s.name)
 	}

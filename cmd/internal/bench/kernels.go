@@ -6,7 +6,7 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
-	"text/tabwriter"
+	"strings"
 	"time"
 
 	"github.com/slipway-vm/slipway/guest"
@@ -28,9 +28,18 @@ func (s *slipway) stockFloor(ctx context.Context, f *floor) (*floor, error) {
 	return stock, nil
 }
 
+// balloonFloor is the bare guest f with Slipway's balloon, which gives free pages back.
+func (f *floor) balloonFloor() *floor {
+	device := "virtio-balloon-pci"
+	if strings.HasPrefix(option(f.args, "-machine"), string(guest.MachineMicroVM)) {
+		device = "virtio-balloon-device"
+	}
+	return &floor{program: f.program, args: append(slices.Clone(f.args), "-device", device+",free-page-reporting=on")}
+}
+
 // reportKernels prints how long each kernel takes to PID 1.
 func reportKernels(w io.Writer, minimal, stock *floor, onMinimal, onStock []times) {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	t := newTable(w)
 	fmt.Fprintln(t, "\nfrom the kernel's start to PID 1\tmedian\tmin\tmax\tratio\t")
 	kernel := func(t times) time.Duration { return t.kernel }
 	row(t, "Debian's kernel, "+kernelName(option(stock.args, "-kernel")), onStock, onStock, kernel)

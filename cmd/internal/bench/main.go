@@ -156,16 +156,21 @@ func runBoot(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
+	balloonFloor := fl.balloonFloor()
 
-	var bare, stock, warm, cold []times
+	var bare, balloon, stock, warm, cold []times
 	var ends endings
 	for i := range o.runs {
-		progress(fmt.Sprintf("run %d of %d: bare QEMU, on both kernels, boot, boot with the engine's start", i+1, o.runs))
+		progress(fmt.Sprintf("run %d of %d: bare QEMU, with a balloon, on both kernels, boot, boot with the engine's start", i+1, o.runs))
 		t, err := fl.run(ctx)
 		if err != nil {
 			return err
 		}
 		bare = append(bare, t)
+		if t, err = balloonFloor.run(ctx); err != nil {
+			return err
+		}
+		balloon = append(balloon, t)
 		if t, err = stockFloor.run(ctx); err != nil {
 			return err
 		}
@@ -189,7 +194,7 @@ func runBoot(ctx context.Context, o options) (err error) {
 		}
 		cold = append(cold, t)
 	}
-	report(os.Stdout, o, fl, mem, bare, warm, cold)
+	report(os.Stdout, o, fl, mem, bare, balloon, warm, cold)
 	reportKernels(os.Stdout, fl, stockFloor, bare, stock)
 	ends.report(os.Stdout)
 	return nil

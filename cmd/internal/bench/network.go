@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"slices"
-	"text/tabwriter"
 	"time"
 )
 
@@ -196,7 +195,7 @@ func (c *container) keepBridges() func(*error) {
 func reportNetwork(w io.Writer, o options, sites []*site) {
 	fmt.Fprintf(w, "\nA published port: image %s, %d runs of %d requests and an answer of %d MiB, medians\n\n",
 		o.image, o.runs, requests, answerSize>>20)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	t := newTable(w)
 	fmt.Fprintln(t, "\trequest\t99th percentile\tratio\tby loopback\tratio\tto the host\tratio of times\t")
 	middle := func(d []time.Duration) time.Duration { return median(slices.Sorted(slices.Values(d))) }
 	peer := sites[len(sites)-1]

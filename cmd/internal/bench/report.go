@@ -5,19 +5,19 @@ import (
 	"io"
 	"runtime"
 	"slices"
-	"text/tabwriter"
 	"time"
 )
 
 // report prints the results, each as a ratio to the floor's.
-func report(w io.Writer, o options, f *floor, m memory, bare, warm, cold []times) {
+func report(w io.Writer, o options, f *floor, m memory, bare, balloon, warm, cold []times) {
 	fmt.Fprintf(w, "Slipway on %d CPUs: %s\nimage %s, %d runs, medians\n\n", runtime.NumCPU(), f, o.image, o.runs)
 	first := func(t times) time.Duration { return t.first }
 	end := func(t times) time.Duration { return t.end }
 
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	t := newTable(w)
 	fmt.Fprintln(t, "until the first byte of output\tmedian\tmin\tmax\tratio\t")
 	row(t, "bare QEMU, init's line", bare, bare, first)
+	row(t, "bare QEMU with a balloon", balloon, bare, first)
 	row(t, "slipway boot, engine running", warm, bare, first)
 	row(t, "slipway boot, with the engine's start", cold, bare, first)
 	fmt.Fprintln(t, "\t\t\t\t\t")
