@@ -49,6 +49,9 @@ func keep(s suite, results []result) error {
 	for _, r := range sorted {
 		fmt.Fprintf(&text, "%s\t%s\t%s\n", r.state, r.group, r.name)
 	}
+	if err := os.MkdirAll(resultsDir, 0o755); err != nil {
+		return err
+	}
 	return os.WriteFile(filepath.Join(resultsDir, s.name()), []byte(text.String()), 0o644)
 }
 

@@ -15,8 +15,14 @@ func (a *API) usageRoutes() []route {
 	const policy = "os_compute_api:os-simple-tenant-usage:"
 	return []route{
 		{method: "GET", path: "/os-simple-tenant-usage", role: openstack.Admin, policy: policy + "list", serve: a.listUsage},
+		{method: "GET", path: "/os-simple-tenant-usage/{$}", role: openstack.Reader, policy: policy + "show", serve: nameless},
 		{method: "GET", path: "/os-simple-tenant-usage/{id}", role: openstack.Reader, policy: policy + "show", serve: a.showUsage},
 	}
+}
+
+// nameless answers for a project without an ID, which Nova does not take for the list.
+func nameless(http.ResponseWriter, *http.Request) error {
+	return openstack.NotFound("The resource could not be found.")
 }
 
 // usageOfProject is what the servers of a project took in a period. The sums are
