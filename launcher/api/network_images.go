@@ -196,8 +196,17 @@ func (n *network) pullImage(w http.ResponseWriter, r *http.Request) error {
 	if err := readJSON(r, &body); err != nil {
 		return err
 	}
-	if err := checkSource(openstack.CallerOf(r.Context()), body.Image, body.Credentials); err != nil {
+	caller := openstack.CallerOf(r.Context())
+	if err := checkSource(caller, body.Image, body.Credentials); err != nil {
 		return err
+	}
+	// What is here alone, such as an image of a server, is whose the image service says.
+	if img, err := n.manager.Image(r.Context(), body.Image); err == nil && img.Own {
+		as, err := n.image(r.Context(), caller, body.Image)
+		if err != nil {
+			return err
+		}
+		body.Image = as.Reference
 	}
 	return sendPull(w, func(progress func(launcher.PullProgress)) (launcher.Image, error) {
 		return n.manager.Pull(r.Context(), body.Image, body.Pull, body.Credentials, progress)

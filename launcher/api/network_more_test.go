@@ -144,6 +144,58 @@ func TestNetworkImages(t *testing.T) {
 	}
 }
 
+// An image of a server is its project's alone, by whatever it is named.
+func TestNetworkSnapshots(t *testing.T) {
+	s := newSite(t)
+	s.create("p1", "web")
+	ctx := t.Context()
+	made, err := s.as("owner").CreateImage(ctx, "web", "Saved it")
+	if err != nil || made.Reference != "Saved it" {
+		t.Fatalf("made %s, %v", made.Reference, err)
+	}
+	own := func(list []launcher.Image, err error) (found []launcher.Image) {
+		for _, i := range list {
+			if i.Own {
+				found = append(found, i)
+			}
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		return found
+	}
+	if list := own(s.as("owner").Images(ctx)); len(list) != 1 || list[0].Reference != "Saved it" {
+		t.Errorf("listed %+v", list)
+	}
+	if list := own(s.as("other").Images(ctx)); len(list) != 0 {
+		t.Errorf("listed for others %+v", list)
+	}
+	all := own(s.m.Images(ctx))
+	if len(all) != 1 {
+		t.Fatalf("there are %+v", all)
+	}
+	// An ID could be a name in a registry, which cannot be asked here.
+	for _, ref := range []string{"Saved it", all[0].ID, all[0].Reference} {
+		_, show := s.as("other").Image(ctx, ref)
+		_, _, save := s.as("other").SaveImage(ctx, ref, "")
+		_, pull := s.as("other").Pull(ctx, api.PullBody{Image: ref}, func(launcher.PullProgress) {})
+		for what, err := range map[string]error{"show": show, "save": save, "pull": pull, "delete": s.as("other").DeleteImage(ctx, ref, false)} {
+			if err == nil {
+				t.Errorf("%s of %s of another project", what, ref)
+			}
+		}
+		if srv, err := s.as("other").Create(ctx, api.CreateBody{Spec: launcher.Spec{Image: ref}}); err == nil && srv.Spec.Image == all[0].Reference {
+			t.Errorf("boot of %s of another project", ref)
+		}
+	}
+	if len(own(s.m.Images(ctx))) != 1 {
+		t.Error("another project has deleted it")
+	}
+	if _, err := s.as("owner").Create(ctx, api.CreateBody{Spec: launcher.Spec{Name: "again", Image: "Saved it"}}); err != nil {
+		t.Error(err)
+	}
+}
+
 // A network of a project's is its own.
 func TestNetworkNetworks(t *testing.T) {
 	s := newSite(t)
