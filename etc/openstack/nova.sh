@@ -98,6 +98,7 @@ up_nova() {
 	answers neutron "$url:${PORT[network]}/"
 	answers nova-api "$url:${PORT[compute]}/"
 	once 'wait for the compute host' find_host
+	with_admin /usr/bin/python3 "$HERE/reported.py" "$PATIENCE" || die "Nova is not ready; its logs are in $DIR/log"
 	once 'make flavors, and a network that leads nowhere' with_admin /usr/bin/python3 "$HERE/resources.py"
 }
 
