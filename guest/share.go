@@ -51,11 +51,18 @@ const (
 	DisksFile     = share.DisksFile
 	DiskSeed      = share.DiskSeed
 	DiskSystem    = share.DiskSystem
+	DiskPreload   = share.DiskPreload
 	LayersPerDisk = share.LayersPerDisk
 
 	PartitionSeed  = share.PartitionSeed
 	PartitionBase  = share.PartitionBase
 	PartitionUpper = share.PartitionUpper
+
+	PreloadDocker = share.PreloadDocker
+	PreloadDir    = share.PreloadDir
+	PreloadTarget = share.PreloadTarget
+	DockerDir     = share.DockerDir
+	DockerTarget  = share.DockerTarget
 
 	EndPowerOff = share.EndPowerOff
 	EndReboot   = share.EndReboot

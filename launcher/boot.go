@@ -360,6 +360,11 @@ func (r *run) domainSpec(ctx context.Context, srv *Server, kernel guest.Kernel, 
 	} else if seed != nil {
 		attached = append(attached, *seed)
 	}
+	preloaded, err := srv.Spec.preloadDisks()
+	if err != nil {
+		return domain.Spec{}, err
+	}
+	attached = append(attached, preloaded...)
 	spec := domain.Spec{
 		Name:    r.domain,
 		UUID:    srv.ID,

@@ -394,7 +394,7 @@ func (m *Manager) create(ctx context.Context, srv Server, auth *Credentials) (Se
 	}
 	srv.ConfigDrive = srv.ConfigDrive || srv.Spec.WithConfigDrive
 	srv.Name = first(srv.Spec.Name, defaultName(srv.Spec.Image))
-	srv.RootMode = first(srv.Spec.RootMode, m.cfg.RootMode, string(guest.RootVirtioFS))
+	srv.RootMode = m.rootMode(&srv.Spec)
 	m.chooseNetwork(ctx, &srv.Spec)
 	if err := m.permitted(srv.RootMode, &srv.Spec); err != nil {
 		return Server{}, err

@@ -2,6 +2,7 @@ package launcher
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"path"
 	"path/filepath"
@@ -53,7 +54,7 @@ func (s *Spec) validate() error {
 	if _, err := pullPolicy(s.Pull); err != nil {
 		return err
 	}
-	if err := s.validateSeed(); err != nil {
+	if err := errors.Join(s.validateSeed(), s.validatePreload()); err != nil {
 		return err
 	}
 	for _, e := range s.Env {
@@ -190,6 +191,7 @@ func (s *Spec) process(cfg *v1.Config, hostname string) (*guest.Spec, error) {
 			ReadOnly: v.ReadOnly,
 		})
 	}
+	g.Mounts = append(g.Mounts, s.preloadMounts()...)
 	if len(g.Args) == 0 {
 		return nil, errorf(ErrInvalid, "the image names no command: give one after the image")
 	}
@@ -249,16 +251,18 @@ func Hostname(name string) string {
 // defaultName names a server after its image: "oci:.cache/images/hello:latest"
 // gives "hello-3f2a91".
 func defaultName(image string) string {
-	base := image
-	if i := strings.IndexByte(base, '@'); i >= 0 {
-		base = base[:i]
-	}
-	base = path.Base(strings.TrimSuffix(base, "/"))
-	base, _, _ = strings.Cut(base, ":")
-	base = Hostname(strings.TrimSuffix(base, ".tar"))
+	base := imageStem(image)
 	var b [3]byte
 	_, _ = rand.Read(b[:])
 	return fmt.Sprintf("%s-%x", base[:min(len(base), 40)], b)
+}
+
+// imageStem is what an image is called, as a host name, without where it is from.
+func imageStem(image string) string {
+	base, _, _ := strings.Cut(image, "@")
+	base = path.Base(strings.TrimSuffix(base, "/"))
+	base, _, _ = strings.Cut(base, ":")
+	return Hostname(strings.TrimSuffix(base, ".tar"))
 }
 
 // newID returns a random UUID (RFC 9562, version 4).

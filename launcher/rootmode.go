@@ -21,6 +21,15 @@ func unknownRootMode(name string) error {
 	return errorf(ErrInvalid, "root mode %q: use one of %s", name, strings.Join(names, ", "))
 }
 
+// rootMode is the mode that a new server's root has.
+func (m *Manager) rootMode(s *Spec) string {
+	mode := first(s.RootMode, m.cfg.RootMode, string(guest.RootVirtioFS))
+	if s.RootMode == "" && s.preloadable(mode) != nil {
+		mode = string(guest.RootBlock)
+	}
+	return mode
+}
+
 // permitted refuses what an ordinary user's engine cannot do: it mounts nothing, and
 // changes nothing of the host's networks.
 func (m *Manager) permitted(mode string, s *Spec) error {
@@ -53,6 +62,9 @@ func (m *Manager) SetRootMode(ctx context.Context, ref, mode string) error {
 	err = i.update(ctx, m.cfg.Store, func(s *Server) {
 		if !s.settled() {
 			refused = &StateError{Server: s.Name, Action: "change the root mode of", VM: s.VMState, Task: s.TaskState}
+			return
+		}
+		if refused = s.Spec.preloadable(mode); refused != nil {
 			return
 		}
 		s.RootMode = mode

@@ -119,6 +119,9 @@ type Spec struct {
 	// SeedDisk is a disk image of the host's, labelled cidata or config-2, that the
 	// server is told about itself by.
 	SeedDisk string `json:"seed_disk,omitempty"`
+	// Preload are disks of the host's with images that the server's container engine
+	// finds; see [Manager.Preload].
+	Preload []string `json:"preload,omitempty"`
 	// RemoveFailed deletes a server that did not get as far as its entrypoint when
 	// it was first booted.
 	RemoveFailed bool `json:"remove_failed,omitempty"`

@@ -43,6 +43,8 @@ type flattener struct {
 	w      *erofs.Writer
 	dirs   []flatDir
 	inodes map[inodeKey]*flatInode // those with several names
+	// overlay keeps what overlayfs reads: whiteouts and opaque directories.
+	overlay bool
 }
 
 type flatDir struct {
@@ -68,7 +70,12 @@ func (f *flattener) dir(ctx context.Context, stack []place, attr erofs.Attr, par
 		return err
 	}
 	number := len(f.dirs)
-	f.dirs = append(f.dirs, flatDir{attr: withoutOverlay(attr), parent: parent})
+	if f.overlay {
+		attr = overlaid(attr)
+	} else {
+		attr = withoutOverlay(attr)
+	}
+	f.dirs = append(f.dirs, flatDir{attr: attr, parent: parent})
 	names, err := f.merge(stack)
 	if err != nil {
 		return err
@@ -121,7 +128,7 @@ func (f *flattener) merge(stack []place) ([]*flatName, error) {
 			if err != nil {
 				return nil, err
 			}
-			n.add(place{layer: p.layer, inode: i})
+			n.add(place{layer: p.layer, inode: i}, f.overlay)
 		}
 	}
 	var names []*flatName
@@ -134,14 +141,14 @@ func (f *flattener) merge(stack []place) ([]*flatName, error) {
 	return names, nil
 }
 
-func (n *flatName) add(p place) {
+func (n *flatName) add(p place, whiteouts bool) {
 	a := &p.inode.Attr
 	switch {
 	case a.Mode&erofs.ModeType == erofs.ModeDir:
 		n.found = append(n.found, p)
 		n.done = layer.Opaque(p.inode)
 		return
-	case len(n.found) == 0 && !isWhiteout(a):
+	case len(n.found) == 0 && (whiteouts || !isWhiteout(a)):
 		n.found = []place{p}
 	}
 	n.done = true

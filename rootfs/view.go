@@ -151,7 +151,7 @@ func (v *View) lookup(stack []place, name string) ([]place, error) {
 		if err != nil {
 			return nil, err
 		}
-		if n.add(place{layer: p.layer, inode: i}); n.done {
+		if n.add(place{layer: p.layer, inode: i}, false); n.done {
 			break
 		}
 	}

@@ -18,7 +18,7 @@ import (
 
 func (c *cli) image() *cobra.Command {
 	cmd := &cobra.Command{Use: "image", Short: "Look after images"}
-	cmd.AddCommand(c.imagePull(), c.imagePush(), c.imageList(), c.imageShow(), c.imageDelete(), c.imagePrune(), c.imageVerify(), c.imageSave(), c.imageDisk())
+	cmd.AddCommand(c.imagePull(), c.imagePush(), c.imageList(), c.imageShow(), c.imageDelete(), c.imagePrune(), c.imageVerify(), c.imageSave(), c.imageDisk(), c.imagePreload())
 	return cmd
 }
 

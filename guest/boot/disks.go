@@ -64,7 +64,10 @@ func mountDisks(seed int64) error {
 	if err := mountOverlay(d, names); err != nil {
 		return err
 	}
-	return os.Chdir("/")
+	if err := os.Chdir("/"); err != nil {
+		return err
+	}
+	return mountPreloaded(disks)
 }
 
 // mountOverShare lays upper.img over the root that the share brings, if it is a

@@ -19,6 +19,21 @@ const (
 	DiskSeed = "slipway-seed"
 	// DiskSystem is the system of a guest that is not slipway-init's.
 	DiskSystem = "slipway-system"
+	// DiskPreload is a disk of preloaded images, with its number behind it.
+	DiskPreload = "slipway-preload"
+)
+
+// Where preloaded images are.
+const (
+	// PreloadDocker is the directory of such a disk that is a data root of dockerd's.
+	PreloadDocker = "docker"
+	// PreloadDir and DockerDir are below the share: the disks, by number, and the
+	// server's own data root, which has what it needs of them.
+	PreloadDir = "preload"
+	DockerDir  = "data/docker"
+	// PreloadTarget and DockerTarget are where they are inside the root.
+	PreloadTarget = "/run/slipway/preload"
+	DockerTarget  = "/var/lib/docker"
 )
 
 // Names of the partitions of a self-contained disk: the seed as on base0, one image

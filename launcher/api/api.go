@@ -110,6 +110,7 @@ func (a *API) routes() []route {
 		{"POST", "/images/prune", a.pruneImages},
 		{"POST", "/images/verify", a.verifyImage},
 		{"POST", "/disks", a.exportDisk},
+		{"POST", "/preloads", a.preload},
 		{"GET", "/kernels", a.listKernels},
 		{"POST", "/kernels/import", a.importKernel},
 		{"POST", "/kernels/default", a.setDefaultKernel},

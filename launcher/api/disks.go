@@ -61,6 +61,19 @@ func (a *API) sendDisk(w http.ResponseWriter, r *http.Request, body DiskBody) er
 	return &Error{"invalid", "part " + strconv.Quote(body.Part) + ": use facts, disk, kernel or initramfs"}
 }
 
+// preload answers with a disk of images.
+func (a *API) preload(w http.ResponseWriter, r *http.Request) error {
+	var spec launcher.PreloadSpec
+	if err := readJSON(r, &spec); err != nil {
+		return err
+	}
+	f, err := a.manager.Preload(r.Context(), spec)
+	if err != nil {
+		return err
+	}
+	return sendFile(w, f)
+}
+
 func sendFile(w http.ResponseWriter, f *os.File) error {
 	defer func() { _ = f.Close() }()
 	info, err := f.Stat()

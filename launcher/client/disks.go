@@ -22,6 +22,15 @@ func (c *Client) ExportFacts(ctx context.Context, body api.DiskBody) (launcher.E
 	return e, json.NewDecoder(resp.Body).Decode(&e)
 }
 
+// Preload gives a disk of images, which the caller closes, and its size.
+func (c *Client) Preload(ctx context.Context, spec launcher.PreloadSpec) (io.ReadCloser, int64, error) {
+	resp, err := c.do(ctx, http.MethodPost, "/preloads", nil, spec)
+	if err != nil {
+		return nil, 0, err
+	}
+	return resp.Body, resp.ContentLength, nil
+}
+
 // Export gives a part of an exported disk, which the caller closes, and its size.
 func (c *Client) Export(ctx context.Context, body api.DiskBody) (io.ReadCloser, int64, error) {
 	resp, err := c.do(ctx, http.MethodPost, "/disks", nil, body)
