@@ -34,6 +34,18 @@ func absoluteImage(ref string) (string, error) {
 	return ref, nil
 }
 
+// absolute makes files' names absolute, for the engine.
+func absolute(files []string) error {
+	for n := range files {
+		abs, err := filepath.Abs(files[n])
+		if err != nil {
+			return err
+		}
+		files[n] = abs
+	}
+	return nil
+}
+
 // credentials finds the caller's credentials for an image's registry, as docker
 // does: the engine may have been started by somebody with others. Nil is for none.
 func credentials(ctx context.Context, image string) (*launcher.Credentials, error) {

@@ -43,6 +43,7 @@ type bootFlags struct {
 	detach     bool
 	timeline   bool
 	progress   string
+	on         cloudFlags
 }
 
 func (c *cli) boot() *cobra.Command {
@@ -59,7 +60,12 @@ input. COMMAND replaces the image's own.
 The exit status is the entrypoint's, 128+n if signal n ended it; 127 if the
 command was not found, 126 if it could not be executed, 125 if Slipway failed.
 Ctrl-C and SIGTERM send the entrypoint its stop signal and end it after a grace
-period; a second one ends it at once.`,
+period; a second one ends it at once.
+
+With --cloud the image is exported as a disk (see "slipway image disk"), uploaded to
+the cloud's Glance unless the same disk is there, and booted by its Nova. The output
+comes from the server's console, what the guest's kernel and init say there as standard
+error; with --detach the first of it is waited for.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return errors.New("no image is named: use slipway boot [flags] IMAGE [COMMAND [ARG...]]")
@@ -72,6 +78,9 @@ period; a second one ends it at once.`,
 			}
 			if err := b.load(cmd.Context(), engine); err != nil {
 				return &exitError{codeSlipway, err}
+			}
+			if b.on.name != "" {
+				return b.bootOnCloud(cmd, engine)
 			}
 			return b.run(cmd.Context(), engine)
 		}),
@@ -94,7 +103,9 @@ period; a second one ends it at once.`,
 	f.StringArrayVarP(&b.publish, "publish", "p", nil, "`[IP:][HOST:]GUEST[/PROTOCOL]`: a port of the server, or a range, on the host; can be repeated")
 	f.BoolVar(&b.spec.WithConfigDrive, "config-drive", false, "give the server a config drive: a disk labelled config-2 with what it is told about itself")
 	f.StringVar(&b.spec.SeedDisk, "seed-disk", "", "disk image `file` labelled cidata (NoCloud) or config-2 to take cloud-init's data from")
+	f.StringArrayVar(&b.spec.Preload, "preload", nil, "disk `file` of \"slipway image preload\", whose images the server's dockerd finds; can be repeated")
 	f.StringVar(&b.spec.BaseVMImage, "base-vm-image", "", "disk `file` of a cloud image to boot with its own kernel and cloud-init, the image's root inside it (none: not the configured one)")
+	b.on.add(f)
 	b.addProcess(f)
 	addDetachKeys(f, &b.detachKeys)
 	f.BoolVar(&b.timeline, "timeline", false, "say at the end how the time of the boot was spent")
@@ -150,7 +161,10 @@ func (b *bootFlags) readUserData() ([]byte, error) {
 
 // fill makes the server's specification of flags and arguments.
 func (b *bootFlags) fill(cmd *cobra.Command, args []string) error {
-	var err error
+	err := b.on.check(cmd.Flags())
+	if err != nil {
+		return err
+	}
 	s := &b.spec
 	if s.Image, err = absoluteImage(args[0]); err != nil {
 		return err
@@ -174,6 +188,9 @@ func (b *bootFlags) fill(cmd *cobra.Command, args []string) error {
 		if *file, err = filepath.Abs(*file); err != nil {
 			return err
 		}
+	}
+	if err := absolute(s.Preload); err != nil {
+		return err
 	}
 	for _, v := range b.volumes {
 		volume, err := parseVolume(v)

@@ -34,6 +34,9 @@ func (c *cli) remote(cmd *cobra.Command) bool {
 	if c.cloud != "" {
 		return true
 	}
+	if f := cmd.Flags().Lookup("cloud"); f != nil && f.Changed {
+		return false // this host's engine makes what that cloud gets
+	}
 	return !cmd.Flags().Changed("state-dir") && (os.Getenv("OS_CLOUD") != "" || os.Getenv("OS_AUTH_URL") != "")
 }
 
@@ -53,9 +56,9 @@ type session struct {
 	endpoint gophercloud.EndpointOpts
 }
 
-// login gets a token from the cloud that is named.
-func (c *cli) login(ctx context.Context) (*session, error) {
-	auth, endpoint, transport, err := cloudCredentials(c.cloud)
+// login gets a token from the cloud that is named; empty: from that of the environment.
+func login(ctx context.Context, cloud string) (*session, error) {
+	auth, endpoint, transport, err := cloudCredentials(cloud)
 	if err != nil {
 		return nil, err
 	}

@@ -27,6 +27,8 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/image/v2/imagedata"
 	"github.com/gophercloud/gophercloud/v2/openstack/image/v2/images"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/slipway-vm/slipway/images/glance"
 )
 
 // realCloud is the OpenStack that `make openstack` has brought up: at least Keystone
@@ -277,6 +279,14 @@ func (c *realCloud) queued(user, name string, change ...func(*images.CreateOpts)
 
 // listed are the images that a user sees, hidden or not, by ID.
 func (c *realCloud) listed(user string, hidden bool) map[string]string {
+	names := map[string]string{}
+	for _, i := range c.all(user, hidden) {
+		names[i.ID] = i.Name
+	}
+	return names
+}
+
+func (c *realCloud) all(user string, hidden bool) []images.Image {
 	c.t.Helper()
 	pages, err := images.List(c.images(user), images.ListOpts{Hidden: hidden}).AllPages(context.Background())
 	if err != nil {
@@ -286,11 +296,7 @@ func (c *realCloud) listed(user string, hidden bool) map[string]string {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	names := map[string]string{}
-	for _, i := range list {
-		names[i.ID] = i.Name
-	}
-	return names
+	return list
 }
 
 // sweep deletes the images of these tests, hidden ones too: also what a test has left
@@ -299,12 +305,12 @@ func (c *realCloud) sweep() {
 	c.t.Helper()
 	service := c.images("slipway")
 	for _, hidden := range []bool{false, true} {
-		for id, name := range c.listed("slipway", hidden) {
-			if !strings.HasPrefix(name, "test-") && !strings.HasPrefix(name, "sha256:") {
+		for _, i := range c.all("slipway", hidden) {
+			if !strings.HasPrefix(i.Name, "test-") && i.Properties[glance.Digest] == nil && i.Properties[glance.Export] == nil {
 				continue
 			}
-			if err := images.Delete(context.Background(), service, id).ExtractErr(); err != nil {
-				c.t.Errorf("delete image %s: %v", name, err)
+			if err := images.Delete(context.Background(), service, i.ID).ExtractErr(); err != nil {
+				c.t.Errorf("delete image %s: %v", i.Name, err)
 			}
 		}
 	}

@@ -26,6 +26,7 @@ import (
 type createFlags struct {
 	image, flavor, keyName, userData, description, zone, hostname string
 	properties, nics, networks, ports, groups, tags, hints        []string
+	preload                                                       []string
 	configDrive, noNetwork, autoNetwork, wait                     bool
 	min, max                                                      int
 	output                                                        format.Options
@@ -61,6 +62,7 @@ more: its server is the same.`,
 	f.StringArrayVar(&o.groups, "security-group", nil, "security group; can be repeated")
 	f.StringArrayVar(&o.tags, "tag", nil, "tag of the server; can be repeated")
 	f.StringArrayVar(&o.hints, "hint", nil, "group=ID, a hint for the scheduler")
+	f.StringArrayVar(&o.preload, "preload", nil, "on this host: disk `file` of \"slipway image preload\", whose images the server's dockerd finds; can be repeated")
 	f.BoolVar(&o.configDrive, "config-drive", false, "give the server a config drive")
 	f.BoolVar(&o.configDrive, "use-config-drive", false, "the same")
 	f.IntVar(&o.min, "min", 1, "how many servers at least")
@@ -86,6 +88,10 @@ func (c *cli) createLocal(cmd *cobra.Command, o *createFlags, name string) error
 	if spec.Image, err = absoluteImage(o.image); err != nil {
 		return err
 	}
+	spec.Preload = o.preload
+	if err := absolute(spec.Preload); err != nil {
+		return err
+	}
 	if o.userData != "" {
 		if spec.CloudInit, err = os.ReadFile(o.userData); err != nil {
 			return err
@@ -101,7 +107,7 @@ func (c *cli) createLocal(cmd *cobra.Command, o *createFlags, name string) error
 // createRemote asks Nova.
 func (c *cli) createRemote(cmd *cobra.Command, o *createFlags, name string) error {
 	ctx := cmd.Context()
-	s, err := c.login(ctx)
+	s, err := login(ctx, c.cloud)
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,10 @@ type diskFlags struct {
 	layout string
 	output string
 	size   config.Size
+
+	upload, cloud string
+	properties    []string
+	public        bool
 }
 
 // add defines the flags of how a disk is made.
@@ -32,6 +36,10 @@ func (d *diskFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&d.format, "format", "", "qcow2, raw or vmdk (default: by the name of the file, or qcow2)")
 	f.StringVar(&d.layout, "layout", string(disk.LayoutBoth), "firmware that boots it: bios, uefi, both, or none: kernel and ramdisk are written beside it")
 	f.StringVarP(&d.output, "output", "o", "", "`file` to write; - for the standard output")
+	f.StringVar(&d.upload, "upload", "", "`glance:NAME`: an image to make of the disk, in the Glance of the configuration or of --cloud")
+	f.StringVar(&d.cloud, "cloud", "", "`cloud` of clouds.yaml to upload to")
+	f.StringArrayVar(&d.properties, "property", nil, "`KEY=VALUE` of the uploaded image; can be repeated")
+	f.BoolVar(&d.public, "public", false, "let every project use the uploaded image (Glance lets administrators say so)")
 	f.Var(&d.size, "size", "size of the disk (default: as small as possible); it grows to the disk it is given when it boots")
 	f.StringVar(&d.body.OnExit, "on-exit", "poweroff", "what the machine does when the entrypoint has ended: poweroff, reboot or stay")
 	f.StringArrayVar(&d.body.KernelArgs, "kernel-arg", nil, "`argument` for the kernel's command line; can be repeated")
@@ -39,8 +47,11 @@ func (d *diskFlags) add(f *pflag.FlagSet) {
 
 // fill makes the request of the flags.
 func (d *diskFlags) fill() error {
-	if d.output == "" {
-		return errors.New("no file is named: use -o FILE, or -o - for the standard output")
+	if d.output == "" && d.upload == "" {
+		return errors.New("no file is named: use -o FILE, -o - for the standard output, or --upload glance:NAME")
+	}
+	if d.upload == "" && (d.cloud != "" || len(d.properties) > 0 || d.public) {
+		return errors.New("--cloud, --property and --public are about --upload, which is not given")
 	}
 	if d.format == "" {
 		d.format = string(disk.FormatQCOW2)
@@ -70,7 +81,11 @@ entrypoint writes goes to its serial console.
 The same image, flags and Slipway make the same bytes.
 
 With --layout none, FILE has no kernel: FILE.vmlinuz, FILE.initrd and FILE.cmdline
-are written beside it, as kernel, ramdisk and os_command_line for Glance.`,
+are written beside it, as kernel, ramdisk and os_command_line for Glance.
+
+--upload glance:NAME makes an image of it that Nova boots, unless the image of that name
+is the same disk; of another, which was exported too, it takes the name. The image's ID
+is printed.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
 			if err := errors.Join(b.fill(cmd, args), d.fill()); err != nil {
@@ -84,7 +99,7 @@ are written beside it, as kernel, ramdisk and os_command_line for Glance.`,
 				return err
 			}
 			d.body.Spec, d.body.Credentials = b.spec, auth
-			return d.run(cmd.Context(), cmd.OutOrStdout(), engine)
+			return d.run(cmd.Context(), cmd.OutOrStdout(), c, engine)
 		}),
 	}
 	f := cmd.Flags()
@@ -105,15 +120,28 @@ func (c *cli) serverExport() *cobra.Command {
 				return err
 			}
 			d.body.Server = args[0]
-			return d.run(cmd.Context(), cmd.OutOrStdout(), engine)
+			return d.run(cmd.Context(), cmd.OutOrStdout(), c, engine)
 		}),
 	}
 	d.add(cmd.Flags())
 	return cmd
 }
 
-// run writes the files, all or none.
-func (d *diskFlags) run(ctx context.Context, out io.Writer, engine *client.Client) (err error) {
+// run writes the files and uploads, as asked.
+func (d *diskFlags) run(ctx context.Context, out io.Writer, c *cli, engine *client.Client) error {
+	if d.output != "" {
+		if err := d.write(ctx, out, engine); err != nil {
+			return err
+		}
+	}
+	if d.upload == "" {
+		return nil
+	}
+	return d.store(ctx, c, engine)
+}
+
+// write writes the files, all or none.
+func (d *diskFlags) write(ctx context.Context, out io.Writer, engine *client.Client) (err error) {
 	files := []exportFile{{api.PartDisk, d.output, nil}}
 	if d.body.Layout == disk.LayoutNone {
 		facts, err := engine.ExportFacts(ctx, d.body)

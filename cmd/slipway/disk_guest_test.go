@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/slipway-vm/slipway/rootfs/rootfstest"
 )
@@ -22,7 +21,7 @@ import (
 // machine boots disks without Slipway and gives what the serial console said.
 func machine(t *testing.T, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*deadline)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", append([]string{
 		"-m", "256", "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"}, args...)...)

@@ -96,7 +96,7 @@ func (c *cli) command() *cobra.Command {
 // engine connects to the engine of the state directory, or to a cloud's service.
 func (c *cli) engine(ctx context.Context) (*client.Client, error) {
 	if c.onCloud {
-		s, err := c.login(ctx)
+		s, err := login(ctx, c.cloud)
 		if err != nil {
 			return nil, err
 		}

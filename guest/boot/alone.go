@@ -70,7 +70,7 @@ func (g *guestState) end() {
 	g.mu.Lock()
 	exit, stopped := g.entry.exit, g.stop != nil
 	g.mu.Unlock()
-	logf("the entrypoint has ended with status %d", exit.Code)
+	logf("%s", share.ConsoleEndLine(exit.Code))
 	d, err := readDisks()
 	if err != nil {
 		logf("%v", err)
@@ -83,7 +83,11 @@ func (g *guestState) end() {
 	case d.OnExit == share.EndReboot:
 		g.rebooting.Store(true)
 	}
-	g.requestPowerOff()
+	if stopped {
+		g.requestPowerOff()
+		return
+	}
+	time.AfterFunc(g.spec.Linger, g.requestPowerOff)
 }
 
 // inputEvent is the kernel's struct input_event.

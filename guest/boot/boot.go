@@ -150,11 +150,18 @@ func (g *guestState) run() error {
 // fail reports why the boot has ended, and ends it.
 func (g *guestState) fail(err error) {
 	logf("%v", err)
+	wait := failureWait
+	if g.cmdline.alone() {
+		logf("%s", share.ConsoleEndLine(exitCode(err)))
+		if g.spec != nil {
+			wait = max(wait, g.spec.Linger)
+		}
+	}
 	g.finish(agent.Event{Type: agent.EventFailed, Exit: &agent.Exit{Code: exitCode(err), Err: err.Error()}})
 	g.endOutput()
 	var start *agent.StartError
 	if g.cmdline.alone() || !errors.As(err, &start) {
-		time.AfterFunc(failureWait, g.requestPowerOff)
+		time.AfterFunc(wait, g.requestPowerOff)
 	}
 }
 
@@ -236,5 +243,5 @@ func sinceBoot() time.Duration {
 
 // logf writes to the console, which init's standard streams are.
 func logf(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "slipway-init: "+format+"\n", args...)
+	fmt.Fprintf(os.Stderr, share.ConsolePrefix+format+"\n", args...)
 }

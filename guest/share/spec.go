@@ -52,6 +52,9 @@ type Spec struct {
 	// Entropy, fresh for each boot, is what the guest's random numbers begin with.
 	Entropy  []byte   `json:"entropy,omitempty"`
 	InitMode InitMode `json:"initMode,omitempty"`
+	// Linger is how long a guest that no engine hears goes on after its entrypoint: its
+	// cloud shows a console only as long as that.
+	Linger time.Duration `json:"linger,omitempty"`
 	Options
 }
 

@@ -49,7 +49,7 @@ func Complete(ctx context.Context, dir string, report func(string)) error {
 			return err
 		}
 	}
-	return setProcess(filepath.Join(dir, path.Base(share.SpecFile)), interfaces, names)
+	return setProcess(filepath.Join(dir, path.Base(share.SpecFile)), interfaces, names, onOpenStack())
 }
 
 // merge writes the seed; the disk's own user-data stays where the cloud has none.
@@ -66,8 +66,11 @@ func merge(dir string, told *cloudinit.Seed) error {
 	return seed.Write(dir, &out)
 }
 
+// linger is how long Nova has to show a console whose guest has nothing more to do.
+const linger = 30 * time.Second
+
 // setProcess gives the process the network.
-func setProcess(name string, interfaces links, names resolver) error {
+func setProcess(name string, interfaces links, names resolver, nova bool) error {
 	data, err := os.ReadFile(name)
 	if err != nil {
 		return err
@@ -84,6 +87,9 @@ func setProcess(name string, interfaces links, names resolver) error {
 	}
 	if len(spec.Search) == 0 {
 		spec.Search = names.search
+	}
+	if nova {
+		spec.Linger = linger
 	}
 	if data, err = json.Marshal(spec); err != nil {
 		return err

@@ -121,14 +121,14 @@ func TestMerge(t *testing.T) {
 		t.Errorf("%q, %v", b, err)
 	}
 	all := links{{Interface: share.Interface{Name: "eth0", MAC: "fa:16:3e:00:00:01", Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.5/24")}}}}
-	if err := setProcess(process, all, resolver{servers: []string{"10.0.0.2"}}); err != nil {
+	if err := setProcess(process, all, resolver{servers: []string{"10.0.0.2"}}, true); err != nil {
 		t.Fatal(err)
 	}
 	b, err := os.ReadFile(process)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if spec, err := share.ParseSpec(b); err != nil || len(spec.Interfaces) != 1 || spec.Nameservers[0] != "10.0.0.2" {
+	if spec, err := share.ParseSpec(b); err != nil || len(spec.Interfaces) != 1 || spec.Nameservers[0] != "10.0.0.2" || spec.Linger != linger {
 		t.Errorf("%+v, %v", spec, err)
 	}
 }

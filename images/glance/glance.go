@@ -11,10 +11,12 @@
 package glance
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -31,6 +33,10 @@ const (
 	Digest    = "oci_digest"
 	MediaType = "oci_media_type"
 )
+
+// Export is the property of a disk that Slipway has made, or of what belongs to one: a
+// digest of all that it was made of.
+const Export = "slipway_digest"
 
 // Config says how the service is reached.
 type Config struct {
@@ -102,6 +108,9 @@ type Image struct {
 	// HashAlgo and HashValue are the checksum of the data; empty while there is none.
 	HashAlgo, HashValue string
 	Digest, MediaType   string // of a blob
+	Export              string // of what was exported
+	Hidden              bool   // from lists, as far as that was asked
+	MinDisk             int    // GiB
 	Arch                string
 	Created, Updated    time.Time
 }
@@ -112,7 +121,7 @@ func view(i *images.Image) Image {
 		ID: i.ID, Name: i.Name, Owner: i.Owner, Visibility: string(i.Visibility), Status: string(i.Status),
 		Container: i.ContainerFormat, Disk: i.DiskFormat, Size: i.SizeBytes,
 		HashAlgo: text("os_hash_algo"), HashValue: text("os_hash_value"),
-		Digest: text(Digest), MediaType: text(MediaType), Arch: text("architecture"),
+		Digest: text(Digest), MediaType: text(MediaType), Export: text(Export), MinDisk: i.MinDiskGigabytes, Arch: text("architecture"),
 		Created: i.CreatedAt, Updated: i.UpdatedAt,
 	}
 }
@@ -194,26 +203,47 @@ func (c *Client) List(ctx context.Context, filter url.Values) ([]Image, error) {
 	return list, nil
 }
 
-// Blob finds the blob of a digest and a size among those of the caller's own project
-// and those that everybody may see, which an administrator has made so: what else
-// says of itself that it is that blob may have come from anywhere.
+// Blob finds the blob of a digest and a size.
 func (c *Client) Blob(ctx context.Context, digest string, size int64) (Image, error) {
-	project, err := c.project(ctx)
+	found, err := c.marked(ctx, Digest, digest)
 	if err != nil {
 		return Image{}, err
 	}
-	for _, hidden := range []string{"true", "false"} {
-		found, err := c.List(ctx, url.Values{Digest: {digest}, "os_hidden": {hidden}, "status": {"active"}})
-		if err != nil {
-			return Image{}, err
-		}
-		for _, i := range found {
-			if i.Size == size && (i.Owner == project || i.Visibility == "public") {
-				return i, nil
-			}
+	for _, i := range found {
+		if i.Size == size {
+			return i, nil
 		}
 	}
 	return Image{}, fmt.Errorf("blob %s: %w", digest, ErrNotFound)
+}
+
+// Exported finds what was stored with a digest as [Export], the newest first.
+func (c *Client) Exported(ctx context.Context, digest string) ([]Image, error) {
+	return c.marked(ctx, Export, digest)
+}
+
+// marked finds the images with a property, hidden or not, among those of the caller's
+// own project and those that everybody may see, which an administrator has made so:
+// what else says something of itself may have come from anywhere.
+func (c *Client) marked(ctx context.Context, property, value string) ([]Image, error) {
+	project, err := c.project(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []Image
+	for _, hidden := range []string{"false", "true"} {
+		found, err := c.List(ctx, url.Values{property: {value}, "os_hidden": {hidden}, "status": {"active"}})
+		if err != nil {
+			return nil, err
+		}
+		for _, i := range found {
+			if i.Owner == project || i.Visibility == "public" {
+				i.Hidden = hidden == "true"
+				all = append(all, i)
+			}
+		}
+	}
+	return all, nil
 }
 
 // Open reads an image's data, unchecked.
@@ -269,6 +299,10 @@ type NewImage struct {
 	Digest, MediaType string
 	Arch              string // in Nova's words; may be empty
 	Hidden            bool
+	// Container and Disk are formats; empty: those of a container's image.
+	Container, Disk string
+	MinDisk         int               // GiB
+	Properties      map[string]string // besides
 }
 
 // Store makes an image of what r reads. An image that fails does not stay.
@@ -277,14 +311,7 @@ func (c *Client) Store(ctx context.Context, n NewImage, r io.Reader) (_ Image, e
 	if err != nil {
 		return Image{}, err
 	}
-	visibility := images.ImageVisibility(n.Visibility)
-	opts := images.CreateOpts{
-		Name: n.Name, Visibility: &visibility, Hidden: &n.Hidden, ContainerFormat: "docker", DiskFormat: "raw",
-		Properties: map[string]string{Digest: n.Digest, MediaType: n.MediaType},
-	}
-	if n.Arch != "" {
-		opts.Properties["architecture"] = n.Arch
-	}
+	opts := n.options()
 	made, err := images.Create(ctx, service, opts).Extract()
 	if err != nil {
 		return Image{}, err
@@ -309,6 +336,22 @@ func (c *Client) Store(ctx context.Context, n NewImage, r io.Reader) (_ Image, e
 		return Image{}, err
 	}
 	return view(stored), nil
+}
+
+func (n *NewImage) options() images.CreateOpts {
+	visibility := images.ImageVisibility(n.Visibility)
+	opts := images.CreateOpts{
+		Name: n.Name, Visibility: &visibility, Hidden: &n.Hidden, MinDisk: n.MinDisk,
+		ContainerFormat: cmp.Or(n.Container, "docker"), DiskFormat: cmp.Or(n.Disk, "raw"),
+		Properties: map[string]string{},
+	}
+	for name, value := range map[string]string{Digest: n.Digest, MediaType: n.MediaType, "architecture": n.Arch} {
+		if value != "" {
+			opts.Properties[name] = value
+		}
+	}
+	maps.Copy(opts.Properties, n.Properties)
+	return opts
 }
 
 // failing remembers what reading failed with.
