@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -55,9 +56,9 @@ func (d disk) take(ctx context.Context) (release func(), err error) {
 	}
 }
 
-// atRest calls f with the root of a server that has stopped. Its start, and its
-// deletion, wait.
-func (m *Manager) atRest(ctx context.Context, i *instance, action string, f func(context.Context, *process.Root) error) (err error) {
+// atRest calls f with the root of a server that has stopped, for the sake of the file
+// at path. Its start, and its deletion, wait.
+func (m *Manager) atRest(ctx context.Context, i *instance, action, path string, f func(context.Context, *process.Root) error) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(i.ctx, func() { cancel(context.Cause(i.ctx)) })()
@@ -69,6 +70,9 @@ func (m *Manager) atRest(ctx context.Context, i *instance, action string, f func
 	srv, _ := i.snapshot()
 	if srv.Running() || srv.TaskState != TaskNone || srv.VMState != VMStopped && srv.VMState != VMError {
 		return &StateError{ID: srv.ID, Server: srv.Name, Action: action, VM: srv.VMState, Task: srv.TaskState}
+	}
+	if err := srv.outsideVolumes(path); err != nil {
+		return err
 	}
 	overlay, err := m.cfg.Roots.Overlay(i.dir)
 	if errors.Is(err, rootfs.ErrNotFound) {
@@ -94,6 +98,18 @@ func (m *Manager) atRest(ctx context.Context, i *instance, action string, f func
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
 	return kindOf(f(ctx, root))
+}
+
+// outsideVolumes refuses a path in one of the server's volumes, which are mounted
+// while it runs alone.
+func (s *Server) outsideVolumes(path string) error {
+	path = filepath.Clean("/" + path)
+	for _, v := range s.Spec.Volumes {
+		if at := filepath.Clean(v.Guest); path == at || strings.HasPrefix(path, at+"/") {
+			return errorf(ErrConflict, "%s is in the volume %s, which server %s has while it runs: start it, or use the directory on the host", path, v.Host, s.Name)
+		}
+	}
+	return nil
 }
 
 // kindOf gives errors of files the launcher's kinds.

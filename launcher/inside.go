@@ -109,7 +109,7 @@ func (m *Manager) Attach(ctx context.Context, ref string, req agent.AttachReques
 func (m *Manager) Stat(ctx context.Context, ref, path string) (agent.FileInfo, error) {
 	if i, ok := m.stopped(ref); ok {
 		var info agent.FileInfo
-		err := m.atRest(ctx, i, "look into", func(_ context.Context, root *process.Root) (err error) {
+		err := m.atRest(ctx, i, "look into", path, func(_ context.Context, root *process.Root) (err error) {
 			info, err = agent.StatFile(root, path)
 			return err
 		})
@@ -128,7 +128,7 @@ func (m *Manager) CopyFrom(ctx context.Context, ref, path string, follow bool, w
 	about := attributes{"path": path}
 	if i, ok := m.stopped(ref); ok {
 		m.happened(i, events.CopyOut, about)
-		return m.atRest(ctx, i, "copy from", func(ctx context.Context, root *process.Root) error {
+		return m.atRest(ctx, i, "copy from", path, func(ctx context.Context, root *process.Root) error {
 			return writeArchive(ctx, root, path, follow, w)
 		})
 	}
@@ -148,7 +148,7 @@ func (m *Manager) CopyTo(ctx context.Context, ref, dir string, r io.Reader) erro
 	about := attributes{"path": dir}
 	if i, ok := m.stopped(ref); ok {
 		m.happened(i, events.CopyIn, about)
-		return m.atRest(ctx, i, "copy to", func(ctx context.Context, root *process.Root) error {
+		return m.atRest(ctx, i, "copy to", dir, func(ctx context.Context, root *process.Root) error {
 			return archive.Extract(ctx, root, dir, r, archive.Options{Owner: true, Devices: true})
 		})
 	}
