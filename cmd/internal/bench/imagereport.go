@@ -120,6 +120,29 @@ func (p pullResults) print(w io.Writer) {
 	}
 }
 
+// printSummary prints README's table: all images side by side, medians, and Slipway's
+// time over each.
+func (r *imageResults) printSummary(w io.Writer) {
+	if len(r.Pulls) == 0 {
+		return
+	}
+	head, line := "\n| |", "|---|"
+	for _, p := range r.Pulls {
+		head += " " + p.Image.Label + " | slipway ÷ |"
+		line += "--:|--:|"
+	}
+	fmt.Fprintf(w, "%s\n%s\n", head, line)
+	for _, s := range r.Pulls[0].Subjects {
+		row := "| " + s.Name + " |"
+		for _, p := range r.Pulls {
+			// Whoever is measured on one image is on all.
+			s := p.subject(s.Name)
+			row += " " + seconds(median(s.times(elapsed))) + " | " + ratio(p.subject(ours), s) + " |"
+		}
+		fmt.Fprintln(w, row)
+	}
+}
+
 // subject is the subject of a name, if it was measured.
 func (p pullResults) subject(name string) *subjectResults {
 	i := slices.IndexFunc(p.Subjects, func(s *subjectResults) bool { return s.Name == name })

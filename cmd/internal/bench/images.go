@@ -91,6 +91,7 @@ func (b *imageBench) run(ctx context.Context) (err error) {
 		}
 		printClones(os.Stdout, results.Clones)
 	}
+	results.printSummary(os.Stdout)
 	results.Machine.LoadAfter = loadAverage()
 	fmt.Fprintf(os.Stdout, "\nLoad average afterwards: %s\n", results.Machine.LoadAfter)
 	if b.json != "" {

@@ -60,3 +60,20 @@ func TestParts(t *testing.T) {
 		t.Error("there is a huge image")
 	}
 }
+
+func TestSummary(t *testing.T) {
+	run := func(name string, ms int) *subjectResults {
+		return &subjectResults{Name: name, Runs: []sample{{Elapsed: time.Duration(ms) * time.Millisecond}}}
+	}
+	r := imageResults{Pulls: []pullResults{
+		{Image: &pullImage{Label: "large"}, Subjects: []*subjectResults{run(isalFloor, 1000), run(ours, 1200)}},
+		{Image: &pullImage{Label: "small"}, Subjects: []*subjectResults{run(isalFloor, 10), run(ours, 30)}},
+	}}
+	var b strings.Builder
+	r.printSummary(&b)
+	want := "\n| | large | slipway ÷ | small | slipway ÷ |\n|---|--:|--:|--:|--:|\n" +
+		"| " + isalFloor + " | 1.000 s | 1.20 | 0.010 s | 3.00 |\n| " + ours + " | 1.200 s | 1.00 | 0.030 s | 1.00 |\n"
+	if b.String() != want {
+		t.Errorf("%s\nwant%s", b.String(), want)
+	}
+}
