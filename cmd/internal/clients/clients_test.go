@@ -13,6 +13,7 @@ func TestReadTempest(t *testing.T) {
 {1} tempest.api.compute.test_x.X.test_two[id-2] [0.5s] ... FAILED
 {0} setUpClass (tempest.api.compute.servers.test_y.Y) [0.000000s] ... FAILED
 {0} tempest.api.compute.test_x.X.test_three [0.0s] ... SKIPPED: not there
+{0} setUpClass (tempest.api.compute.test_z.Z) ... SKIPPED: Z is not there
 
 ==============================
 Failed 2 tests - output below:
@@ -31,6 +32,7 @@ why Y failed
 		{group: "compute", name: "tempest.api.compute.test_x.X.test_two", state: failed},
 		{group: "compute.servers", name: "setUpClass (tempest.api.compute.servers.test_y.Y)", state: failed},
 		{group: "compute", name: "tempest.api.compute.test_x.X.test_three", state: skipped},
+		{group: "compute", name: "setUpClass (tempest.api.compute.test_z.Z)", state: skipped},
 	}
 	got := readTempest(strings.NewReader(out))
 	for i := range got {
