@@ -73,7 +73,7 @@ error; with --detach the first of it is waited for.`,
 			return nil
 		},
 		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
-			if err := b.fill(cmd, args); err != nil {
+			if err := errors.Join(b.on.check(cmd.Flags()), b.fill(cmd, args)); err != nil {
 				return &exitError{codeSlipway, err}
 			}
 			if err := b.load(cmd.Context(), engine); err != nil {
@@ -161,10 +161,7 @@ func (b *bootFlags) readUserData() ([]byte, error) {
 
 // fill makes the server's specification of flags and arguments.
 func (b *bootFlags) fill(cmd *cobra.Command, args []string) error {
-	err := b.on.check(cmd.Flags())
-	if err != nil {
-		return err
-	}
+	var err error
 	s := &b.spec
 	if s.Image, err = absoluteImage(args[0]); err != nil {
 		return err
