@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/slipway-vm/slipway/guest/process"
+	"github.com/slipway-vm/slipway/guest/share"
 )
 
 // fakeControl is a guest without a process.
@@ -62,6 +63,8 @@ func (c *fakeControl) SetClock(t time.Time) {
 	defer c.mu.Unlock()
 	c.told = t
 }
+
+func (c *fakeControl) SetInterfaces([]share.Interface) error { return nil }
 
 func (c *fakeControl) Clock(step time.Duration) (time.Time, error) {
 	c.mu.Lock()

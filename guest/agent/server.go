@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/yamux"
 
 	"github.com/slipway-vm/slipway/guest/process"
+	"github.com/slipway-vm/slipway/guest/share"
 )
 
 // Control is what calls do to the guest; guest/boot implements it.
@@ -34,6 +35,8 @@ type Control interface {
 	Top() ([]ProcessInfo, error)
 	Freeze() error
 	Thaw() error
+	// SetInterfaces sets up interfaces that have appeared.
+	SetInterfaces(all []share.Interface) error
 	// Clock moves the guest's clock by step and returns its time.
 	Clock(step time.Duration) (time.Time, error)
 	// SetClock tells the host's time when a host introduces itself.
@@ -150,6 +153,10 @@ func (s *Server) call(ctx context.Context, stream *yamux.Stream, req request) er
 				return err
 			}
 			return writeJSON(stream, msgReply, clockReply{Time: now.UnixNano()})
+		})
+	case methodLinks:
+		return withParams(req, func(p interfacesParams) error {
+			return reply(stream, s.Control.SetInterfaces(p.Interfaces))
 		})
 	case methodShutdown:
 		return s.shutdown(stream)

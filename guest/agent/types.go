@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/slipway-vm/slipway/guest/share"
 )
 
 // Version is the version of the calls, which only grow: an end that is asked
@@ -37,6 +39,7 @@ const (
 	methodFreeze   = "freeze"
 	methodThaw     = "thaw"
 	methodClock    = "clock"
+	methodLinks    = "interfaces"
 )
 
 type request struct {
@@ -49,6 +52,10 @@ type helloParams struct {
 	// Time is the host's, in nanoseconds since 1970; 0 from a host that does not
 	// say.
 	Time int64 `json:"time,omitempty"`
+}
+
+type interfacesParams struct {
+	Interfaces []share.Interface `json:"interfaces"`
 }
 
 type clockParams struct {

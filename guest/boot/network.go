@@ -43,6 +43,14 @@ func setInterfaces(all []share.Interface) error {
 	return nil
 }
 
+// SetInterfaces implements agent.Control.
+func (c *control) SetInterfaces(all []share.Interface) error {
+	if err := c.modules.load("virtio_net"); err != nil {
+		return err
+	}
+	return setInterfaces(all)
+}
+
 // linksByMAC waits until every interface is there.
 func linksByMAC(all []share.Interface) (map[string]netlink.Link, error) {
 	for limit := time.Now().Add(interfaceWait); ; time.Sleep(time.Millisecond) {
@@ -75,7 +83,7 @@ func rename(all []share.Interface, links map[string]netlink.Link) error {
 	for _, temporary := range []bool{true, false} {
 		for i, want := range all {
 			l := links[want.MAC]
-			if l.Attrs().Name == want.Name {
+			if want.Name == "" || l.Attrs().Name == want.Name {
 				continue
 			}
 			name := want.Name

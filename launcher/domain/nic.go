@@ -34,26 +34,43 @@ func (n NIC) validate() error {
 func (s Spec) interfaces() []libvirtxml.DomainInterface {
 	var all []libvirtxml.DomainInterface
 	for _, n := range s.NICs {
-		if n.Socket != "" {
-			continue // see streams
+		if n.Socket == "" { // else see streams
+			all = append(all, n.device(s.address()))
 		}
-		i := libvirtxml.DomainInterface{
-			MAC:     &libvirtxml.DomainInterfaceMAC{Address: n.MAC},
-			Source:  &libvirtxml.DomainInterfaceSource{Ethernet: &libvirtxml.DomainInterfaceSourceEthernet{}},
-			Target:  &libvirtxml.DomainInterfaceTarget{Dev: n.Tap, Managed: "no"},
-			Model:   &libvirtxml.DomainInterfaceModel{Type: "virtio"},
-			Address: s.address(),
-		}
-		if s.address() == nil {
-			// Nothing is booted from the network.
-			i.ROM = &libvirtxml.DomainROM{Enabled: "no"}
-		}
-		if n.MTU != 0 {
-			i.MTU = &libvirtxml.DomainInterfaceMTU{Size: uint(n.MTU)}
-		}
-		all = append(all, i)
 	}
 	return all
+}
+
+func (n NIC) device(at *libvirtxml.DomainAddress) libvirtxml.DomainInterface {
+	i := libvirtxml.DomainInterface{
+		MAC:     &libvirtxml.DomainInterfaceMAC{Address: n.MAC},
+		Source:  &libvirtxml.DomainInterfaceSource{Ethernet: &libvirtxml.DomainInterfaceSourceEthernet{}},
+		Target:  &libvirtxml.DomainInterfaceTarget{Dev: n.Tap, Managed: "no"},
+		Model:   &libvirtxml.DomainInterfaceModel{Type: "virtio"},
+		Address: at,
+	}
+	if at == nil {
+		// Nothing is booted from the network.
+		i.ROM = &libvirtxml.DomainROM{Enabled: "no"}
+	}
+	if n.MTU != 0 {
+		i.MTU = &libvirtxml.DomainInterfaceMTU{Size: uint(n.MTU)}
+	}
+	return i
+}
+
+// XML returns the libvirt XML of an interface that is given to a running domain, one of
+// machine type pc.
+func (n NIC) XML() (string, error) {
+	if err := n.validate(); err != nil {
+		return "", err
+	}
+	i := n.device(nil)
+	xml, err := i.Marshal()
+	if err != nil {
+		return "", fmt.Errorf("interface %s: %w", n.MAC, err)
+	}
+	return xml, nil
 }
 
 // streams are the arguments of QEMU for interfaces that are sockets, which libvirt has

@@ -13,11 +13,13 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/slipway-vm/slipway/guest"
 	"github.com/slipway-vm/slipway/guest/agent"
+	"github.com/slipway-vm/slipway/guest/share"
 	"github.com/slipway-vm/slipway/launcher"
 	"github.com/slipway-vm/slipway/launcher/domain"
 )
@@ -66,6 +68,7 @@ type fakeGuest struct {
 	off    context.CancelFunc
 	ended  chan struct{}
 	listen net.Listener
+	nics   []domain.NIC
 }
 
 // Start implements launcher.Hypervisor.
@@ -212,6 +215,38 @@ func (h *Hypervisor) hold(name string, paused bool, state launcher.PowerState) e
 	return nil
 }
 
+// AttachInterface implements launcher.Hotplugger.
+func (h *Hypervisor) AttachInterface(_ context.Context, name string, n domain.NIC) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	g := h.guests[name]
+	if g == nil {
+		return fmt.Errorf("domain %s: %w", name, launcher.ErrNotFound)
+	}
+	g.nics = append(g.nics, n)
+	return nil
+}
+
+// DetachInterface implements launcher.Hotplugger.
+func (h *Hypervisor) DetachInterface(_ context.Context, name, mac string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if g := h.guests[name]; g != nil {
+		g.nics = slices.DeleteFunc(g.nics, func(n domain.NIC) bool { return n.MAC == mac })
+	}
+	return nil
+}
+
+// NICs are the interfaces that a running domain has.
+func (h *Hypervisor) NICs(name string) []domain.NIC {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if g := h.guests[name]; g != nil {
+		return slices.Clone(g.nics)
+	}
+	return nil
+}
+
 // Watch implements launcher.Hypervisor.
 func (h *Hypervisor) Watch(f func(launcher.DomainEvent)) {
 	h.mu.Lock()
@@ -257,6 +292,8 @@ func (c *control) end() {
 func (c *control) Hello() agent.Hello { return agent.Hello{Version: agent.Version, Kernel: "fake"} }
 
 func (c *control) SetClock(time.Time) {}
+
+func (c *control) SetInterfaces([]share.Interface) error { return nil }
 
 func (c *control) Clock(time.Duration) (time.Time, error) { return time.Now(), nil }
 
