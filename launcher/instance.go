@@ -25,7 +25,7 @@ type instance struct {
 	changed chan struct{} // closed and replaced at every change
 
 	removing   sync.Mutex // held while it is removed
-	publishing sync.Mutex // held while what is published of it changes
+	networking sync.Mutex // held while what is published of it, or its interfaces, change
 
 	// ctx ends with the manager, or when the server is deleted; the work is what
 	// goes on for the server beside its run.

@@ -155,8 +155,8 @@ func (m *Manager) Publish(ctx context.Context, ref string, change func([]Publish
 	if err != nil {
 		return Server{}, err
 	}
-	i.publishing.Lock()
-	defer i.publishing.Unlock()
+	i.networking.Lock()
+	defer i.networking.Unlock()
 	srv, _ := i.snapshot()
 	if m.cfg.Networks == nil && !srv.Spec.hostUser() {
 		return Server{}, errorf(ErrUnavailable, "this engine has no networks: a server that is created with --network %s can publish ports", NetworkHostUser)

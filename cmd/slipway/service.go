@@ -36,7 +36,7 @@ func (c *cli) serviceRegister() *cobra.Command {
 (identity.url), for its users to find. What is there already stays.
 
 A region has one service of a type. Where Nova serves a region already, Slipway
-takes another (--region), which gets the endpoints of Keystone and Glance too.`,
+takes another (--region), which gets the endpoints of Keystone, Glance and Neutron too.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r, err := c.registrar(cmd.Context(), region)
@@ -95,6 +95,7 @@ type registrar struct {
 	keystone  *gophercloud.ServiceClient
 	region    string
 	image     string // Glance's URL, or empty
+	network   string // Neutron's, likewise
 	services  []services.Service
 	endpoints []endpoints.Endpoint // of all regions
 }
@@ -107,7 +108,7 @@ func (c *cli) registrar(ctx context.Context, region string) (*registrar, error) 
 	if err != nil {
 		return nil, err
 	}
-	r := &registrar{region: cmp.Or(region, home.Region, "RegionOne"), image: c.cfg.Image.URL}
+	r := &registrar{region: cmp.Or(region, home.Region, "RegionOne"), image: c.cfg.Image.URL, network: c.cfg.Network.URL}
 	if r.keystone, err = home.Keystone(ctx); err != nil {
 		return nil, err
 	}
@@ -166,6 +167,9 @@ func (r *registrar) offered(ctx context.Context, at string) ([]offer, error) {
 	}
 	if r.at("image") == "" && r.image != "" {
 		all = append(all, offer{"image", "glance", r.image})
+	}
+	if r.at("network") == "" && r.network != "" {
+		all = append(all, offer{"network", "neutron", r.network})
 	}
 	return all, nil
 }

@@ -85,8 +85,23 @@ func (s *service) networkMount(e *engine) mount {
 	return mount{
 		typ: "network", name: "neutron", about: "Slipway's networks",
 		prefix: "/network", dialect: openstack.Network, public: neutron.Public,
-		handler: neutron.New(neutron.Config{Networks: e.networks, LocalProject: s.adminProject(), Host: s.host, Domain: network.DefaultDomain, Log: e.log}),
+		handler: neutron.New(neutron.Config{Networks: e.networks, DeletePort: e.deletePort, LocalProject: s.adminProject(), Host: s.host, Domain: network.DefaultDomain, Log: e.log}),
 	}
+}
+
+// deletePort removes a port, and its interface from the server that has it.
+func (e *engine) deletePort(ctx context.Context, id string) error {
+	p, err := e.networks.Port(id)
+	if err == nil && p.Tap != "" {
+		err = e.manager.DetachInterface(ctx, p.Device, id)
+		if err == nil && p.Made {
+			return nil // it has gone with its interface
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return e.networks.DeletePort(ctx, id)
 }
 
 func (s *service) projectExists(ctx context.Context, id string) (bool, error) {

@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"os"
 
 	"github.com/slipway-vm/slipway/launcher/network"
 	"github.com/slipway-vm/slipway/launcher/network/dataplane"
 	"github.com/slipway-vm/slipway/launcher/network/dns"
 	"github.com/slipway-vm/slipway/launcher/network/passt"
 	"github.com/slipway-vm/slipway/launcher/network/responder"
+	"github.com/slipway-vm/slipway/launcher/network/vif"
 )
 
 // openNetworks opens the records of networks, and where this engine may make them,
@@ -22,7 +25,14 @@ func (e *engine) openNetworks(ctx context.Context) (*responder.Responder, error)
 		Store: e.store.Networks(), Identity: identityOf(e.cfg), HostPrefixes: dataplane.HostPrefixes,
 		Plane: plane, Ports: plane, Responder: answers, Log: e.log,
 	}
-	var err error
+	host, err := os.Hostname()
+	if err != nil {
+		return nil, fmt.Errorf("find this host's name: %w", err)
+	}
+	if client := e.cloud.Neutron(e.cfg.Network, host, identityOf(e.cfg)); client != nil {
+		cfg.Neutron, cfg.Responder = client, nil
+		cfg.VIF = vif.New(vif.Config{Identity: identityOf(e.cfg), OVSDB: e.cfg.Network.OVSDB})
+	}
 	if e.networks, err = network.Open(ctx, cfg); err != nil {
 		return nil, err
 	}

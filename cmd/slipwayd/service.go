@@ -34,7 +34,11 @@ type mount struct {
 
 // mounts is everything that OpenStack's clients reach, in the order of the catalog.
 func (s *service) mounts(e *engine) []mount {
-	all := []mount{s.computeMount(e), s.imageMount(e), s.networkMount(e), s.slipwayMount(e)}
+	all := []mount{s.computeMount(e), s.imageMount(e)}
+	if !e.networks.Remote() {
+		all = append(all, s.networkMount(e))
+	}
+	all = append(all, s.slipwayMount(e))
 	if s.keystone != nil {
 		return all
 	}

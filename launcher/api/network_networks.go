@@ -32,7 +32,7 @@ func (n *network) findNetwork(r *http.Request) (networking.Network, error) {
 	caller, ref := openstack.CallerOf(r.Context()), r.PathValue("network")
 	x, err := n.networks.Network(ref)
 	if err != nil {
-		x, err = n.networks.Find(ref, caller.ProjectID)
+		x, err = n.networks.Find(r.Context(), ref, caller.ProjectID)
 	}
 	if err != nil || !sees(caller, x) {
 		return x, launcher.Errorf(launcher.ErrNotFound, "No network with a name or ID of '%s' exists.", ref)
@@ -42,6 +42,9 @@ func (n *network) findNetwork(r *http.Request) (networking.Network, error) {
 
 func (n *network) listNetworks(w http.ResponseWriter, r *http.Request) error {
 	caller, list := openstack.CallerOf(r.Context()), []Network{}
+	if _, err := n.networks.LearnNetworks(r.Context(), caller.ProjectID, ""); err != nil {
+		return err
+	}
 	for _, x := range n.networks.Networks(func(x networking.Network) bool { return sees(caller, x) }) {
 		list = append(list, n.projectNetwork(caller, x))
 	}

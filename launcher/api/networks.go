@@ -39,9 +39,13 @@ func (a *API) network(n networking.Network) Network {
 	}
 }
 
-func (a *API) listNetworks(w http.ResponseWriter, _ *http.Request) error {
+func (a *API) listNetworks(w http.ResponseWriter, r *http.Request) error {
 	list := []Network{}
-	for _, n := range a.networks.Networks(nil) {
+	all, err := a.networks.Usable(r.Context(), "")
+	if err != nil {
+		return err
+	}
+	for _, n := range all {
 		list = append(list, a.network(n))
 	}
 	return writeJSON(w, http.StatusOK, list)
@@ -60,7 +64,7 @@ func (a *API) createNetwork(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (a *API) showNetwork(w http.ResponseWriter, r *http.Request) error {
-	n, err := a.networks.Find(r.PathValue("network"), "")
+	n, err := a.networks.Find(r.Context(), r.PathValue("network"), "")
 	if err != nil {
 		return err
 	}
@@ -68,7 +72,7 @@ func (a *API) showNetwork(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (a *API) deleteNetwork(w http.ResponseWriter, r *http.Request) error {
-	n, err := a.networks.Find(r.PathValue("network"), "")
+	n, err := a.networks.Find(r.Context(), r.PathValue("network"), "")
 	if err != nil {
 		return err
 	}

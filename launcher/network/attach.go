@@ -2,45 +2,88 @@ package network
 
 import (
 	"context"
+	"slices"
 
 	"github.com/slipway-vm/slipway/cloudinit"
 	"github.com/slipway-vm/slipway/launcher"
 	"github.com/slipway-vm/slipway/launcher/records"
 )
 
-// Attach gives a server that does not run one more interface.
-func (s *Service) Attach(ctx context.Context, srv *launcher.Server, r launcher.NetworkRequest) (Port, error) {
+// Attach implements launcher.Attacher.
+func (s *Service) Attach(ctx context.Context, srv *launcher.Server, r launcher.NetworkRequest) (launcher.NIC, error) {
 	have, index := map[string]bool{}, 0
 	for _, p := range s.PortsOf(srv.ID) {
 		have[p.ID], index = true, max(index, p.Index+1)
 	}
-	var err error
-	if r.Port != "" {
-		err = s.take(ctx, srv, index, r)
-	} else {
-		err = s.makePort(ctx, srv, index, r)
+	if err := s.join(ctx, srv, index, r); err != nil {
+		return launcher.NIC{}, err
 	}
-	if err != nil {
-		return Port{}, err
-	}
-	for _, p := range s.PortsOf(srv.ID) {
-		if !have[p.ID] {
-			return p, nil
+	for _, n := range s.NICs(srv) {
+		if !have[n.Port] {
+			return n, nil
 		}
 	}
-	return Port{}, conflict("Port %s is attached already.", r.Port)
+	return launcher.NIC{}, conflict("Port %s is attached already.", r.Port)
 }
 
-// Detach takes an interface from a server that does not run. A port that was made for
-// the server goes.
-func (s *Service) Detach(ctx context.Context, server, port string) error {
-	return s.change(ctx, func(tx *records.Tx) error {
+// PlugPort implements launcher.Attacher.
+func (s *Service) PlugPort(ctx context.Context, srv *launcher.Server, port string) (*launcher.Plugged, error) {
+	var err error
+	if s.remote() {
+		err = s.plugRemote(ctx, port)
+	} else {
+		err = s.plugLocal(ctx, port)
+	}
+	if err != nil {
+		return nil, err
+	}
+	all, err := s.plugged(srv.ID)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(s.PortsOf(srv.ID), func(p Port) bool { return p.ID == port })
+	if i < 0 || i >= len(all.NICs) {
+		return nil, notFound("Port", port) // it was deleted meanwhile
+	}
+	return &launcher.Plugged{
+		NICs: all.NICs[i : i+1], Config: &cloudinit.NetworkConfig{Links: all.Config.Links[i : i+1]}, Published: all.Published,
+	}, nil
+}
+
+func (s *Service) plugLocal(ctx context.Context, port string) error {
+	err := s.commit(ctx, func(tx *records.Tx) error {
 		p, err := row(&s.ports, "Port", port)
 		if err != nil {
 			return err
 		}
-		if p.Device != server {
-			return notFound("Port", port)
+		p.Tap, p.Status = s.interfaceName("st", p.ID), StatusActive
+		return records.Put(tx, &s.ports, p.ID, p)
+	})
+	if err != nil {
+		return err
+	}
+	return s.apply(ctx)
+}
+
+// Detach implements launcher.Attacher. A port that was made for the server goes.
+func (s *Service) Detach(ctx context.Context, server, port string) error {
+	p, err := s.Port(port)
+	if err != nil {
+		return err
+	}
+	if p.Device != server {
+		return notFound("Port", port)
+	}
+	if s.remote() {
+		if err := s.unplugPort(ctx, p); err != nil {
+			return err
+		}
+		return s.letGoRemote(ctx, p)
+	}
+	return s.change(ctx, func(tx *records.Tx) error {
+		p, err := row(&s.ports, "Port", port)
+		if err != nil {
+			return err
 		}
 		return s.letGo(tx, p)
 	})
@@ -51,7 +94,8 @@ func (s *Service) letGo(tx *records.Tx, p Port) error {
 	if p.Made {
 		return s.dropPort(tx, p)
 	}
-	p.Device, p.Owner, p.DNSName = "", "", ""
+	p.Device, p.Owner, p.DNSName, p.Tag = "", "", "", ""
+	p.Tap, p.Status = "", StatusDown
 	return records.Put(tx, &s.ports, p.ID, p)
 }
 

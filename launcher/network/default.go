@@ -13,6 +13,9 @@ import (
 // DefaultNetwork returns the network of servers that name none. It is made where it
 // is not there: shared, with addresses that the host reaches nothing else by.
 func (s *Service) DefaultNetwork(ctx context.Context) (Network, error) {
+	if s.remote() {
+		return Network{}, refused("default networks")
+	}
 	if all := s.Networks(func(n Network) bool { return n.Default }); len(all) > 0 {
 		return all[0], nil
 	}
@@ -38,6 +41,9 @@ func (s *Service) DefaultNetwork(ctx context.Context) (Network, error) {
 // each version that the host reaches nothing else by. A gateway is that of the subnet
 // that it is in.
 func (s *Service) CreateWithSubnets(ctx context.Context, n Network, subnets []netip.Prefix, gateways []netip.Addr) (Network, error) {
+	if s.remote() {
+		return n, refused("networks")
+	}
 	if n.Name != "" && len(s.Networks(func(o Network) bool { return o.Name == n.Name && o.Project == n.Project })) > 0 {
 		return n, conflict("a network with the name %q exists already", n.Name)
 	}

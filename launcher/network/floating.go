@@ -21,6 +21,9 @@ func (s *Service) FloatingIP(id string) (FloatingIP, error) {
 // CreateFloatingIP takes an address of an external network, and associates it where
 // a port is given.
 func (s *Service) CreateFloatingIP(ctx context.Context, f FloatingIP) (FloatingIP, error) {
+	if s.remote() {
+		return f, refused("floating IPs")
+	}
 	err := s.change(ctx, func(tx *records.Tx) error {
 		n, err := row(&s.networks, "Network", f.Network)
 		if err != nil {

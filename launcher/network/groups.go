@@ -21,6 +21,9 @@ func (s *Service) Group(id string) (SecurityGroup, error) {
 // DefaultGroup returns a project's default group, which is made where it is not
 // there. It lets everything out, and in what comes from ports of the group.
 func (s *Service) DefaultGroup(ctx context.Context, project string) (SecurityGroup, error) {
+	if s.remote() {
+		return s.defaultRemote(ctx, project)
+	}
 	var id string
 	err := s.change(ctx, func(tx *records.Tx) (err error) {
 		id, err = s.defaultGroup(tx, project)
@@ -52,6 +55,9 @@ func (s *Service) defaultGroup(tx *records.Tx, project string) (string, error) {
 
 // CreateGroup makes a security group whose rules let everything out and nothing in.
 func (s *Service) CreateGroup(ctx context.Context, g SecurityGroup) (SecurityGroup, error) {
+	if s.remote() {
+		return g, refused("security groups")
+	}
 	if g.Name == DefaultName {
 		return g, conflict("Default security group already exists.")
 	}
@@ -79,6 +85,9 @@ func (s *Service) addGroup(tx *records.Tx, g *SecurityGroup) error {
 // UpdateGroup changes a security group, whose rules are records of their own.
 func (s *Service) UpdateGroup(ctx context.Context, id string, f func(*SecurityGroup) error) (SecurityGroup, error) {
 	var g SecurityGroup
+	if s.remote() {
+		return g, refused("security groups")
+	}
 	err := s.change(ctx, func(tx *records.Tx) error {
 		old, err := row(&s.groups, "Security group", id)
 		if err != nil {
@@ -99,6 +108,9 @@ func (s *Service) UpdateGroup(ctx context.Context, id string, f func(*SecurityGr
 
 // DeleteGroup removes a security group that no port has, and its rules.
 func (s *Service) DeleteGroup(ctx context.Context, id string) error {
+	if s.remote() {
+		return refused("security groups")
+	}
 	return s.change(ctx, func(tx *records.Tx) error {
 		g, err := row(&s.groups, "Security group", id)
 		if err != nil {
@@ -129,6 +141,9 @@ func (s *Service) Rule(id string) (Rule, error) { return show(s, &s.rules, "Secu
 
 // CreateRule adds a rule to a security group.
 func (s *Service) CreateRule(ctx context.Context, r Rule) (Rule, error) {
+	if s.remote() {
+		return r, refused("security groups")
+	}
 	err := s.change(ctx, func(tx *records.Tx) error {
 		if _, err := row(&s.groups, "Security group", r.Group); err != nil {
 			return err
@@ -161,6 +176,9 @@ func (r *Rule) same(o Rule) bool {
 
 // DeleteRule removes a rule. What it let begin goes on.
 func (s *Service) DeleteRule(ctx context.Context, id string) error {
+	if s.remote() {
+		return refused("security groups")
+	}
 	return s.change(ctx, func(tx *records.Tx) error {
 		if _, err := row(&s.rules, "Security group rule", id); err != nil {
 			return err

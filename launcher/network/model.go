@@ -127,12 +127,14 @@ type Port struct {
 	Down           bool          `json:"down,omitempty"` // not admin_state_up
 	Status         Status        `json:"status"`
 	Host           string        `json:"host,omitempty"` // binding:host_id
+	VIF            VIF           `json:"vif,omitzero"`   // where networks are a Neutron's
 	VNICType       string        `json:"vnic_type,omitempty"`
 	// Profile is binding:profile, kept as it is.
 	Profile map[string]any `json:"profile,omitempty"`
 	DNSName string         `json:"dns_name,omitempty"`
 	// Index orders the ports of a server.
-	Index int `json:"index,omitempty"`
+	Index int    `json:"index,omitempty"`
+	Tag   string `json:"tag,omitempty"` // of the server's device
 	// Made says that the port was made for its server, and goes with it.
 	Made bool `json:"made,omitempty"`
 	// Tap is the host's interface of the port, while it is plugged.

@@ -85,6 +85,9 @@ func (s *Service) UpdateNetwork(ctx context.Context, id string, f func(*Network)
 
 // DeleteNetwork removes a network that has no ports, and its subnets.
 func (s *Service) DeleteNetwork(ctx context.Context, id string) error {
+	if s.remote() {
+		return refused("networks")
+	}
 	return s.change(ctx, func(tx *records.Tx) error {
 		if _, err := row(&s.networks, "Network", id); err != nil {
 			return err

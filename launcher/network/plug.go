@@ -34,7 +34,7 @@ type Ports interface {
 // apply brings the host in line with the records. Who changes records at the same
 // time finds the latest applied.
 func (s *Service) apply(ctx context.Context) error {
-	if s.cfg.Plane == nil {
+	if s.cfg.Plane == nil || s.remote() {
 		return nil
 	}
 	s.applying.Lock()
@@ -83,16 +83,27 @@ func (s *Service) Allocate(ctx context.Context, srv *launcher.Server) (_ []launc
 	for i, r := range requests {
 		switch {
 		case r.Network == launcher.NetworkNone:
-		case r.Port != "":
-			err = s.take(ctx, srv, i, r)
 		default:
-			err = s.makePort(ctx, srv, i, r)
+			err = s.join(ctx, srv, i, r)
 		}
 		if err != nil {
 			return nil, err
 		}
 	}
 	return s.NICs(srv), nil
+}
+
+// join gives a server an interface: a port that is there, or a new one.
+func (s *Service) join(ctx context.Context, srv *launcher.Server, i int, r launcher.NetworkRequest) error {
+	switch {
+	case r.Port != "" && s.remote():
+		return s.takeRemote(ctx, srv, i, r)
+	case r.Port != "":
+		return s.take(ctx, srv, i, r)
+	case s.remote():
+		return s.makeRemote(ctx, srv, i, r)
+	}
+	return s.makePort(ctx, srv, i, r)
 }
 
 // take gives a server a port that is there.
@@ -105,7 +116,7 @@ func (s *Service) take(ctx context.Context, srv *launcher.Server, i int, r launc
 			return invalid("Port %s requires a FixedIP in order to be used.", p.ID)
 		}
 		p.Device, p.Owner, p.Index = srv.ID, OwnerServer, i
-		p.DNSName = launcher.Hostname(srv.Name)
+		p.DNSName, p.Tag = launcher.Hostname(srv.Name), r.Tag
 		p.Bandwidth = bandwidth(srv.Flavor.ExtraSpecs)
 		return nil
 	})
@@ -114,12 +125,12 @@ func (s *Service) take(ctx context.Context, srv *launcher.Server, i int, r launc
 
 // makePort makes a port for a server.
 func (s *Service) makePort(ctx context.Context, srv *launcher.Server, i int, r launcher.NetworkRequest) error {
-	n, err := s.Find(r.Network, srv.Project)
+	n, err := s.Find(ctx, r.Network, srv.Project)
 	if err != nil {
 		return err
 	}
 	p := Port{
-		Base: Base{Project: srv.Project}, Network: n.ID, MAC: r.MAC, Device: srv.ID, Owner: OwnerServer, Index: i, Made: true,
+		Base: Base{Project: srv.Project}, Network: n.ID, MAC: r.MAC, Device: srv.ID, Owner: OwnerServer, Index: i, Tag: r.Tag, Made: true,
 		NoPortSecurity: n.NoPortSecurity, DNSName: launcher.Hostname(srv.Name), Bandwidth: bandwidth(srv.Flavor.ExtraSpecs),
 	}
 	if len(r.IPs) > 0 {
@@ -151,9 +162,16 @@ func (s *Service) asked(network string, ips []netip.Addr) []FixedIP {
 }
 
 // Find returns the network that a project means by a name or an ID.
-func (s *Service) Find(ref, project string) (Network, error) {
+func (s *Service) Find(ctx context.Context, ref, project string) (Network, error) {
+	if s.remote() {
+		project, err := s.projectOf(ctx, project)
+		if err != nil {
+			return Network{}, err
+		}
+		return s.findRemote(ctx, ref, project)
+	}
 	if ref == "" || ref == DefaultName {
-		n, err := s.DefaultNetwork(context.Background())
+		n, err := s.DefaultNetwork(ctx)
 		if ref == "" || err == nil && n.Name == ref {
 			return n, err
 		}
@@ -194,7 +212,7 @@ func (s *Service) NICs(srv *launcher.Server) []launcher.NIC {
 	defer s.mu.RUnlock()
 	var nics []launcher.NIC
 	for _, p := range s.portsOf(srv.ID) {
-		nic := launcher.NIC{Port: p.ID, Network: p.Network, NetworkName: s.networks.Rows[p.Network].Name, MAC: p.MAC}
+		nic := launcher.NIC{Port: p.ID, Network: p.Network, NetworkName: s.networks.Rows[p.Network].Name, MAC: p.MAC, Tag: p.Tag}
 		for _, f := range p.FixedIPs {
 			nic.Addresses = append(nic.Addresses, netip.PrefixFrom(f.IP, s.subnets.Rows[f.Subnet].CIDR.Bits()))
 		}
@@ -207,6 +225,9 @@ func (s *Service) NICs(srv *launcher.Server) []launcher.NIC {
 func (s *Service) Plug(ctx context.Context, srv *launcher.Server) (_ *launcher.Plugged, err error) {
 	publish := srv.Spec.Publish
 	ports := s.PortsOf(srv.ID)
+	if s.remote() {
+		return s.plugAll(ctx, srv, ports)
+	}
 	if len(publish) > 0 && !slices.ContainsFunc(ports, func(p Port) bool { return len(p.FixedIPs) > 0 }) {
 		return nil, invalid("cannot publish ports of server %s: it has no address on a network", srv.Name)
 	}
@@ -233,8 +254,32 @@ func (s *Service) Plug(ctx context.Context, srv *launcher.Server) (_ *launcher.P
 	return s.plugged(srv.ID)
 }
 
+// plugAll is Plug where networks are a Neutron's.
+func (s *Service) plugAll(ctx context.Context, srv *launcher.Server, ports []Port) (_ *launcher.Plugged, err error) {
+	if len(ports) != len(srv.NICs) {
+		return nil, conflict("server %s has %d ports, of which Neutron has %d: were they made before network.url was set?", srv.Name, len(srv.NICs), len(ports))
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Unplug(context.WithoutCancel(ctx), srv.ID))
+		}
+	}()
+	if err := s.Publish(ctx, srv, srv.Spec.Publish); err != nil {
+		return nil, err
+	}
+	for _, p := range ports {
+		if err := s.plugRemote(ctx, p.ID); err != nil {
+			return nil, err
+		}
+	}
+	return s.plugged(srv.ID)
+}
+
 // Publish replaces what is published of a server that is plugged.
 func (s *Service) Publish(ctx context.Context, srv *launcher.Server, ports []launcher.Publish) error {
+	if s.remote() && len(ports) > 0 {
+		return launcher.Errorf(launcher.ErrUnsupported, "ports of server %s cannot be published: its networks are Neutron's: openstack server add floating ip", srv.Name)
+	}
 	have := s.PublishedOf(srv.ID)
 	next, fresh := []launcher.Publish{}, []launcher.Publish{}
 	for _, p := range ports {
@@ -313,6 +358,9 @@ func (s *Service) nameservers(sub *Subnet) []netip.Addr {
 
 // Unplug implements launcher.Networks.
 func (s *Service) Unplug(ctx context.Context, server string) error {
+	if s.remote() {
+		return s.unplugRemote(ctx, server)
+	}
 	err := s.commit(ctx, func(tx *records.Tx) error {
 		for _, p := range s.portsOf(server) {
 			if p.Tap == "" {
@@ -338,6 +386,13 @@ func (s *Service) Unplug(ctx context.Context, server string) error {
 func (s *Service) Release(ctx context.Context, server string) error {
 	if err := s.Unplug(ctx, server); err != nil {
 		return err
+	}
+	if s.remote() {
+		var errs []error
+		for _, p := range s.PortsOf(server) {
+			errs = append(errs, s.letGoRemote(ctx, p))
+		}
+		return errors.Join(errs...)
 	}
 	return s.change(ctx, func(tx *records.Tx) error {
 		for _, p := range s.portsOf(server) {
@@ -366,6 +421,13 @@ func (s *Service) Reconcile(ctx context.Context, servers map[string]bool) error 
 		case !running:
 			errs = append(errs, s.Unplug(ctx, p.Device))
 		}
+	}
+	if s.remote() {
+		// Neutron may come up later than this.
+		if err := errors.Join(append(errs, s.strays(ctx, servers))...); err != nil {
+			s.log.Error("ports not brought in line with Neutron", "err", err)
+		}
+		return nil
 	}
 	return errors.Join(append(errs, s.again(ctx))...)
 }

@@ -114,6 +114,9 @@ func (s *Service) checkPort(p *Port) (err error) {
 // UpdatePort changes a port. Fixed IPs that are the same stay; of others the
 // addresses are allocated anew.
 func (s *Service) UpdatePort(ctx context.Context, id string, f func(*Port) error) (Port, error) {
+	if s.remote() {
+		return s.updateRemote(ctx, id, f)
+	}
 	var p Port
 	err := s.change(ctx, func(tx *records.Tx) error {
 		old, err := row(&s.ports, "Port", id)

@@ -30,6 +30,10 @@ type Config struct {
 	Plane     Plane
 	Ports     Ports
 	Responder Responder
+	// Neutron, where it is given, has the networks, and VIF joins its ports to this
+	// host; Plane, Ports and Responder have nothing to do then.
+	Neutron Neutron
+	VIF     Plugger
 	// Now is the time, time.Now by default.
 	Now func() time.Time
 	Log *slog.Logger
@@ -65,10 +69,14 @@ func Open(ctx context.Context, cfg Config) (*Service, error) {
 	if s.cfg.Now == nil {
 		s.cfg.Now = time.Now
 	}
+	of := "" // this host's own records and a Neutron's are apart
+	if s.remote() {
+		of = "neutron_"
+	}
 	for _, load := range []func(context.Context, records.Store) error{
-		s.networks.Load("network"), s.subnets.Load("subnet"), s.ports.Load("port"),
-		s.groups.Load("security_group"), s.rules.Load("security_group_rule"),
-		s.floating.Load("floatingip"), s.published.Load("published"), s.limits.Load("limits"),
+		s.networks.Load(of + "network"), s.subnets.Load(of + "subnet"), s.ports.Load(of + "port"),
+		s.groups.Load(of + "security_group"), s.rules.Load(of + "security_group_rule"),
+		s.floating.Load(of + "floatingip"), s.published.Load(of + "published"), s.limits.Load(of + "limits"),
 	} {
 		if err := load(ctx, cfg.Store); err != nil {
 			return nil, fmt.Errorf("open networks: %w", err)

@@ -2,6 +2,7 @@
 package cloud
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/slipway-vm/slipway/cmd/internal/config"
 	"github.com/slipway-vm/slipway/images/glance"
+	"github.com/slipway-vm/slipway/launcher/network/neutron"
 )
 
 // Cloud is that OpenStack, logged in to when it is first needed: it may come up later
@@ -40,7 +42,7 @@ type Cloud struct {
 // Open reads as whom Slipway logs in; nil where it belongs to no cloud. The agent is
 // what its requests say that it is.
 func Open(cfg *config.Config, agent string) (*Cloud, error) {
-	if cfg.Identity.URL == "" && cfg.Image.URL == "" {
+	if cfg.Identity.URL == "" && cfg.Image.URL == "" && cfg.Network.URL == "" {
 		return nil, nil
 	}
 	choose := []clouds.ParseOption{clouds.WithCloudName(cfg.Cloud.Name)}
@@ -124,6 +126,14 @@ func (c *Cloud) Glance(cfg config.Image) *glance.Client {
 		return nil
 	}
 	return glance.New(glance.Config{URL: cfg.URL, Login: c.Login, Project: c.Project, HTTP: c.http})
+}
+
+// Neutron is the cloud's network service; nil where none is configured.
+func (c *Cloud) Neutron(cfg config.Network, host, identity string) *neutron.Client {
+	if c == nil || cfg.URL == "" {
+		return nil
+	}
+	return neutron.New(neutron.Config{URL: cfg.URL, Host: cmp.Or(cfg.Host, host), Identity: identity, Login: c.Login, Project: c.Project})
 }
 
 // Keystone is the cloud's identity service.

@@ -84,6 +84,9 @@ var checks = map[string]func(*Config) error{
 	"identity.url":         func(c *Config) error { return publicURL(c.Identity.URL) },
 	"identity.token_cache": func(c *Config) error { return atLeast(c.Identity.TokenCache, 0) },
 	"image.url":            func(c *Config) error { return publicURL(c.Image.URL) },
+	"network.url":          func(c *Config) error { return publicURL(c.Network.URL) },
+	"network.host":         func(*Config) error { return nil },
+	"network.ovsdb":        func(*Config) error { return nil },
 	"flavors":              func(c *Config) error { return checkFlavors(c.Flavors) },
 }
 
@@ -94,10 +97,13 @@ func (c *Config) checkTogether(origins map[string]string) error {
 			return fmt.Errorf("%s: api.tls_cert and api.tls_key are needed together", origin)
 		}
 	}
-	for key, url := range map[string]string{"identity.url": c.Identity.URL, "image.url": c.Image.URL} {
+	for key, url := range map[string]string{"identity.url": c.Identity.URL, "image.url": c.Image.URL, "network.url": c.Network.URL} {
 		if url != "" && c.Cloud.Name == "" {
 			return fmt.Errorf("%s: %s needs cloud.name: as whom Slipway logs in", origins[key], key)
 		}
+	}
+	if c.Network.URL != "" && c.Identity.URL == "" {
+		return fmt.Errorf("%s: network.url needs identity.url: Neutron knows the projects of its Keystone", origins["network.url"])
 	}
 	var names []string
 	for _, f := range c.Flavors {

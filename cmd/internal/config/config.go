@@ -42,6 +42,7 @@ type Config struct {
 	Cloud    Cloud    `key:"cloud"`
 	Identity Identity `key:"identity"`
 	Image    Image    `key:"image"`
+	Network  Network  `key:"network"`
 	Flavors  []Flavor `key:"flavors"`
 }
 
@@ -116,6 +117,14 @@ type Identity struct {
 // Image is about the Glance that has images.
 type Image struct {
 	URL string `key:"url"` // empty: none
+}
+
+// Network is about the Neutron that has networks.
+type Network struct {
+	URL  string `key:"url"`  // empty: Slipway's own
+	Host string `key:"host"` // this host's name there; empty: its own
+	// OVSDB is Open vSwitch's database, as ovs-vsctl takes it; empty: its default.
+	OVSDB string `key:"ovsdb"`
 }
 
 // Flavor is a named size of server.

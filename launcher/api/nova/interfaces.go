@@ -2,6 +2,7 @@ package nova
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/slipway-vm/slipway/launcher"
 	"github.com/slipway-vm/slipway/launcher/api/openstack"
@@ -24,8 +25,6 @@ func (a *API) interfaceRoutes() []route {
 
 		{method: "GET", path: "/os-networks", role: openstack.Reader, policy: p + "os-networks:list", max: 35, serve: a.listNetworks},
 		{method: "GET", path: "/os-tenant-networks", role: openstack.Reader, policy: p + "os-tenant-networks:list", max: 35, serve: a.listNetworks},
-		{method: "GET", path: "/os-floating-ips", role: openstack.Reader, policy: p + "os-floating-ips:list", max: 35, serve: a.listFloatingIPs},
-		{method: "GET", path: "/os-floating-ip-pools", role: openstack.Reader, policy: p + "os-floating-ip-pools", max: 35, serve: a.listPools},
 	}
 }
 
@@ -57,7 +56,7 @@ func viewInterface(r *http.Request, p *network.Port) view {
 	}
 	v := view{"net_id": p.Network, "port_id": p.ID, "mac_addr": p.MAC, "port_state": p.Status, "fixed_ips": fixed}
 	if openstack.MicroversionOf(r.Context()) >= 70 {
-		v["tag"] = nil
+		v["tag"] = text(p.Tag)
 	}
 	return v
 }
@@ -108,15 +107,6 @@ func interfaceSchema(v openstack.Microversion) *schema {
 	return one("interfaceAttachment", object(props))
 }
 
-// stopped refuses to change the interfaces of a server that runs: a guest is told of
-// its interfaces when it boots.
-func stopped(srv *launcher.Server, action string) error {
-	if srv.VMState == launcher.VMStopped && srv.TaskState == launcher.TaskNone {
-		return nil
-	}
-	return openstack.Conflict("Cannot '%s' instance %s while it is in vm_state %s: its interfaces can be changed while it is stopped.", action, srv.ID, srv.VMState)
-}
-
 func (a *API) attachInterface(w http.ResponseWriter, r *http.Request) error {
 	whole, err := readBody(r, interfaceSchema(openstack.MicroversionOf(r.Context())))
 	if err != nil {
@@ -125,12 +115,6 @@ func (a *API) attachInterface(w http.ResponseWriter, r *http.Request) error {
 	srv, err := a.writable(r)
 	if err != nil {
 		return err
-	}
-	if err := stopped(&srv, "attach_interface"); err != nil {
-		return err
-	}
-	if srv.OnHostUser() {
-		return openstack.BadRequest("Server %s is on the network %s, which excludes others", srv.ID, launcher.NetworkHostUser)
 	}
 	b := whole.in("interfaceAttachment")
 	ask := body{"uuid": b.text("net_id"), "port": b.text("port_id"), "tag": b.text("tag")}
@@ -148,7 +132,7 @@ func (a *API) attachInterface(w http.ResponseWriter, r *http.Request) error {
 		return openstack.Faultf(http.StatusNotImplemented, notSupported)
 	}
 	if ask.text("uuid") == "" && ask.text("port") == "" {
-		n, err := a.cfg.Networks.DefaultNetwork(r.Context())
+		n, err := a.cfg.Networks.AutoNetwork(r.Context(), srv.Project)
 		if err != nil {
 			return err
 		}
@@ -158,11 +142,12 @@ func (a *API) attachInterface(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	p, err := a.cfg.Networks.Attach(r.Context(), &srv, request)
+	nic, err := a.cfg.Manager.AttachInterface(asCaller(r), srv.ID, request)
 	if err != nil {
 		return networkFault(err)
 	}
-	if err := a.noteInterfaces(r, &srv); err != nil {
+	p, err := a.cfg.Networks.Port(nic.Port)
+	if err != nil {
 		return err
 	}
 	return writeOne(w, http.StatusOK, "interfaceAttachment", viewInterface(r, &p))
@@ -177,26 +162,11 @@ func (a *API) detachInterface(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := stopped(&srv, "detach_interface"); err != nil {
-		return err
-	}
-	if err := a.cfg.Networks.Detach(r.Context(), srv.ID, p.ID); err != nil {
-		return err
-	}
-	if err := a.noteInterfaces(r, &srv); err != nil {
+	if err := a.cfg.Manager.DetachInterface(asCaller(r), srv.ID, p.ID); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusAccepted)
 	return nil
-}
-
-// noteInterfaces has a server's record say what its ports are now.
-func (a *API) noteInterfaces(r *http.Request, srv *launcher.Server) error {
-	_, err := a.cfg.Manager.Update(r.Context(), srv.ID, func(s *launcher.Server) error {
-		s.NICs = a.cfg.Networks.NICs(s)
-		return nil
-	})
-	return err
 }
 
 // listGroupsOfServer answers with what is known of the security groups of a server.
@@ -207,7 +177,9 @@ func (a *API) listGroupsOfServer(w http.ResponseWriter, r *http.Request) error {
 	}
 	all := []view{}
 	for _, g := range a.serverGroups(&srv) {
-		all = append(all, view{"id": g.ID, "name": g.Name, "description": g.Description, "tenant_id": a.projectOf(&srv), "rules": a.viewRules(g)})
+		v := a.viewGroup(g)
+		v["tenant_id"] = a.projectOf(&srv)
+		all = append(all, v)
 	}
 	return writeOne(w, http.StatusOK, "security_groups", all)
 }
@@ -250,9 +222,15 @@ func (a *API) networks(r *http.Request, pass func(network.Network) bool) []netwo
 	if a.cfg.Networks == nil {
 		return nil
 	}
-	return a.cfg.Networks.Networks(func(n network.Network) bool {
-		return pass(n) && (n.Shared || n.External || a.uses(r, n.Project))
-	})
+	project := openstack.CallerOf(r.Context()).ProjectID
+	if isAdmin(r) && !a.cfg.Networks.Remote() {
+		project = "" // everybody's
+	}
+	all, err := a.cfg.Networks.Usable(r.Context(), project)
+	if err != nil {
+		a.log.Error("networks not listed", "err", err)
+	}
+	return slices.DeleteFunc(all, func(n network.Network) bool { return !pass(n) })
 }
 
 func (a *API) listPools(w http.ResponseWriter, r *http.Request) error {
@@ -261,22 +239,4 @@ func (a *API) listPools(w http.ResponseWriter, r *http.Request) error {
 		all = append(all, view{"name": n.Name})
 	}
 	return writeOne(w, http.StatusOK, "floating_ip_pools", all)
-}
-
-func (a *API) listFloatingIPs(w http.ResponseWriter, r *http.Request) error {
-	all := []view{}
-	if a.cfg.Networks == nil {
-		return writeOne(w, http.StatusOK, "floating_ips", all)
-	}
-	for _, f := range a.cfg.Networks.FloatingIPs(func(f network.FloatingIP) bool { return f.Project == openstack.CallerOf(r.Context()).ProjectID }) {
-		v := view{"id": f.ID, "ip": f.IP.String(), "pool": f.Network, "fixed_ip": nil, "instance_id": nil}
-		if n, err := a.cfg.Networks.Network(f.Network); err == nil {
-			v["pool"] = n.Name
-		}
-		if p, err := a.cfg.Networks.Port(f.Port); err == nil {
-			v["fixed_ip"], v["instance_id"] = f.Fixed.String(), text(p.Device)
-		}
-		all = append(all, v)
-	}
-	return writeOne(w, http.StatusOK, "floating_ips", all)
 }

@@ -47,7 +47,7 @@ func (a *API) networksOf(r *http.Request, b body, most int) ([]launcher.NetworkR
 		return nil, nil // the launcher has a default of its own
 	}
 	if len(asked) == 0 {
-		n, err := a.cfg.Networks.DefaultNetwork(r.Context())
+		n, err := a.cfg.Networks.AutoNetwork(r.Context(), openstack.CallerOf(r.Context()).ProjectID)
 		if err != nil {
 			return nil, err
 		}
@@ -89,7 +89,7 @@ func (a *API) networkOf(r *http.Request, m body) (launcher.NetworkRequest, error
 		if len(request.IPs) > 0 {
 			return request, openstack.BadRequest("Specified Fixed IP '%s' cannot be used with port '%s': the two cannot be specified together.", request.IPs[0], request.Port)
 		}
-		p, err := a.cfg.Networks.Port(request.Port)
+		p, err := a.cfg.Networks.LearnPort(r.Context(), request.Port)
 		switch {
 		case err != nil || !a.uses(r, p.Project):
 			return request, openstack.BadRequest("Port %s could not be found.", request.Port)
@@ -99,9 +99,13 @@ func (a *API) networkOf(r *http.Request, m body) (launcher.NetworkRequest, error
 		return request, nil
 	}
 	id := m.text("uuid")
+	given, err := a.cfg.Networks.LearnNetworks(r.Context(), openstack.CallerOf(r.Context()).ProjectID, id)
+	if err != nil {
+		return request, err
+	}
 	n, err := a.cfg.Networks.Network(id)
 	switch {
-	case err != nil || !a.uses(r, n.Project) && !n.Shared && !n.External:
+	case err != nil || len(given) == 0 && !a.uses(r, n.Project) && !n.Shared && !n.External:
 		return request, openstack.BadRequest("Network %s could not be found.", id)
 	case n.External && !n.Shared && !a.uses(r, n.Project):
 		return request, openstack.Forbidden("It is not allowed to create an interface on external network %s", id)
@@ -139,6 +143,9 @@ func (a *API) groupsOf(r *http.Request, b body) ([]string, error) {
 func (a *API) findGroup(r *http.Request, project, ref string) (network.SecurityGroup, error) {
 	if ref == network.DefaultName {
 		return a.cfg.Networks.DefaultGroup(r.Context(), project)
+	}
+	if err := a.cfg.Networks.LearnGroups(r.Context(), project); err != nil {
+		return network.SecurityGroup{}, err
 	}
 	found := a.cfg.Networks.Groups(func(g network.SecurityGroup) bool {
 		return g.ID == ref && (g.Project == project || isAdmin(r)) || g.Name == ref && g.Project == project
