@@ -177,9 +177,7 @@ func (a *API) listGroupsOfServer(w http.ResponseWriter, r *http.Request) error {
 	}
 	all := []view{}
 	for _, g := range a.serverGroups(&srv) {
-		v := a.viewGroup(g)
-		v["tenant_id"] = a.projectOf(&srv)
-		all = append(all, v)
+		all = append(all, view{"id": g.ID, "name": g.Name, "description": g.Description, "tenant_id": a.projectOf(&srv), "rules": a.viewRules(g)})
 	}
 	return writeOne(w, http.StatusOK, "security_groups", all)
 }

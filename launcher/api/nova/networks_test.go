@@ -162,8 +162,16 @@ func TestInterfaces(t *testing.T) {
 	id := f.make("web", `,"networks":"none"`)
 	path := "/v2.1/servers/" + id + "/os-interface"
 	attach := `{"interfaceAttachment":{"port_id":"` + port.ID + `"}}`
-	if code, _, text := f.ask("2.90", "POST", path, attach); code != 409 || !strings.Contains(text, "while it is stopped") {
-		t.Errorf("running: %d %s", code, text)
+	// While it runs its domain gets it, and loses it.
+	name := "test-" + id
+	if code, _, text := f.ask("2.90", "POST", path, attach); code != 200 || !strings.Contains(text, port.MAC) || len(f.hypervisor.NICs(name)) != 1 {
+		t.Errorf("running: %d %s; the domain has %v", code, text, f.hypervisor.NICs(name))
+	}
+	if code, _, text := f.ask("2.90", "DELETE", path+"/"+port.ID, ""); code != 202 || len(f.hypervisor.NICs(name)) != 0 {
+		t.Errorf("running: %d %s; the domain has %v", code, text, f.hypervisor.NICs(name))
+	}
+	if p, err := f.net.Port(port.ID); err != nil || p.Device != "" || p.Tap != "" {
+		t.Errorf("a port that was taken from a running server: %+v, %v", p, err)
 	}
 	f.do(member(project), "2.1", "POST", "/v2.1/servers/"+id+"/action", `{"os-stop":null}`, 202)
 	f.until(id, "SHUTOFF")
@@ -204,4 +212,60 @@ func TestServerPassword(t *testing.T) {
 	if _, _, text := f.ask("2.90", "GET", path, ""); text != `{"password":""}` {
 		t.Errorf("cleared: %s", text)
 	}
+}
+
+func TestFloatingIPs(t *testing.T) {
+	f := newFleet(t)
+	id := func(path, body, kind string) string {
+		t.Helper()
+		code, got, text := f.ask("2.1", "POST", "/v2.1"+path, body)
+		one, _ := got[kind].(map[string]any)
+		made, _ := one["id"].(string)
+		if code != 200 || made == "" {
+			t.Fatalf("POST %s: %d %s", path, code, text)
+		}
+		return made
+	}
+	out, err := f.net.CreateNetwork(t.Context(), network.Network{Base: network.Base{Name: "outside"}, External: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.net.CreateSubnet(t.Context(), network.Subnet{Network: out.ID, CIDR: netip.MustParsePrefix("203.0.113.0/24")}); err != nil {
+		t.Fatal(err)
+	}
+	floating := id("/os-floating-ips", `{"pool":"outside"}`, "floating_ip")
+	for _, tt := range []struct {
+		version, method, path, body string
+		code                        int
+		want                        string
+	}{
+		{"2.1", "GET", "/os-floating-ips/" + floating, "", 200, `"pool":"outside"`},
+		{"2.1", "POST", "/os-floating-ips", `{"pool":"nosuch"}`, 404, "pool not found"},
+		{"2.36", "GET", "/os-floating-ips", "", 404, ""},
+		{"2.1", "DELETE", "/os-floating-ips/" + floating, "", 202, ""},
+		{"2.1", "GET", "/os-floating-ips", "", 200, `{"floating_ips":[]}`},
+	} {
+		if code, _, text := f.ask(tt.version, tt.method, "/v2.1"+tt.path, tt.body); code != tt.code || !strings.Contains(text, tt.want) {
+			t.Errorf("%s %s %s: %d %s, want %d %s", tt.method, tt.path, tt.body, code, text, tt.code, tt.want)
+		}
+	}
+}
+
+func TestFixedIPs(t *testing.T) {
+	f := newFleet(t)
+	lan := f.lan(project, "lan", "10.9.0.0/24")
+	server := f.make("web", `,"networks":[{"uuid":"`+lan.ID+`","fixed_ip":"10.9.0.77"}]`)
+	act := func(version, body string, code, left int) {
+		t.Helper()
+		got, _, text := f.ask(version, "POST", "/v2.1/servers/"+server+"/action", body)
+		srv, err := f.m.Server(server)
+		if got != code || err != nil || len(f.net.PortsOf(server)[0].FixedIPs) != left || len(srv.NICs[0].Addresses) != left {
+			t.Errorf("%s: %d %s; the server has %v", body, got, text, f.net.PortsOf(server))
+		}
+	}
+	act("2.1", `{"addFixedIp":{"networkId":"`+lan.ID+`"}}`, 202, 2)
+	act("2.1", `{"removeFixedIp":{"address":"10.9.0.77"}}`, 202, 1)
+	act("2.1", `{"removeFixedIp":{"address":"10.9.0.77"}}`, 400, 1)
+	act("2.1", `{"addFixedIp":{"networkId":"`+server+`"}}`, 400, 1)
+	act("2.44", `{"addFixedIp":{"networkId":"`+lan.ID+`"}}`, 400, 1)
 }

@@ -87,7 +87,7 @@ func (a *API) routes() []route {
 		a.flavorRoutes(), a.keypairRoutes(), a.serverGroupRoutes(), a.quotaRoutes(),
 		a.serviceRoutes(), a.hostRoutes(), a.hypervisorRoutes(), a.aggregateRoutes(), a.usageRoutes(),
 		a.extensionRoutes(), a.remnantRoutes(), a.imageRoutes(), a.securityGroupRoutes(),
-		a.serverRoutes(), a.serverPartRoutes(), a.interfaceRoutes(), a.instanceActionRoutes(),
+		a.serverRoutes(), a.serverPartRoutes(), a.interfaceRoutes(), a.floatingIPRoutes(), a.instanceActionRoutes(),
 	} {
 		all = append(all, routes...)
 	}

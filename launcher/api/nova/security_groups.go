@@ -100,6 +100,9 @@ func (a *API) securityGroup(r *http.Request, id string) (network.SecurityGroup, 
 	if !uuidForm.MatchString(id) {
 		return network.SecurityGroup{}, openstack.BadRequest("Security group id should be uuid")
 	}
+	if err := a.cfg.Networks.LearnGroups(r.Context(), openstack.CallerOf(r.Context()).ProjectID); err != nil {
+		return network.SecurityGroup{}, err
+	}
 	g, err := a.cfg.Networks.Group(id)
 	if err != nil || !a.uses(r, g.Project) {
 		return g, openstack.NotFound("Security group %s not found.", id)

@@ -100,6 +100,8 @@ var actions = map[string]action{
 	"restore":               {policy: "os-deferred-delete:restore", do: notDeleted},
 	"addSecurityGroup":      {policy: "os-security-groups:add", arg: aGroup, do: changeGroup(true)},
 	"removeSecurityGroup":   {policy: "os-security-groups:remove", arg: aGroup, do: changeGroup(false)},
+	"addFixedIp":            {policy: "os-multinic:add", max: 43, arg: object(map[string]*schema{"networkId": aWord}, "networkId"), do: (*API).addFixedIP},
+	"removeFixedIp":         {policy: "os-multinic:remove", max: 43, arg: object(map[string]*schema{"address": aWord}, "address"), do: (*API).removeFixedIP},
 	"resetNetwork":          {policy: "os-admin-actions:reset_network", role: openstack.Admin, do: goneAction},
 	"injectNetworkInfo":     {policy: "os-admin-actions:inject_network_info", role: openstack.Admin, do: goneAction},
 	"os-getPasswordConsole": {policy: "os-remote-consoles", max: 5, do: unavailableConsole},

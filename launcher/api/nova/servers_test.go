@@ -73,6 +73,8 @@ type fleet struct {
 	image oneImage
 	snaps *snapshots
 	shelf *catalog.Catalog
+	// hypervisor has the servers' domains.
+	hypervisor *launchertest.Hypervisor
 }
 
 func newFleet(t *testing.T) *fleet {
@@ -110,9 +112,10 @@ func newFleet(t *testing.T) *fleet {
 	if err != nil {
 		t.Fatal(err)
 	}
+	hypervisor := &launchertest.Hypervisor{Programs: map[string]launchertest.Program{"/run": runs}, Commands: commands}
 	m, err := launcher.New(t.Context(), launcher.Config{
 		Dir: filepath.Join(dir, "servers"), Images: pulled, Roots: roots, Store: &launchertest.Store{}, Networks: net,
-		Hypervisor: &launchertest.Hypervisor{Programs: map[string]launchertest.Program{"/run": runs}, Commands: commands},
+		Hypervisor: hypervisor,
 		Kernels:    launchertest.Kernels{}, Host: launchertest.Host{}, DomainPrefix: "test-", Init: "/test/init", Configure: "/etc/passwd",
 		Flavors: flavors, DefaultFlavor: "tiny", StopGrace: time.Second,
 	})
@@ -131,7 +134,7 @@ func newFleet(t *testing.T) *fleet {
 	}
 	image := oneImage(launchertest.Image(t, v1.Config{Cmd: []string{"/run"}}, "run"))
 	snaps := &snapshots{image, make(chan catalog.Snapshot, 10), make(chan error, 10)}
-	f := &fleet{t: t, m: m, shelf: shelf, net: net, image: image, snaps: snaps, Handler: New(Config{Manager: m, Networks: net, Compute: c, Images: snaps, Catalog: shelf, Host: "host", LocalProject: "local"})}
+	f := &fleet{t: t, m: m, shelf: shelf, net: net, image: image, snaps: snaps, hypervisor: hypervisor, Handler: New(Config{Manager: m, Networks: net, Compute: c, Images: snaps, Catalog: shelf, Host: "host", LocalProject: "local"})}
 	t.Cleanup(func() {
 		for _, s := range m.Servers() {
 			if err := m.Delete(context.WithoutCancel(t.Context()), s.ID); err != nil {
