@@ -194,7 +194,7 @@ OPENSTACK_TEST = $(TEST_ENV) SLIPWAY_TEST_OPENSTACK=$(OPENSTACK_DIR) etc/opensta
 .PHONY: test-openstack
 test-openstack: deps-test build kernel test-image system-image ## Run the tests against a whole OpenStack, Nova included.
 	@echo "test: against a real OpenStack"
-	@$(call OPENSTACK_TEST,all,^Test(Glance|Keystone|Nova))
+	@$(call OPENSTACK_TEST,all,^Test(Glance|Keystone|Nova|Neutron))
 
 .PHONY: openstack
 openstack: ## Start a real OpenStack on this machine, to test against: make openstack [CLOUD=core] for Keystone and Glance alone.

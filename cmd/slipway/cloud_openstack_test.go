@@ -320,7 +320,8 @@ func (c *realCloud) sweep() {
 func (s *state) startService(settings ...string) string {
 	s.t.Helper()
 	var log buffer
-	cmd := exec.Command(filepath.Join(bin, "slipwayd"), "--listen", "127.0.0.1:0")
+	line := slices.Concat(s.under, []string{filepath.Join(bin, "slipwayd"), "--listen", "127.0.0.1:0"})
+	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Env, cmd.Stderr = append(s.env, settings...), &log
 	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)

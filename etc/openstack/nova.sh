@@ -5,7 +5,7 @@
 # shellcheck disable=SC2034 # used by cloud
 nova_packages=(placement-api neutron-server nova-api nova-conductor nova-scheduler nova-compute nova-compute-kvm
 	mariadb-server rabbitmq-server python3-pymysql libvirt-daemon-system libvirt-clients
-	qemu-system-x86 qemu-utils genisoimage)
+	qemu-system-x86 qemu-utils genisoimage openvswitch-switch neutron-openvswitch-agent)
 
 begin_nova() {
 	begin_libvirt
