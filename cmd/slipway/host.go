@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/slipway-vm/slipway/guest"
 	"github.com/slipway-vm/slipway/launcher/client"
 	"github.com/slipway-vm/slipway/launcher/host"
+	"github.com/slipway-vm/slipway/launcher/network/dataplane"
 )
 
 func (c *cli) host() *cobra.Command {
@@ -73,6 +75,9 @@ func (c *cli) examine(cmd *cobra.Command) (rows [][]any, missing int, err error)
 		return nil, 0, err
 	}
 	findings := append(h.Examine(cmd.Context()), c.engineFinding(cmd))
+	if f, told := forwardFinding(); told {
+		findings = append(findings, f)
+	}
 	for _, f := range findings {
 		if f.Status == host.Missing {
 			missing++
@@ -106,6 +111,21 @@ func (c *cli) newHost() (*host.Host, error) {
 		Memo: filepath.Join(c.cfg.StateDir, "host.json"), Accel: c.cfg.Libvirt.Accel,
 		Kernels: kernels, Init: filepath.Join(filepath.Dir(self), "slipway-init"),
 	}), nil
+}
+
+// forwardFinding warns of firewalls that keep servers from the network. Who may not
+// look is told nothing: his servers are not behind them.
+func forwardFinding() (host.Finding, bool) {
+	droppers, err := dataplane.Droppers()
+	if err != nil {
+		return host.Finding{}, false
+	}
+	f := host.Finding{Item: "forwarding", Status: host.OK, Detail: "no firewall drops what it does not know"}
+	if len(droppers) > 0 {
+		f.Status, f.Detail = host.Limited, "dropped unless a rule lets it pass: nftables chain "+strings.Join(droppers, ", ")
+		f.Advice = "let servers' bridges pass: iptables -I FORWARD -i sb+ -j ACCEPT; iptables -I FORWARD -o sb+ -j ACCEPT (and ip6tables)"
+	}
+	return f, true
 }
 
 // engineFinding starts the engine, which is the proof that libvirt works.
