@@ -32,7 +32,7 @@ func (h *Hypervisor) AttachInterface(_ context.Context, name string, n domain.NI
 			return launcher.Errorf(launcher.ErrUnsupported, "a running server of machine type %s takes no more interfaces: stop it first", machine)
 		}
 		if err := dom.AttachDeviceFlags(xml, libvirt.DOMAIN_DEVICE_MODIFY_LIVE); err != nil {
-			return fmt.Errorf("attach interface %s: %w", n.MAC, explain(err))
+			return fmt.Errorf("attach interface %s: %w", n.MAC, plugless(err))
 		}
 		return nil
 	})
@@ -58,7 +58,7 @@ func (h *Hypervisor) DetachInterface(ctx context.Context, name, mac string) erro
 			// guest has been asked already.
 			err = dom.DetachDeviceFlags(xml, libvirt.DOMAIN_DEVICE_MODIFY_LIVE)
 			if err != nil && !strings.Contains(err.Error(), "already in the process of unplug") {
-				return fmt.Errorf("detach interface %s: %w", mac, explain(err))
+				return fmt.Errorf("detach interface %s: %w", mac, plugless(err))
 			}
 			return nil
 		})
@@ -74,6 +74,15 @@ func (h *Hypervisor) DetachInterface(ctx context.Context, name, mac string) erro
 			return ctx.Err()
 		}
 	}
+}
+
+// plugless says what to do where a machine has no slots to plug into: those that boot a
+// kernel directly are made without, which takes half of what their kernel interprets.
+func plugless(err error) error {
+	if strings.Contains(err.Error(), "does not support hotplugging") {
+		return launcher.Errorf(launcher.ErrConflict, "this server's interfaces can be changed while it is stopped: stop it first")
+	}
+	return explain(err)
 }
 
 // changing calls f with a domain and what it is at the moment.
