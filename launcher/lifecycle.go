@@ -298,19 +298,6 @@ func (m *Manager) hold(ctx context.Context, id string, a Action, to VMState, do 
 	return nil
 }
 
-// Refuse answers an action that Slipway does not have: by the server's state first,
-// then with an error that matches ErrUnsupported.
-func (m *Manager) Refuse(id string, a Action, why string) error {
-	srv, err := m.Server(id)
-	if err != nil {
-		return err
-	}
-	if err := srv.Check(a); err != nil {
-		return err
-	}
-	return errorf(ErrUnsupported, "%s", why)
-}
-
 // Lock keeps a server from actions of its project, change says how.
 func (m *Manager) Lock(ctx context.Context, id string, a Action, change func(*Server)) error {
 	i, err := m.find(id)

@@ -22,11 +22,11 @@ func (a *API) imageRoutes() []route {
 		return nil
 	}
 	const one, metadata = "/images/{id}", "/images/{id}/metadata"
-	read := func(method, path string, max openstack.Microversion, serve openstack.Func) route {
-		return route{method: method, path: path, role: openstack.Reader, policy: "os_compute_api:images", max: max, serve: serve}
+	read := func(method, path string, last openstack.Microversion, serve openstack.Func) route {
+		return route{method: method, path: path, role: openstack.Reader, policy: "os_compute_api:images", max: last, serve: serve}
 	}
-	write := func(method, path string, max openstack.Microversion, serve openstack.Func) route {
-		return route{method: method, path: path, role: openstack.Member, policy: "os_compute_api:images", max: max, serve: serve}
+	write := func(method, path string, last openstack.Microversion, serve openstack.Func) route {
+		return route{method: method, path: path, role: openstack.Member, policy: "os_compute_api:images", max: last, serve: serve}
 	}
 	return []route{
 		read("GET", "/images", lastImages, a.listImages(false)),

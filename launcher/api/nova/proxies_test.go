@@ -25,7 +25,7 @@ func TestPersonality(t *testing.T) {
 	file := `{"path":"/x","contents":"aGk="}`
 	large := fmt.Sprintf(`{"path":"/x","contents":"%s"}`, strings.Repeat("aGk=", 6000))
 	for personality, want := range map[string]int{
-		strings.Repeat(file+",", 5) + file: 403, strings.Replace(large, "=", "k", -1): 403,
+		strings.Repeat(file+",", 5) + file: 403, strings.ReplaceAll(large, "=", "k"): 403,
 		`{"path":"/` + strings.Repeat("x", 255) + `","contents":""}`: 403, `{"path":"","contents":""}`: 400, `{"path":"/x","contents":"no base64"}`: 400, `{"path":"/x"}`: 400,
 	} {
 		b := `{"server":{"name":"x","imageRef":"` + imageID + `","flavorRef":"tiny","personality":[` + personality + `]}}`

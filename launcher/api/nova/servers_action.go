@@ -36,14 +36,9 @@ func simply(f func(m *launcher.Manager, ctx context.Context, id string) error) f
 
 const notSupported = "The requested functionality is not supported."
 
-// notHere answers what Slipway has not: by the server's state first.
-func notHere(a launcher.Action) func(*API, http.ResponseWriter, *http.Request, *launcher.Server, any) error {
-	return func(api *API, _ http.ResponseWriter, _ *http.Request, srv *launcher.Server, _ any) error {
-		if a == "" {
-			return openstack.Faultf(http.StatusNotImplemented, "%s", notSupported)
-		}
-		return api.cfg.Manager.Refuse(srv.ID, a, notSupported)
-	}
+// notHere answers what Slipway has not.
+func notHere(*API, http.ResponseWriter, *http.Request, *launcher.Server, any) error {
+	return openstack.Faultf(http.StatusNotImplemented, "%s", notSupported)
 }
 
 func unavailableConsole(_ *API, _ http.ResponseWriter, _ *http.Request, _ *launcher.Server, arg any) error {
@@ -88,12 +83,12 @@ var actions = map[string]action{
 	"createImage":           {policy: "servers:create_image", arg: aSnapshot, do: (*API).createImage},
 	"changePassword":        {policy: "os-admin-password", arg: aPassword, do: (*API).changePassword},
 	"createBackup":          {policy: "os-create-backup", arg: aBackup, do: (*API).createBackup},
-	"trigger_crash_dump":    {policy: "servers:trigger_crash_dump", min: 17, do: notHere("")},
-	"rescue":                {policy: "os-rescue", do: notHere("")},
-	"unrescue":              {policy: "os-unrescue", do: notHere("")},
-	"shelve":                {policy: "os-shelve:shelve", do: notHere("")},
-	"unshelve":              {policy: "os-shelve:unshelve", do: notHere("")},
-	"shelveOffload":         {policy: "os-shelve:shelve_offload", role: openstack.Admin, do: notHere("")},
+	"trigger_crash_dump":    {policy: "servers:trigger_crash_dump", min: 17, do: notHere},
+	"rescue":                {policy: "os-rescue", do: notHere},
+	"unrescue":              {policy: "os-unrescue", do: notHere},
+	"shelve":                {policy: "os-shelve:shelve", do: notHere},
+	"unshelve":              {policy: "os-shelve:unshelve", do: notHere},
+	"shelveOffload":         {policy: "os-shelve:shelve_offload", role: openstack.Admin, do: notHere},
 	"migrate":               {policy: "os-migrate-server:migrate", role: openstack.Admin, do: noHost},
 	"os-migrateLive":        {policy: "os-migrate-server:migrate_live", role: openstack.Admin, do: noHost},
 	"evacuate":              {policy: "os-evacuate", role: openstack.Admin, do: noHost},
