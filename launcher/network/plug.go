@@ -81,9 +81,7 @@ func (s *Service) Allocate(ctx context.Context, srv *launcher.Server) (_ []launc
 		requests = []launcher.NetworkRequest{{}} // the default one
 	}
 	for i, r := range requests {
-		switch {
-		case r.Network == launcher.NetworkNone:
-		default:
+		if r.Network != launcher.NetworkNone {
 			err = s.join(ctx, srv, i, r)
 		}
 		if err != nil {
