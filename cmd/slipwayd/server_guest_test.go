@@ -239,7 +239,7 @@ func TestServersWithOpenstackClient(t *testing.T) {
 		step{"server set --property size=small --tag red --name www --description second web", nil},
 		step{"server unset --property role --tag blue www", nil},
 		step{"server show www -f value -c properties -c tags -c description", []string{"size", "red", "second", "!role", "!blue"}},
-		step{"server add security group www nosuch", []string{"nosuch"}},
+		step{"server add security group www nosuch", []string{"none found (HTTP 404)"}},
 		step{"server set --password weak www", []string{"Failed to set admin password", "too weak", "HTTP 409"}},
 		step{"server set --password str0ng www", []string{"!HTTP"}},
 	)
