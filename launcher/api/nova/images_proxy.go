@@ -22,21 +22,21 @@ func (a *API) imageRoutes() []route {
 		return nil
 	}
 	const one, metadata = "/images/{id}", "/images/{id}/metadata"
-	read := func(method, path string, last openstack.Microversion, serve openstack.Func) route {
-		return route{method: method, path: path, role: openstack.Reader, policy: "os_compute_api:images", max: last, serve: serve}
+	read := func(path string, last openstack.Microversion, serve openstack.Func) route {
+		return route{method: http.MethodGet, path: path, role: openstack.Reader, policy: "os_compute_api:images", max: last, serve: serve}
 	}
 	write := func(method, path string, last openstack.Microversion, serve openstack.Func) route {
 		return route{method: method, path: path, role: openstack.Member, policy: "os_compute_api:images", max: last, serve: serve}
 	}
 	return []route{
-		read("GET", "/images", lastImages, a.listImages(false)),
-		read("GET", "/images/detail", lastImages, a.listImages(true)),
-		read("GET", one, lastImages, a.showImage),
+		read("/images", lastImages, a.listImages(false)),
+		read("/images/detail", lastImages, a.listImages(true)),
+		read(one, lastImages, a.showImage),
 		write("DELETE", one, lastImages, a.deleteImage),
-		read("GET", metadata, lastImageMetadata, a.showImageMetadata),
+		read(metadata, lastImageMetadata, a.showImageMetadata),
 		write("POST", metadata, lastImageMetadata, a.setImageMetadata(false)),
 		write("PUT", metadata, lastImageMetadata, a.setImageMetadata(true)),
-		read("GET", metadata+"/{key}", lastImageMetadata, a.showImageItem),
+		read(metadata+"/{key}", lastImageMetadata, a.showImageItem),
 		write("PUT", metadata+"/{key}", lastImageMetadata, a.setImageItem),
 		write("DELETE", metadata+"/{key}", lastImageMetadata, a.deleteImageItem),
 	}
