@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 
@@ -142,3 +144,31 @@ func envFile(name string) ([]string, error) {
 	}
 	return lines, nil
 }
+
+// seconds is a flag's time as docker takes it, in whole seconds, or with a unit.
+type seconds time.Duration
+
+func (s *seconds) Set(text string) error {
+	n, err := strconv.ParseInt(text, 10, 32)
+	d := time.Duration(n) * time.Second
+	if err != nil {
+		if d, err = time.ParseDuration(text); err != nil {
+			return fmt.Errorf("not a time: use seconds, or a unit as in 1m30s")
+		}
+	}
+	if d < 0 {
+		return fmt.Errorf("a time cannot be negative")
+	}
+	*s = seconds(d)
+	return nil
+}
+
+// String gives zero as pflag knows it, and leaves it out of the help.
+func (s *seconds) String() string {
+	if *s == 0 {
+		return "0"
+	}
+	return time.Duration(*s).String()
+}
+
+func (s *seconds) Type() string { return "time" }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/slipway-vm/slipway/launcher"
 )
@@ -71,5 +72,20 @@ func TestAbsoluteImage(t *testing.T) {
 	}
 	if _, err := absoluteImage("oci:"); err == nil {
 		t.Error("oci: without a directory is taken")
+	}
+}
+
+func TestSeconds(t *testing.T) {
+	for text, want := range map[string]time.Duration{"0": 0, "5": 5 * time.Second, "1m30s": 90 * time.Second, "250ms": 250 * time.Millisecond} {
+		var s seconds
+		if err := s.Set(text); err != nil || time.Duration(s) != want {
+			t.Errorf("%q: got %v, %v, want %v", text, time.Duration(s), err, want)
+		}
+	}
+	for _, text := range []string{"", "soon", "-1", "-1s", "5 s", "99999999999999999999"} {
+		var s seconds
+		if err := s.Set(text); err == nil {
+			t.Errorf("%q: taken for %v", text, time.Duration(s))
+		}
 	}
 }

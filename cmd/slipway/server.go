@@ -243,7 +243,7 @@ func (c *cli) serverStop() *cobra.Command {
 			return each(args, func(ref string) error { return engine.Stop(cmd.Context(), ref, g) })
 		}),
 	}
-	cmd.Flags().DurationVarP(&grace, "timeout", "t", 0, "the grace period (default: the server's own)")
+	cmd.Flags().VarP((*seconds)(&grace), "timeout", "t", "the grace period, in seconds or with a unit (default: the server's own)")
 	return cmd
 }
 
