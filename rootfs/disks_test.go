@@ -24,7 +24,7 @@ func TestDisks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := mounts(t, dir) + mounts(t, o.Dir); n != 0 {
+	if n := left(t, dir, o.Dir); n != 0 {
 		t.Errorf("%d mounts left", n)
 	}
 	if len(d.Layers) != 3 || !strings.Contains(d.Options, "index=off") {
@@ -104,7 +104,7 @@ func TestMountBase(t *testing.T) {
 		if err := o.Unmount(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if n := mounts(t, dir) + mounts(t, o.Dir); n != 0 {
+		if n := left(t, dir, o.Dir); n != 0 {
 			t.Errorf("%d mounts left", n)
 		}
 	}
