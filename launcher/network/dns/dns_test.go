@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -185,16 +186,17 @@ func TestForwarding(t *testing.T) {
 // A resolver that asks us again, or none that answers, costs a bounded time and a
 // bounded number of questions.
 func TestForwardingIsBounded(t *testing.T) {
-	var at string
+	var responder atomic.Value
 	loop := resolver(t, func(w dns.ResponseWriter, m *dns.Msg) {
-		r, _, err := (&dns.Client{Timeout: 10 * time.Second}).Exchange(m, at)
+		r, _, err := (&dns.Client{Timeout: 10 * time.Second}).Exchange(m, responder.Load().(string))
 		if err != nil {
 			r = new(dns.Msg).SetRcode(m, dns.RcodeServerFailure)
 		}
 		r.Id = m.Id
 		_ = w.WriteMsg(r)
 	})
-	at = start(t, hosts{}, loop)
+	at := start(t, hosts{}, loop)
+	responder.Store(at)
 	begun := time.Now()
 	if got := ask(t, "udp", at, "a.example.", dns.TypeA); got != "SERVFAIL" {
 		t.Errorf("in a loop: %q", got)
