@@ -158,7 +158,7 @@ func (a *API) flavorFilter(r *http.Request, public, minRAM, minDisk string) (fun
 // flavor finds the flavor that a path names, for the caller.
 func (a *API) flavor(r *http.Request) (compute.Flavor, error) {
 	f, err := a.cfg.Compute.Flavors.Find(r.PathValue("id"))
-	if err == nil && !isAdmin(r) && !f.Usable(openstack.CallerOf(r.Context()).ProjectID) {
+	if err == nil && !isAdmin(r) && !f.Usable(callersProject(r)) {
 		err = openstack.NotFound("Flavor %s could not be found.", r.PathValue("id"))
 	}
 	return f, err

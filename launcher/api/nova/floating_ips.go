@@ -22,7 +22,7 @@ func (a *API) floatingIPRoutes() []route {
 		{method: "GET", path: "/os-floating-ip-pools", role: openstack.Reader, policy: p + "os-floating-ip-pools", serve: a.listPools},
 	}
 	for i := range routes {
-		routes[i].max = 35
+		routes[i].max = lastProxies
 		if a.cfg.Networks == nil {
 			routes[i].serve = func(http.ResponseWriter, *http.Request) error {
 				return openstack.Faultf(http.StatusNotImplemented, notSupported)

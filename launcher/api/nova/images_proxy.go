@@ -10,11 +10,8 @@ import (
 	"github.com/slipway-vm/slipway/launcher/catalog"
 )
 
-// The last microversions with Nova's proxies for the image API.
-const (
-	lastImages        = 35
-	lastImageMetadata = 38
-)
+// lastImageMetadata is the last microversion in which Nova passes on images' metadata.
+const lastImageMetadata = 38
 
 // imageRoutes are Nova's proxies for the image service.
 func (a *API) imageRoutes() []route {
@@ -29,10 +26,10 @@ func (a *API) imageRoutes() []route {
 		return route{method: method, path: path, role: openstack.Member, policy: "os_compute_api:images", max: last, serve: serve}
 	}
 	return []route{
-		read("/images", lastImages, a.listImages(false)),
-		read("/images/detail", lastImages, a.listImages(true)),
-		read(one, lastImages, a.showImage),
-		write("DELETE", one, lastImages, a.deleteImage),
+		read("/images", lastProxies, a.listImages(false)),
+		read("/images/detail", lastProxies, a.listImages(true)),
+		read(one, lastProxies, a.showImage),
+		write("DELETE", one, lastProxies, a.deleteImage),
 		read(metadata, lastImageMetadata, a.showImageMetadata),
 		write("POST", metadata, lastImageMetadata, a.setImageMetadata(false)),
 		write("PUT", metadata, lastImageMetadata, a.setImageMetadata(true)),

@@ -23,8 +23,8 @@ func (a *API) interfaceRoutes() []route {
 		{method: "DELETE", path: id + "/os-interface/{port}", role: openstack.Member, policy: p + "os-attach-interfaces:delete", serve: a.detachInterface},
 		{method: "GET", path: id + "/os-security-groups", role: openstack.Reader, policy: p + "os-security-groups:list", serve: a.listGroupsOfServer},
 
-		{method: "GET", path: "/os-networks", role: openstack.Reader, policy: p + "os-networks:list", max: 35, serve: a.listNetworks},
-		{method: "GET", path: "/os-tenant-networks", role: openstack.Reader, policy: p + "os-tenant-networks:list", max: 35, serve: a.listNetworks},
+		{method: "GET", path: "/os-networks", role: openstack.Reader, policy: p + "os-networks:list", max: lastProxies, serve: a.listNetworks},
+		{method: "GET", path: "/os-tenant-networks", role: openstack.Reader, policy: p + "os-tenant-networks:list", max: lastProxies, serve: a.listNetworks},
 	}
 }
 
@@ -220,7 +220,7 @@ func (a *API) networks(r *http.Request, pass func(network.Network) bool) []netwo
 	if a.cfg.Networks == nil {
 		return nil
 	}
-	project := openstack.CallerOf(r.Context()).ProjectID
+	project := callersProject(r)
 	if isAdmin(r) && !a.cfg.Networks.Remote() {
 		project = "" // everybody's
 	}

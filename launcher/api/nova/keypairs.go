@@ -180,7 +180,7 @@ func (a *API) createKeypair(w http.ResponseWriter, r *http.Request) error {
 
 // makeKeypair imports the key of a body, or makes one.
 func (a *API) makeKeypair(r *http.Request, user string, b body) (compute.Keypair, string, error) {
-	project := openstack.CallerOf(r.Context()).ProjectID
+	project := callersProject(r)
 	if _, ok := b["public_key"]; ok {
 		k, err := a.cfg.Compute.Keypairs.Import(r.Context(), project, user, b.text("name"), b.text("public_key"))
 		return k, "", err

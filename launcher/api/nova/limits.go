@@ -45,7 +45,7 @@ func (a *API) showLimits(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	project := openstack.CallerOf(r.Context()).ProjectID
+	project := callersProject(r)
 	if q.Has("tenant_id") {
 		project = q.Get("tenant_id")
 		if !isAdmin(r) {

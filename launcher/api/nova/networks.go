@@ -47,7 +47,7 @@ func (a *API) networksOf(r *http.Request, b body, most int) ([]launcher.NetworkR
 		return nil, nil // the launcher has a default of its own
 	}
 	if len(asked) == 0 {
-		n, err := a.cfg.Networks.AutoNetwork(r.Context(), openstack.CallerOf(r.Context()).ProjectID)
+		n, err := a.cfg.Networks.AutoNetwork(r.Context(), callersProject(r))
 		if err != nil {
 			return nil, err
 		}
@@ -99,7 +99,7 @@ func (a *API) networkOf(r *http.Request, m body) (launcher.NetworkRequest, error
 		return request, nil
 	}
 	id := m.text("uuid")
-	given, err := a.cfg.Networks.LearnNetworks(r.Context(), openstack.CallerOf(r.Context()).ProjectID, id)
+	given, err := a.cfg.Networks.LearnNetworks(r.Context(), callersProject(r), id)
 	if err != nil {
 		return request, err
 	}
@@ -118,7 +118,7 @@ func (a *API) networkOf(r *http.Request, m body) (launcher.NetworkRequest, error
 
 // uses reports whether the caller may use what belongs to a project.
 func (a *API) uses(r *http.Request, project string) bool {
-	return isAdmin(r) || project != "" && project == openstack.CallerOf(r.Context()).ProjectID
+	return isAdmin(r) || project != "" && project == callersProject(r)
 }
 
 // groupsOf are the IDs of the security groups that a request names; nil where it names
@@ -128,7 +128,7 @@ func (a *API) groupsOf(r *http.Request, b body) ([]string, error) {
 	var ids []string
 	for _, one := range list {
 		m, _ := one.(map[string]any)
-		g, err := a.findGroup(r, openstack.CallerOf(r.Context()).ProjectID, body(m).text("name"))
+		g, err := a.findGroup(r, callersProject(r), body(m).text("name"))
 		if err != nil {
 			return nil, openstack.BadRequest("%s", openstack.FaultOf(err).Message)
 		}

@@ -76,7 +76,7 @@ func (a *API) quotaOf(r *http.Request, policy string) (project, user string, err
 		return "", "", err
 	}
 	project = r.PathValue("id")
-	if project != openstack.CallerOf(r.Context()).ProjectID && !isAdmin(r) {
+	if project != callersProject(r) && !isAdmin(r) {
 		return "", "", refused("os_compute_api:os-quota-sets:" + policy)
 	}
 	return project, q.Get("user_id"), a.checkProject(r, project)
@@ -84,7 +84,7 @@ func (a *API) quotaOf(r *http.Request, policy string) (project, user string, err
 
 // checkProject refuses a project that does not exist.
 func (a *API) checkProject(r *http.Request, project string) error {
-	if a.cfg.ProjectExists == nil || project == openstack.CallerOf(r.Context()).ProjectID {
+	if a.cfg.ProjectExists == nil || project == callersProject(r) {
 		return nil
 	}
 	exists, err := a.cfg.ProjectExists(r.Context(), project)

@@ -11,9 +11,8 @@ import (
 	"github.com/slipway-vm/slipway/launcher/network"
 )
 
-// lastSecurityGroups is the last microversion with Nova's proxies for Neutron's
-// security groups.
-const lastSecurityGroups = 35
+// lastProxies is the last microversion in which Nova passes on to Neutron and Glance.
+const lastProxies = 35
 
 func (a *API) securityGroupRoutes() []route {
 	if a.cfg.Networks == nil {
@@ -30,7 +29,7 @@ func (a *API) securityGroupRoutes() []route {
 		{method: "DELETE", path: "/os-security-group-rules/{id}", role: openstack.Member, policy: policy + "rule:delete", serve: a.deleteSecurityGroupRule},
 	}
 	for i := range all {
-		all[i].max = lastSecurityGroups
+		all[i].max = lastProxies
 	}
 	return all
 }
@@ -70,7 +69,7 @@ func (a *API) viewSecurityGroupRule(r *network.Rule) view {
 }
 
 func (a *API) listSecurityGroups(w http.ResponseWriter, r *http.Request) error {
-	project := openstack.CallerOf(r.Context()).ProjectID
+	project := callersProject(r)
 	if _, err := a.cfg.Networks.DefaultGroup(r.Context(), project); err != nil {
 		return err
 	}
@@ -100,7 +99,7 @@ func (a *API) securityGroup(r *http.Request, id string) (network.SecurityGroup, 
 	if !uuidForm.MatchString(id) {
 		return network.SecurityGroup{}, openstack.BadRequest("Security group id should be uuid")
 	}
-	if err := a.cfg.Networks.LearnGroups(r.Context(), openstack.CallerOf(r.Context()).ProjectID); err != nil {
+	if err := a.cfg.Networks.LearnGroups(r.Context(), callersProject(r)); err != nil {
 		return network.SecurityGroup{}, err
 	}
 	g, err := a.cfg.Networks.Group(id)
@@ -131,7 +130,7 @@ func (a *API) createSecurityGroup(w http.ResponseWriter, r *http.Request) error 
 		return openstack.BadRequest("Default security group already exists")
 	}
 	g, err := a.cfg.Networks.CreateGroup(r.Context(), network.SecurityGroup{Base: network.Base{
-		Name: name, Description: b.text("description"), Project: openstack.CallerOf(r.Context()).ProjectID,
+		Name: name, Description: b.text("description"), Project: callersProject(r),
 	}})
 	if err != nil {
 		return overQuota(err)

@@ -59,7 +59,7 @@ func (a *API) listServerGroups(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	of := openstack.CallerOf(r.Context()).ProjectID
+	of := callersProject(r)
 	if q.Has("all_projects") && isAdmin(r) {
 		of = ""
 	}
@@ -78,7 +78,7 @@ func (a *API) listServerGroups(w http.ResponseWriter, r *http.Request) error {
 // administrators.
 func (a *API) serverGroup(r *http.Request) (compute.Group, error) {
 	g, err := a.cfg.Compute.Groups.Find(r.PathValue("id"))
-	if err == nil && g.Project != openstack.CallerOf(r.Context()).ProjectID && !isAdmin(r) {
+	if err == nil && g.Project != callersProject(r) && !isAdmin(r) {
 		err = openstack.NotFound("Instance group %s could not be found.", r.PathValue("id"))
 	}
 	return g, err

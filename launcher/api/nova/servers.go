@@ -50,7 +50,7 @@ func (a *API) writable(r *http.Request) (launcher.Server, error) {
 }
 
 func (a *API) sees(r *http.Request, srv *launcher.Server) bool {
-	return isAdmin(r) || a.projectOf(srv) == openstack.CallerOf(r.Context()).ProjectID
+	return isAdmin(r) || a.projectOf(srv) == callersProject(r)
 }
 
 // projectOf is the project that a server is shown in.

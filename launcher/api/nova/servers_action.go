@@ -171,7 +171,7 @@ func (a *API) lock(w http.ResponseWriter, r *http.Request, srv *launcher.Server,
 		}
 		reason = body(arg.(map[string]any)).text("locked_reason")
 	}
-	theirs := openstack.CallerOf(r.Context()).ProjectID == a.projectOf(srv)
+	theirs := callersProject(r) == a.projectOf(srv)
 	err := a.cfg.Manager.Lock(asCaller(r), srv.ID, launcher.ActionLock, func(s *launcher.Server) {
 		if !s.Locked {
 			s.AdminLocked = !theirs

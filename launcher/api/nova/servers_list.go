@@ -244,7 +244,7 @@ func (a *API) scope(r *http.Request, q url.Values, detail bool) (predicate, erro
 	if q.Has("all_tenants") && value != "" && !isTrue(value) && !isFalse(value) {
 		return nil, openstack.BadRequest("Invalid input for query parameters all_tenants. Value: %s. It is a boolean.", value)
 	}
-	project := openstack.CallerOf(r.Context()).ProjectID
+	project := callersProject(r)
 	if everywhere {
 		if !isAdmin(r) {
 			if detail {

@@ -198,7 +198,7 @@ func (a *API) showUsage(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	project := r.PathValue("id")
-	if project != openstack.CallerOf(r.Context()).ProjectID && !isAdmin(r) {
+	if project != callersProject(r) && !isAdmin(r) {
 		return refused("os_compute_api:os-simple-tenant-usage:show")
 	}
 	p, err := readPeriod(q)
