@@ -40,6 +40,9 @@ type Directory struct {
 	credentials records.Table[ApplicationCredential]
 	stored      records.Table[StoredCredential]
 	access      records.Table[AccessRule]
+	trusts      records.Table[Trust]
+	registered  records.Table[RegisteredLimit]
+	limits      records.Table[Limit]
 	revocations records.Table[revocation]
 	services    records.Table[Service]
 	endpoints   records.Table[Endpoint]
@@ -57,7 +60,8 @@ func Open(ctx context.Context, cfg Config) (*Directory, error) {
 	d := &Directory{cfg: cfg, hashes: newHasher(cfg.HashCost)}
 	for _, load := range []func(context.Context, records.Store) error{
 		d.projects.Load("project"), d.users.Load("user"), d.groups.Load("group"), d.roles.Load("role"),
-		d.assignments.Load("assignment"), d.credentials.Load("application_credential"), d.stored.Load("credential"), d.access.Load("access_rule"), d.revocations.Load("revocation"),
+		d.assignments.Load("assignment"), d.credentials.Load("application_credential"), d.stored.Load("credential"), d.access.Load("access_rule"),
+		d.trusts.Load("trust"), d.registered.Load("registered_limit"), d.limits.Load("limit"), d.revocations.Load("revocation"),
 		d.services.Load("service"), d.endpoints.Load("endpoint"), d.regions.Load("region"),
 	} {
 		if err := load(ctx, cfg.Store); err != nil {

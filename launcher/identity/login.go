@@ -35,11 +35,14 @@ type Login struct {
 type Scope struct {
 	Project, Domain *Ref
 	System          bool
+	Trust           string // ID
 	None            bool
 }
 
 // asked reports whether a scope was asked for at all.
-func (s Scope) asked() bool { return s.Project != nil || s.Domain != nil || s.System || s.None }
+func (s Scope) asked() bool {
+	return s.Project != nil || s.Domain != nil || s.System || s.Trust != "" || s.None
+}
 
 // Authenticate checks a login and makes a token. ErrUnauthorized says as little as
 // Keystone does of why not; ErrForbidden refuses a change of scope.
@@ -48,6 +51,11 @@ func (d *Directory) Authenticate(ctx context.Context, login Login, scope Scope) 
 	c := claims{Audit: []string{newSecret(16)}, Issued: now.UnixNano(), Expires: now.Add(d.cfg.TokenLife).UnixNano()}
 	if err := d.identify(ctx, &c, login, scope); err != nil {
 		return "", nil, err
+	}
+	if scope.Trust != "" {
+		if err := d.useTrust(ctx, &c, scope.Trust); err != nil {
+			return "", nil, err
+		}
 	}
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -111,6 +119,9 @@ func (d *Directory) byToken(ctx context.Context, c *claims, login Login, scope S
 	if err != nil {
 		return "", err
 	}
+	if t.Trust != nil {
+		return "", forbidden("A token of a trust cannot be used to get another.")
+	}
 	if t.Credential != nil {
 		if scope.asked() {
 			return "", forbidden("A token of an application credential cannot change its scope.")
@@ -142,7 +153,7 @@ func (d *Directory) byCredential(ctx context.Context, c *claims, login Login, sc
 // scope finds what a token is to be for.
 func (d *Directory) scope(c *claims, s Scope) error {
 	switch {
-	case c.Credential != "" || s.None:
+	case c.Credential != "" || c.Trust != "" || s.None:
 	case s.System:
 		c.System = true
 	case s.Project != nil:

@@ -189,6 +189,10 @@ func (d *Directory) DeleteProject(ctx context.Context, id string) error {
 			return slices.Contains(gone, c.Project) || slices.Contains(users, c.User)
 		})
 		records.DropAll(tx, &d.access, func(a AccessRule) bool { return slices.Contains(users, a.User) })
+		records.DropAll(tx, &d.trusts, func(t Trust) bool {
+			return slices.Contains(gone, t.Project) || slices.Contains(users, t.Trustor) || slices.Contains(users, t.Trustee)
+		})
+		records.DropAll(tx, &d.limits, func(l Limit) bool { return slices.Contains(gone, l.Project) })
 		records.DropAll(tx, &d.stored, func(c StoredCredential) bool {
 			return slices.Contains(gone, c.Project) || slices.Contains(users, c.User)
 		})

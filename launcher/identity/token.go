@@ -26,6 +26,8 @@ type Token struct {
 	Roles         []Role // in this scope, by name
 	// Credential is set where the token was got by an application credential.
 	Credential *ApplicationCredential
+	// Trust is set where it was got by a trust; User is the trustor if it impersonates.
+	Trust *Trust
 }
 
 // claims is what a token's text carries.
@@ -39,6 +41,7 @@ type claims struct {
 	Domain     string   `json:"d,omitempty"`
 	System     bool     `json:"s,omitempty"`
 	Credential string   `json:"c,omitempty"`
+	Trust      string   `json:"t,omitempty"`
 }
 
 // Validate returns what a token stands for. An error that matches ErrUnauthorized
@@ -78,9 +81,20 @@ func (d *Directory) resolve(c claims) (*Token, error) {
 	if !now.Before(t.Expires) {
 		return nil, ErrUnauthorized
 	}
-	user, ok := d.users.Rows[c.User]
-	if !ok || !user.Enabled || !t.Issued.After(user.ShutBefore) || !d.open(user.DomainID, t.Issued) {
+	if !d.active(c.User, t.Issued) {
 		return nil, ErrUnauthorized
+	}
+	user := d.users.Rows[c.User]
+	owner := user.ID // of the roles
+	if c.Trust != "" {
+		trust, ok := d.trusts.Rows[c.Trust]
+		if !ok || trust.Trustee != user.ID || trust.expired(now) || !d.active(trust.Trustor, t.Issued) {
+			return nil, ErrUnauthorized
+		}
+		t.Trust, owner = &trust, trust.Trustor
+		if trust.Impersonation {
+			user = d.users.Rows[trust.Trustor]
+		}
 	}
 	t.User, t.UserDomain = user, d.projects.Rows[user.DomainID]
 	scope := c.Project
@@ -96,7 +110,7 @@ func (d *Directory) resolve(c claims) (*Token, error) {
 		t.Project, t.ProjectDomain = p, d.projects.Rows[p.DomainID]
 	}
 	if scope != "" || c.System {
-		t.Roles = d.rolesOn(user.ID, scope)
+		t.Roles = d.rolesOn(owner, scope)
 	}
 	if c.Credential != "" {
 		credential, ok := d.credentials.Rows[c.Credential]
@@ -104,15 +118,34 @@ func (d *Directory) resolve(c claims) (*Token, error) {
 			return nil, ErrUnauthorized
 		}
 		t.Credential = &credential
-		allowed := d.withImplied(credential.Roles)
-		t.Roles = slices.DeleteFunc(t.Roles, func(r Role) bool {
-			return !slices.ContainsFunc(allowed, func(a Role) bool { return a.ID == r.ID })
-		})
+		t.Roles = d.among(t.Roles, credential.Roles)
+	}
+	if t.Trust != nil {
+		t.Roles = d.among(t.Roles, t.Trust.Roles)
+		for _, id := range t.Trust.Roles {
+			if !slices.ContainsFunc(t.Roles, func(r Role) bool { return r.ID == id }) {
+				return nil, ErrUnauthorized // the trustor has it no more
+			}
+		}
 	}
 	if (scope != "" || c.System) && len(t.Roles) == 0 {
 		return nil, ErrUnauthorized
 	}
 	return t, nil
+}
+
+// active reports whether a user may have tokens, and could since one was issued.
+func (d *Directory) active(id string, issued time.Time) bool {
+	u, ok := d.users.Rows[id]
+	return ok && u.Enabled && issued.After(u.ShutBefore) && d.open(u.DomainID, issued)
+}
+
+// among leaves of roles those that others, by their IDs, are or imply.
+func (d *Directory) among(roles []Role, others []string) []Role {
+	allowed := d.withImplied(others)
+	return slices.DeleteFunc(roles, func(r Role) bool {
+		return !slices.ContainsFunc(allowed, func(a Role) bool { return a.ID == r.ID })
+	})
 }
 
 // open reports whether a project or domain, and what it is in, is enabled and has

@@ -133,6 +133,7 @@ func (d *Directory) DeleteUser(ctx context.Context, id string) error {
 		records.DropAll(tx, &d.credentials, func(c ApplicationCredential) bool { return c.User == id })
 		records.DropAll(tx, &d.stored, func(c StoredCredential) bool { return c.User == id })
 		records.DropAll(tx, &d.access, func(a AccessRule) bool { return a.User == id })
+		records.DropAll(tx, &d.trusts, func(t Trust) bool { return t.Trustor == id || t.Trustee == id })
 		return nil
 	})
 }

@@ -81,6 +81,9 @@ func (a *API) notWithCredential(r *http.Request) (*identity.Token, error) {
 	if err != nil {
 		return nil, err
 	}
+	if t.Trust != nil {
+		return nil, openstack.Forbidden("A token of a trust may not manage credentials or trusts.")
+	}
 	if t.Credential != nil && !t.Credential.Unrestricted {
 		return nil, openstack.Forbidden("A restricted application credential may not manage credentials.")
 	}

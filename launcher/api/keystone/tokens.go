@@ -69,13 +69,13 @@ func (s *scope) UnmarshalJSON(data []byte) error {
 		System   *struct {
 			All bool `json:"all"`
 		} `json:"system"`
-		Trust json.RawMessage `json:"OS-TRUST:trust"`
+		Trust *reference `json:"OS-TRUST:trust"`
 	}
 	if err := json.Unmarshal(data, &v); err != nil {
 		return openstack.BadRequest("Malformed request body: auth.scope: %v.", err)
 	}
 	if v.Trust != nil {
-		return openstack.BadRequest("Trusts are not supported: use an application credential.")
+		s.Scope.Trust = v.Trust.ID
 	}
 	s.None, s.Project, s.Domain = v.Unscoped != nil, v.Project.ref(), v.Domain.ref()
 	s.System = v.System != nil && v.System.All
@@ -193,6 +193,12 @@ func (a *API) tokenView(r *http.Request, t *identity.Token) view {
 	v["roles"] = views(t.Roles, func(role identity.Role) view { return view{"id": role.ID, "name": role.Name} })
 	if !r.URL.Query().Has("nocatalog") {
 		v["catalog"] = a.catalogView(r)
+	}
+	if tr := t.Trust; tr != nil {
+		v["OS-TRUST:trust"] = view{
+			"id": tr.ID, "impersonation": tr.Impersonation,
+			"trustor_user": view{"id": tr.Trustor}, "trustee_user": view{"id": tr.Trustee},
+		}
 	}
 	if c := t.Credential; c != nil {
 		v["application_credential"] = view{"id": c.ID, "name": c.Name, "restricted": !c.Unrestricted}
