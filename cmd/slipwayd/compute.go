@@ -17,6 +17,7 @@ import (
 	"github.com/slipway-vm/slipway/launcher/compute"
 	"github.com/slipway-vm/slipway/launcher/host"
 	"github.com/slipway-vm/slipway/launcher/identity"
+	"github.com/slipway-vm/slipway/launcher/metadefs"
 	"github.com/slipway-vm/slipway/launcher/network"
 )
 
@@ -36,6 +37,10 @@ func (s *service) openCompute(ctx context.Context, e *engine) (err error) {
 		Dir: e.path("catalog"), Store: e.store.Images(), Launcher: e.manager, Referred: s.compute.Images,
 		Download: catalog.Download{Hosts: e.cfg.Images.DownloadHosts}, Log: e.log,
 	})
+	if err != nil {
+		return err
+	}
+	s.metadefs, err = metadefs.Open(ctx, e.store.Images())
 	return err
 }
 
@@ -64,7 +69,7 @@ func (s *service) imageMount(e *engine) mount {
 	return mount{
 		typ: "image", name: "glance", about: "Slipway's images",
 		prefix: "/image", dialect: openstack.Image, public: glance.Public, uploads: true,
-		handler: glance.New(glance.Config{Images: s.images, Log: e.log}),
+		handler: glance.New(glance.Config{Images: s.images, Metadefs: s.metadefs, Log: e.log}),
 	}
 }
 

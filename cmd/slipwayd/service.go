@@ -17,6 +17,7 @@ import (
 	"github.com/slipway-vm/slipway/launcher/catalog"
 	"github.com/slipway-vm/slipway/launcher/compute"
 	"github.com/slipway-vm/slipway/launcher/identity"
+	"github.com/slipway-vm/slipway/launcher/metadefs"
 )
 
 // mount is one of OpenStack's services on the one port of the network service.
@@ -64,6 +65,7 @@ type service struct {
 	server   *http.Server
 	compute  *compute.Compute
 	images   *catalog.Catalog
+	metadefs *metadefs.Definitions
 	host     string // this machine's name
 	base     string // the public URL, or empty for what each client has used
 }

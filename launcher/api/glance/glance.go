@@ -6,17 +6,20 @@ import (
 
 	"github.com/slipway-vm/slipway/launcher/api/openstack"
 	"github.com/slipway-vm/slipway/launcher/catalog"
+	"github.com/slipway-vm/slipway/launcher/metadefs"
 )
 
 // Config is what the API stands on.
 type Config struct {
-	Images *catalog.Catalog
-	Log    *slog.Logger
+	Images   *catalog.Catalog
+	Metadefs *metadefs.Definitions
+	Log      *slog.Logger
 }
 
 type api struct {
-	images *catalog.Catalog
-	log    *slog.Logger
+	images   *catalog.Catalog
+	metadefs *metadefs.Definitions
+	log      *slog.Logger
 }
 
 // New makes the handler. Callers are authenticated before it; see [Public].
@@ -24,7 +27,7 @@ func New(cfg Config) http.Handler {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	a := &api{images: cfg.Images, log: cfg.Log}
+	a := &api{images: cfg.Images, metadefs: cfg.Metadefs, log: cfg.Log}
 	routes := []openstack.Route{
 		{Method: "GET", Path: "/{$}", Serve: versions(http.StatusMultipleChoices)},
 		{Method: "GET", Path: "/versions", Serve: versions(http.StatusOK)},
@@ -55,6 +58,7 @@ func New(cfg Config) http.Handler {
 		{Method: "GET", Path: "/v2/info/import", Serve: reading(importInfo)},
 		{Method: "GET", Path: "/v2/info/stores", Serve: reading(storesInfo)},
 	}
+	routes = append(routes, a.metadefRoutes()...)
 	for name, schema := range schemas {
 		routes = append(routes, openstack.Route{Method: "GET", Path: "/v2/schemas/" + name, Serve: showSchema(schema)})
 	}

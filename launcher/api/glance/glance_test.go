@@ -19,6 +19,7 @@ import (
 	"github.com/slipway-vm/slipway/launcher/catalog"
 	"github.com/slipway-vm/slipway/launcher/compute"
 	"github.com/slipway-vm/slipway/launcher/launchertest"
+	"github.com/slipway-vm/slipway/launcher/metadefs"
 )
 
 // shelf holds images; a registry beside it has one more.
@@ -102,7 +103,11 @@ func newAPI(t *testing.T) (http.Handler, *shelf) {
 			t.Error(err)
 		}
 	})
-	return New(Config{Images: images}), s
+	definitions, err := metadefs.Open(t.Context(), launchertest.NewSection())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return New(Config{Images: images, Metadefs: definitions}), s
 }
 
 func call(t *testing.T, h http.Handler, role, method, path string) (int, map[string]any) {

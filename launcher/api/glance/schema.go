@@ -116,4 +116,9 @@ func listOf(name string, of map[string]any) map[string]any {
 var schemas = map[string]map[string]any{
 	"image": imageSchema, "images": imagesSchema, "member": memberSchema, "members": listOf("members", memberSchema),
 	"task": taskSchema, "tasks": listOf("tasks", taskSchema),
+	"metadefs/namespace": namespaceSchema, "metadefs/namespaces": listOf("namespaces", namespaceSchema),
+	"metadefs/object": objectSchema, "metadefs/objects": listOf("objects", objectSchema),
+	"metadefs/property": propertySchema, "metadefs/properties": propertiesSchema,
+	"metadefs/tag": tagSchema, "metadefs/tags": listOf("tags", tagSchema),
+	"metadefs/resource_type": associationSchema, "metadefs/resource_types": listOf("resource_type_associations", associationSchema),
 }
