@@ -73,3 +73,17 @@ func TestChoose(t *testing.T) {
 		t.Errorf("no suite: %v", err)
 	}
 }
+
+// Tests that were run again have their new results, and the others those they had. A
+// class that could be set up at last has the results of its tests.
+func TestMerge(t *testing.T) {
+	before := []result{
+		{client: "tempest", name: "x.X.test_one", state: failed}, {client: "tempest", name: "x.X.test_two", state: passed},
+		{client: "tempest", name: "setUpClass (y.Y)", state: failed}, {client: "tempest", name: "setUpClass (z.Z)", state: failed},
+	}
+	again := []result{{client: "tempest", name: "x.X.test_one", state: passed}, {client: "tempest", name: "y.Y.test_one", state: passed}}
+	want := []result{before[1], before[3], again[0], again[1]}
+	if got := merge(before, again); !slices.Equal(got, want) {
+		t.Errorf("merged %+v", got)
+	}
+}

@@ -3,9 +3,9 @@
 // client, gophercloud's acceptance tests, Tempest's API tests.
 //
 // What is known to fail stands in etc/clients/known-failures with the reason. A
-// failure that does not is an error, and so is one that does and has passed. The
-// results of a suite that was run as a whole are kept in etc/clients/results, and all
-// of them make the tables of etc/clients/README.md.
+// failure that does not is an error, and so is one that does and has passed. What
+// became of each test when it was run last is kept in etc/clients/results, and makes
+// the tables of etc/clients/README.md.
 package main
 
 import (
@@ -89,7 +89,7 @@ func told(r result) result {
 
 func run(ctx context.Context) (err error) {
 	wanted := flag.String("run", "openstack,gophercloud,tempest", "`suites` to run, or clients, of all suites: "+strings.Join(names(), ", "))
-	only := flag.String("only", "", "regular `expression` of the tests of gophercloud and Tempest to run; nothing is written down then")
+	only := flag.String("only", "", "regular `expression` of the tests of gophercloud and Tempest to run; the others keep their results")
 	limit := flag.Duration("timeout", time.Hour, "the longest `time` that a suite may take")
 	flag.Parse()
 	chosen, err := choose(*wanted)
@@ -105,11 +105,9 @@ func run(ctx context.Context) (err error) {
 			return errors.Join(append(errs, fmt.Errorf("%s: %w", s.name(), err))...)
 		}
 		results = append(results, some...)
-		if *only == "" {
-			errs = append(errs, keep(s, some))
-		}
+		errs = append(errs, keep(s, some, *only == ""))
 	}
-	return errors.Join(append(errs, conclude(results, *only == ""))...)
+	return errors.Join(append(errs, conclude(results))...)
 }
 
 // runAlone runs a suite on a cloud of its own: what one leaves behind does not

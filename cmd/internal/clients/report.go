@@ -41,9 +41,17 @@ func known() (map[string]string, error) {
 
 func (r result) key() string { return r.client + " " + r.name }
 
-// keep writes down the results of a whole suite, a line for each: what became of it,
-// what it is about, and its name, between tabs.
-func keep(s suite, results []result) error {
+// keep writes down the results of a suite, a line for each: what became of it, what it
+// is about, and its name, between tabs. Of a suite that was not run as a whole, the
+// other tests keep theirs.
+func keep(s suite, results []result, whole bool) error {
+	if !whole {
+		before, err := s.kept()
+		if err != nil {
+			return err
+		}
+		results = merge(before, results)
+	}
 	sorted := slices.SortedStableFunc(slices.Values(results), func(a, b result) int { return strings.Compare(a.group, b.group) })
 	var text strings.Builder
 	for _, r := range sorted {
@@ -55,31 +63,55 @@ func keep(s suite, results []result) error {
 	return os.WriteFile(filepath.Join(resultsDir, s.name()), []byte(text.String()), 0o644)
 }
 
-// kept reads the results of all suites that were run as a whole.
-func kept() ([]result, error) {
+// merge puts the results of tests that were run again in the place of those before. A
+// class that could not be set up has been, once one of its tests has a result.
+func merge(before, again []result) []result {
+	ran := map[string]bool{}
+	for _, r := range again {
+		ran[r.key()] = true
+		if i := strings.LastIndex(r.name, "."); i >= 0 {
+			ran[r.client+" setUpClass ("+r.name[:i]+")"] = true
+		}
+	}
+	rest := slices.DeleteFunc(slices.Clone(before), func(r result) bool { return ran[r.key()] })
+	return append(rest, again...)
+}
+
+// kept reads the results of a suite; there may be none.
+func (s suite) kept() ([]result, error) {
+	data, err := os.ReadFile(filepath.Join(resultsDir, s.name()))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
 	var all []result
-	for _, s := range suites {
-		data, err := os.ReadFile(filepath.Join(resultsDir, s.name()))
-		if errors.Is(err, os.ErrNotExist) {
-			continue
+	for line := range strings.Lines(string(data)) {
+		parts := strings.SplitN(strings.TrimSuffix(line, "\n"), "\t", 3)
+		if len(parts) != 3 {
+			return nil, fmt.Errorf("%s of %s: %q is no result", resultsDir, s.name(), line)
 		}
-		if err != nil {
-			return nil, err
-		}
-		for line := range strings.Lines(string(data)) {
-			parts := strings.SplitN(strings.TrimSuffix(line, "\n"), "\t", 3)
-			if len(parts) != 3 {
-				return nil, fmt.Errorf("%s of %s: %q is no result", resultsDir, s.name(), line)
-			}
-			all = append(all, result{client: s.client, state: state(parts[0]), group: parts[1], name: parts[2]})
-		}
+		all = append(all, result{client: s.client, state: state(parts[0]), group: parts[1], name: parts[2]})
 	}
 	return all, nil
 }
 
-// conclude holds results against what is known, and writes the tables anew if they
-// are complete.
-func conclude(results []result, complete bool) error {
+// kept reads the results of all suites.
+func kept() ([]result, error) {
+	var all []result
+	for _, s := range suites {
+		some, err := s.kept()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, some...)
+	}
+	return all, nil
+}
+
+// conclude holds results against what is known, and writes the tables anew.
+func conclude(results []result) error {
 	reasons, err := known()
 	if err != nil {
 		return err
@@ -98,10 +130,7 @@ func conclude(results []result, complete bool) error {
 	if err := printTable(os.Stdout, results); err != nil {
 		return err
 	}
-	var errs []error
-	if complete {
-		errs = append(errs, writeReport(reasons))
-	}
+	errs := []error{writeReport(reasons)}
 	if len(unknown) > 0 {
 		errs = append(errs, fmt.Errorf("failed, and %s does not know why:\n\t%s", knownFile, strings.Join(unknown, "\n\t")))
 	}
