@@ -112,7 +112,7 @@ func (s *Store) glanceDocument(ctx context.Context, i glance.Image) (blobs, docu
 	kind := types.MediaType(i.MediaType)
 	switch {
 	case kind.IsImage() || kind.IsIndex():
-		raw, err := s.glanceManifest(ctx, i)
+		raw, err := glanceManifest(ctx, s.config.Glance, i)
 		return pushedBlobs{s.config.Glance}, document{raw: raw, mediaType: kind}, err
 	case kind != "":
 		return nil, document{}, fmt.Errorf("image %s is a part of images (%s), none itself: %w", i.ID, i.MediaType, ErrUnsupported)
@@ -134,11 +134,11 @@ func (s *Store) glanceDocument(ctx context.Context, i glance.Image) (blobs, docu
 	return source, top, err
 }
 
-func (s *Store) glanceManifest(ctx context.Context, i glance.Image) ([]byte, error) {
+func glanceManifest(ctx context.Context, client *glance.Client, i glance.Image) ([]byte, error) {
 	if i.Size > maxManifest {
 		return nil, fmt.Errorf("manifest %s of %d bytes: %w", i.ID, i.Size, ErrCorrupt)
 	}
-	rc, err := s.openGlance(ctx, i)
+	rc, err := openGlance(ctx, client, i)
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +152,7 @@ func (s *Store) glanceManifest(ctx context.Context, i glance.Image) ([]byte, err
 
 // glanceArchive fetches an archive whole, since only the whole has a checksum.
 func (s *Store) glanceArchive(ctx context.Context, i glance.Image) (*archive, error) {
-	rc, err := s.openGlance(ctx, i)
+	rc, err := openGlance(ctx, s.config.Glance, i)
 	if err != nil {
 		return nil, err
 	}
@@ -175,8 +175,8 @@ func (s *Store) glanceArchive(ctx context.Context, i glance.Image) (*archive, er
 
 // openGlance reads the data of a Glance image, checked against its size and checksum
 // before io.EOF is let through.
-func (s *Store) openGlance(ctx context.Context, i glance.Image) (io.ReadCloser, error) {
-	rc, err := s.config.Glance.Open(ctx, i.ID)
+func openGlance(ctx context.Context, client *glance.Client, i glance.Image) (io.ReadCloser, error) {
+	rc, err := client.Open(ctx, i.ID)
 	if err != nil {
 		return nil, glanceError(err)
 	}

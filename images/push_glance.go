@@ -3,9 +3,12 @@ package images
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -56,6 +59,9 @@ func (p *glancePush) blob(ctx context.Context, d v1.Descriptor, open func(contex
 	there, err := p.client.Blob(ctx, d.Digest.String(), d.Size)
 	if err == nil && p.visibility == "public" && there.Visibility != "public" {
 		return false, glanceError(p.client.SetVisibility(ctx, there.ID, p.visibility))
+	}
+	if err == nil {
+		err = p.client.Renew(ctx, there)
 	}
 	if !errors.Is(err, glance.ErrNotFound) {
 		return false, glanceError(err)
@@ -122,6 +128,31 @@ func (p *glancePush) manifest(ctx context.Context, to Reference) error {
 		}
 	}
 	return nil
+}
+
+// PruneGlance deletes what pushes to Glance, and uploads of disks, have left there and
+// nothing needs any more, except for what was stored since then. With all, images and
+// disks that have lost their names to others go, too.
+func PruneGlance(ctx context.Context, client *glance.Client, since time.Time, all bool) ([]glance.Image, error) {
+	deleted, err := client.Prune(ctx, glance.PruneOptions{Since: since, All: all, References: func(ctx context.Context, i glance.Image) ([]string, error) {
+		raw, err := glanceManifest(ctx, client, i)
+		if err != nil {
+			return nil, err
+		}
+		var m struct {
+			Config            v1.Descriptor
+			Layers, Manifests []v1.Descriptor
+		}
+		if err := json.Unmarshal(raw, &m); err != nil {
+			return nil, fmt.Errorf("manifest: %w: %w", ErrCorrupt, err)
+		}
+		var digests []string
+		for _, d := range slices.Concat([]v1.Descriptor{m.Config}, m.Layers, m.Manifests) {
+			digests = append(digests, d.Digest.String())
+		}
+		return digests, nil
+	}})
+	return deleted, glanceError(err)
 }
 
 // machine is an architecture in Nova's words; empty where Nova has none.

@@ -13,6 +13,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/gophercloud/gophercloud/v2/openstack/image/v2/images"
+
+	"github.com/slipway-vm/slipway/images/glance"
 )
 
 // noise is text that nothing compresses.
@@ -175,4 +177,74 @@ func TestGlancePush(t *testing.T) {
 		}
 	}
 	s.run("image", "pull", "glance:"+layer).exits(1).complains("is a part of images")
+}
+
+// What no image in Glance needs any more goes, and nothing else.
+func TestGlancePrune(t *testing.T) {
+	c := newCloud(t)
+	s := newState(t, c.settings()...)
+	base := layered(t, testImage(t), map[string]string{"common": "what all have\n"})
+	push := func(name, own string) (digests []string) {
+		t.Helper()
+		img := layered(t, base, map[string]string{"own": own})
+		s.run("image", "push", "-q", ociLayout(t, img), "glance:"+name).ok()
+		m, err := img.Manifest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []string{m.Config.Digest.String(), m.Layers[len(m.Layers)-1].Digest.String()}
+	}
+	prune := func(flags ...string) *result {
+		t.Helper()
+		return s.run(append([]string{"image", "prune", "glance:"}, flags...)...).ok()
+	}
+	// pulls from a host that has nothing.
+	pulls := func(name string) *result {
+		t.Helper()
+		return newState(t, c.settings()...).run("image", "pull", "-q", "glance:"+name)
+	}
+	id := func(name string) string {
+		t.Helper()
+		return c.openstack("slipway", "image show -f value -c id "+name)
+	}
+
+	prune("--older-than", "0s", "--all") // what others have left
+	stays := push("test-prune-stays", "one\n")
+	goes := push("test-prune-goes", "two\n")
+	c.openstack("slipway", "image delete "+id("test-prune-goes"))
+	queued := c.queued("slipway", "test-prune-queued", func(o *images.CreateOpts) {
+		o.Properties = map[string]string{glance.Digest: "sha256:" + strings.Repeat("0", 64), glance.MediaType: "application/vnd.oci.image.layer.v1.tar+gzip"}
+	})
+	prune().says("0 images removed, 0.0 MB freed\n") // a push may be going on
+	out := prune("--older-than", "0s").stdout
+	if err := lacks(out, append(goes, queued, "3 images removed")...); err != nil {
+		t.Error(err)
+	}
+	prune("--older-than", "0s").says("0 images removed, 0.0 MB freed\n")
+	pulls("test-prune-stays").ok()
+
+	// An image that has lost its name is there for servers made from it, until --all.
+	before := id("test-prune-stays")
+	push("test-prune-stays", "three\n")
+	prune("--older-than", "0s").says("0 images removed, 0.0 MB freed\n")
+	pulls(before).ok()
+	out = prune("--older-than", "0s", "--all").stdout
+	if err := lacks(out, append(stays, before, "3 images removed")...); err != nil {
+		t.Error(err)
+	}
+	pulls(before).exits(1).complains("no such image")
+	pulls("test-prune-stays").ok()
+
+	// What cannot be read may need anything.
+	f, err := os.OpenFile(filepath.Join(c.dir, "images", id("test-prune-stays")), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte{0xff}, 7); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	s.run("image", "prune", "glance:", "--older-than", "0s").exits(1).complains("test-prune-stays", "has the checksum")
+	s.run("image", "prune", "--older-than", "0s").exits(1).complains("are for a Glance")
+	newState(t).run("image", "prune", "glance:").exits(1).complains("no Glance is configured (image.url)")
 }

@@ -2,14 +2,18 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/slipway-vm/slipway/cmd/internal/format"
+	"github.com/slipway-vm/slipway/images"
+	"github.com/slipway-vm/slipway/images/glance"
 	"github.com/slipway-vm/slipway/launcher"
 	"github.com/slipway-vm/slipway/launcher/api"
 	"github.com/slipway-vm/slipway/launcher/client"
@@ -238,9 +242,29 @@ func (c *cli) imageDelete() *cobra.Command {
 
 func (c *cli) imagePrune() *cobra.Command {
 	var all bool
+	var cloud string
+	var age time.Duration
 	cmd := &cobra.Command{
-		Use: "prune", Short: "Remove the layers that no image and no server uses", Args: cobra.NoArgs,
-		RunE: c.withEngine(func(cmd *cobra.Command, _ []string, engine *client.Client) error {
+		Use: "prune [glance:]", Short: "Remove the layers that no image and no server uses", Args: cobra.MaximumNArgs(1),
+		Long: `Remove the layers that no image and no server uses.
+
+With glance:, what this project has pushed or uploaded to the Glance of the configuration,
+or of --cloud, and what no image there needs any more: layers and configurations, kernels
+and ramdisks.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				if args[0] != string(images.Glance)+":" {
+					return fmt.Errorf("%q cannot be pruned: name glance:, or nothing for what is here", args[0])
+				}
+				return c.pruneGlance(cmd, cloud, age, all)
+			}
+			if cmd.Flags().Changed("cloud") || cmd.Flags().Changed("older-than") {
+				return errors.New("--cloud and --older-than are for a Glance: image prune glance:")
+			}
+			engine, err := c.engine(cmd.Context())
+			if err != nil {
+				return err
+			}
 			p, err := engine.PruneImages(cmd.Context(), all)
 			if err != nil {
 				return err
@@ -250,10 +274,27 @@ func (c *cli) imagePrune() *cobra.Command {
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%d layers removed, %.1f MB freed\n", p.Layers, float64(p.Bytes)/1e6)
 			return nil
-		}),
+		},
 	}
-	cmd.Flags().BoolVarP(&all, "all", "a", false, "also the images that no server was made from")
+	cmd.Flags().BoolVarP(&all, "all", "a", false, "also the images that no server was made from; of a Glance, those that have lost their names to others")
+	cmd.Flags().StringVar(&cloud, "cloud", "", "`cloud` of clouds.yaml whose Glance is pruned")
+	cmd.Flags().DurationVar(&age, "older-than", glance.Grace, "spare what was pushed to Glance within that `time`: the push may be going on")
 	return cmd
+}
+
+func (c *cli) pruneGlance(cmd *cobra.Command, cloud string, age time.Duration, all bool) error {
+	client, err := c.glance(cmd.Context(), cloud)
+	if err != nil {
+		return err
+	}
+	deleted, err := images.PruneGlance(cmd.Context(), client, time.Now().Add(-age), all)
+	var bytes int64
+	for _, i := range deleted {
+		fmt.Fprintln(cmd.OutOrStdout(), "removed", i.ID, i.Name)
+		bytes += i.Size
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "%d images removed, %.1f MB freed\n", len(deleted), float64(bytes)/1e6)
+	return plainly(err)
 }
 
 func (c *cli) imageVerify() *cobra.Command {

@@ -109,6 +109,7 @@ type Image struct {
 	HashAlgo, HashValue string
 	Digest, MediaType   string // of a blob
 	Export              string // of what was exported
+	Kernel, Ramdisk     string // IDs; of a disk without them
 	Hidden              bool   // from lists, as far as that was asked
 	MinDisk             int    // GiB
 	Arch                string
@@ -121,7 +122,9 @@ func view(i *images.Image) Image {
 		ID: i.ID, Name: i.Name, Owner: i.Owner, Visibility: string(i.Visibility), Status: string(i.Status),
 		Container: i.ContainerFormat, Disk: i.DiskFormat, Size: i.SizeBytes,
 		HashAlgo: text("os_hash_algo"), HashValue: text("os_hash_value"),
-		Digest: text(Digest), MediaType: text(MediaType), Export: text(Export), MinDisk: i.MinDiskGigabytes, Arch: text("architecture"),
+		Digest: text(Digest), MediaType: text(MediaType), Export: text(Export),
+		Kernel: text("kernel_id"), Ramdisk: text("ramdisk_id"),
+		MinDisk: i.MinDiskGigabytes, Arch: text("architecture"),
 		Created: i.CreatedAt, Updated: i.UpdatedAt,
 	}
 }
@@ -371,6 +374,16 @@ func (f *failing) Read(p []byte) (int, error) {
 // Hide takes an image out of lists.
 func (c *Client) Hide(ctx context.Context, id string) error {
 	return c.update(ctx, id, images.ReplaceImageHidden{NewHidden: true})
+}
+
+// Renew counts a blob as stored just now, so that [Client.Prune] spares it, if it is of the
+// caller's own project and was stored some time ago.
+func (c *Client) Renew(ctx context.Context, blob Image) error {
+	project, err := c.project(ctx)
+	if err != nil || blob.Owner != project || time.Since(blob.Updated) < renewal {
+		return err
+	}
+	return c.Hide(ctx, blob.ID)
 }
 
 // SetVisibility says who may see an image.
