@@ -23,9 +23,9 @@ type Snapshot struct {
 	Base     string
 	User     string
 	Metadata map[string]string
-	// Backup is what kind of a backup it is, daily say; empty: none. Of a server's
+	// Backup is what kind of a backup it is, daily say; nil: none. Of a server's
 	// backups of a kind only the Keep latest stay.
-	Backup string
+	Backup *string
 	Keep   int
 }
 
@@ -41,8 +41,8 @@ func (c *Catalog) NewSnapshot(ctx context.Context, who Caller, s Snapshot) (Imag
 	if base, err := c.Find(ctx, who, s.Base); err == nil {
 		i.MinDisk, i.MinRAM = base.MinDisk, base.MinRAM
 	}
-	if s.Backup != "" {
-		i.Properties["image_type"], i.Properties["backup_type"] = "backup", s.Backup
+	if s.Backup != nil {
+		i.Properties["image_type"], i.Properties["backup_type"] = "backup", *s.Backup
 	}
 	maps.Copy(i.Properties, s.Metadata)
 	return c.Create(ctx, who, i)
@@ -68,7 +68,7 @@ func (c *Catalog) EndSnapshot(ctx context.Context, id string, img launcher.Image
 	return err
 }
 
-// Rotate removes a server's oldest backups of a snapshot's kind.
+// Rotate removes a server's oldest backups of the kind that a snapshot is of.
 func (c *Catalog) Rotate(ctx context.Context, who Caller, s Snapshot) error {
 	all, err := c.All(ctx, who)
 	if err != nil {
@@ -76,7 +76,7 @@ func (c *Catalog) Rotate(ctx context.Context, who Caller, s Snapshot) error {
 	}
 	backups := slices.DeleteFunc(all, func(i Image) bool {
 		p := i.Properties
-		return i.Status != Active || p["image_type"] != "backup" || p["backup_type"] != s.Backup || p["instance_uuid"] != s.Server
+		return i.Status != Active || p["image_type"] != "backup" || p["backup_type"] != *s.Backup || p["instance_uuid"] != s.Server
 	})
 	var errs []error
 	for _, i := range backups[min(s.Keep, len(backups)):] {

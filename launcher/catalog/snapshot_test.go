@@ -41,7 +41,7 @@ func TestRotate(t *testing.T) {
 	defer c.Close()
 	who := Caller{Project: "mine"}
 	create := func(name, server, kind string) Snapshot {
-		s := Snapshot{Name: name, Server: server, Backup: kind, Keep: 2}
+		s := Snapshot{Name: name, Server: server, Backup: &kind, Keep: 2}
 		i, err := c.NewSnapshot(ctx, who, s)
 		if err != nil {
 			t.Fatal(err)

@@ -247,8 +247,8 @@ func changeGroup(add bool) func(*API, http.ResponseWriter, *http.Request, *launc
 		if err != nil {
 			return err
 		}
-		changed := false
-		for _, p := range a.ports(srv) {
+		ports, changed := a.ports(srv), false
+		for _, p := range ports {
 			if p.NoPortSecurity || len(p.FixedIPs) == 0 || slices.Contains(p.SecurityGroups, g.ID) == add {
 				changed = changed || add && slices.Contains(p.SecurityGroups, g.ID)
 				continue
@@ -266,6 +266,8 @@ func changeGroup(add bool) func(*API, http.ResponseWriter, *http.Request, *launc
 			changed = true
 		}
 		switch {
+		case len(ports) == 0:
+			return openstack.NotFound("instance_id %s could not be found as device id on any ports", srv.ID)
 		case !changed && add:
 			return openstack.BadRequest("Network requires port_security_enabled and subnet associated in order to apply security groups.")
 		case !changed:

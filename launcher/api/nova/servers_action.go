@@ -53,7 +53,7 @@ var (
 	aConsole    = &schema{kinds: []string{"object"}, props: map[string]*schema{"length": {kinds: []string{"integer", "string", "null"}, pattern: consoleLength}}}
 	aRemoteType = object(map[string]*schema{"type": aText}, "type")
 	aSnapshot   = &schema{kinds: []string{"object"}, props: map[string]*schema{"name": aName, "metadata": aMetadata}, required: []string{"name"}}
-	aBackup     = object(map[string]*schema{"name": aName, "backup_type": aWord, "rotation": aCountOrNone, "metadata": aMetadata}, "name", "backup_type", "rotation")
+	aBackup     = object(map[string]*schema{"name": aName, "backup_type": aText, "rotation": aCountOrNone, "metadata": aMetadata}, "name", "backup_type", "rotation")
 	aGroup      = object(map[string]*schema{"name": aWord}, "name")
 	aPassword   = object(map[string]*schema{"adminPass": aText}, "adminPass")
 )

@@ -60,7 +60,7 @@ func (s *snapshots) EndSnapshot(_ context.Context, id string, img launcher.Image
 }
 
 func (s *snapshots) Rotate(_ context.Context, _ *openstack.Caller, asked catalog.Snapshot) error {
-	s.ended <- fmt.Errorf("rotated to %d of %s", asked.Keep, asked.Backup)
+	s.ended <- fmt.Errorf("rotated to %d of %s", asked.Keep, *asked.Backup)
 	return nil
 }
 
@@ -310,6 +310,11 @@ func TestCreateImage(t *testing.T) {
 	f.do(member(project), "2.1", "POST", path, `{"createBackup":{"name":"daily","metadata":{"a":"b"},"backup_type":"daily","rotation":2}}`, 202)
 	made("daily")
 	if err := <-f.snaps.ended; err.Error() != "rotated to 2 of daily" {
+		t.Error(err)
+	}
+	f.do(member(project), "2.1", "POST", path, `{"createBackup":{"name":"typeless","metadata":{"a":"b"},"backup_type":"","rotation":1}}`, 202)
+	made("typeless")
+	if err := <-f.snaps.ended; err.Error() != "rotated to 1 of " {
 		t.Error(err)
 	}
 	f.do(member(project), "2.1", "POST", path, `{"createBackup":{"name":"daily","backup_type":"daily","rotation":-1}}`, 400)

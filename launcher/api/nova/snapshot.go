@@ -12,16 +12,17 @@ import (
 // createImage has a server made into an image, which is there at once and active
 // later; one that cannot be made is removed.
 func (a *API) createImage(w http.ResponseWriter, r *http.Request, srv *launcher.Server, arg any) error {
-	return a.snapshot(w, r, srv, arg, "", 0)
+	return a.snapshot(w, r, srv, arg, nil, 0)
 }
 
 // createBackup makes an image too, and removes older ones of its kind.
 func (a *API) createBackup(w http.ResponseWriter, r *http.Request, srv *launcher.Server, arg any) error {
 	b := body(arg.(map[string]any))
-	return a.snapshot(w, r, srv, arg, b.text("backup_type"), b.number("rotation"))
+	kind := b.text("backup_type")
+	return a.snapshot(w, r, srv, arg, &kind, b.number("rotation"))
 }
 
-func (a *API) snapshot(w http.ResponseWriter, r *http.Request, srv *launcher.Server, arg any, backup string, keep int) error {
+func (a *API) snapshot(w http.ResponseWriter, r *http.Request, srv *launcher.Server, arg any, backup *string, keep int) error {
 	if a.cfg.Images == nil {
 		return openstack.Faultf(http.StatusNotImplemented, "%s", notSupported)
 	}
@@ -46,7 +47,7 @@ func (a *API) snapshot(w http.ResponseWriter, r *http.Request, srv *launcher.Ser
 		if err := a.cfg.Images.EndSnapshot(ctx, id, img, failed); err != nil {
 			a.log.Error("snapshot not recorded", "image", id, "err", err)
 		}
-		if backup == "" || failed != nil {
+		if backup == nil || failed != nil {
 			return
 		}
 		if err := a.cfg.Images.Rotate(ctx, caller, s); err != nil {
