@@ -89,3 +89,16 @@ func TestSeconds(t *testing.T) {
 		}
 	}
 }
+
+// What a shell completes stands first in the usage.
+func TestOperand(t *testing.T) {
+	for use, want := range map[string]string{
+		"stop SERVER [SERVER...]": "SERVER", "stats [SERVER...]": "SERVER", "cp SERVER:PATH LOCAL | LOCAL SERVER:PATH": "SERVER",
+		"set --root MODE SERVER": "SERVER", "boot [flags] IMAGE [COMMAND [ARG...]]": "IMAGE", "preload [flags] [NAME=]IMAGE [[NAME=]IMAGE...] -o FILE": "IMAGE",
+		"create --image IMAGE [flags] NAME": "NAME", "save [-o FILE] IMAGE": "IMAGE", "list": "",
+	} {
+		if got := operand(use); got != want {
+			t.Errorf("%s: %s, want %s", use, got, want)
+		}
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -138,6 +139,9 @@ func TestCloud(t *testing.T) {
 	c.run("image", "pull", "-q", "docker-archive:"+saved).ok()
 	c.run("image", "show", "-f", "value", "-c", "name", "saved:1").ok().says("docker.io/library/saved:1\n")
 	c.run("image", "delete", "saved:1").ok()
+	c.run("server", "create", "--image", "docker-archive:"+saved, "--flavor", "m1.tiny", "--nic", "none", "-f", "value", "-c", "image", "sent").ok().says("docker.io/library/saved:1\n")
+	c.run("server", "create", "--image", "docker-archive:"+saved+".not", "--flavor", "m1.tiny", "x").exits(1).complains("no such file")
+	c.run("server", "delete", "sent").ok()
 
 	// Of the servers of this host, which are in the first project.
 	s.run("boot", "-d", "-it", "--name", "tty", "--stop-timeout", "1s", busybox, "sh").ok()
@@ -213,6 +217,15 @@ func TestCompletionAndManual(t *testing.T) {
 	s.run("server", "list").ok() // starts the engine
 	if r := s.run("__complete", "server", "stop", "").ok(); strings.TrimSpace(r.stdout) != ":4" {
 		t.Errorf("completes %q without servers", r.stdout)
+	}
+	s.run("image", "pull", "-q", busybox).ok()
+	s.run("network", "create", "lan").ok()
+	for want, args := range map[string][]string{
+		busybox: {"image", "show", ""}, "m1.tiny": {"boot", "--flavor", "m1.t"}, testKernel: {"boot", "--kernel", ""}, "lan": {"network", "show", ""},
+	} {
+		if r := s.run(append([]string{"__complete"}, args...)...).ok(); !slices.Contains(strings.Fields(r.stdout), want) {
+			t.Errorf("%q completes to %q, not %s", args, r.stdout, want)
+		}
 	}
 	dir := filepath.Join(s.dir, "man")
 	s.run("man", dir).ok()

@@ -46,7 +46,7 @@ more: its server is the same.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.image, "image", "", "`image` to boot: its ID, name or registry reference")
+	f.StringVar(&o.image, "image", "", "`image` to boot: its ID, name or registry reference, or an archive or directory of this host as \"slipway image pull\" takes it")
 	f.StringVar(&o.flavor, "flavor", "", "`flavor` of the server, its ID or name")
 	f.StringVar(&o.keyName, "key-name", "", "key pair to put into the server")
 	f.StringVar(&o.userData, "user-data", "", "`file` of user data for cloud-init")
@@ -116,17 +116,21 @@ func (c *cli) createRemote(cmd *cobra.Command, o *createFlags, name string) erro
 		return err
 	}
 	compute.Microversion = "2.67"
-	opts, hints, err := o.options(ctx, s, compute, name)
+	engine, err := s.service()
+	if err != nil {
+		return err
+	}
+	image, err := findOrSend(ctx, s, engine, o.image)
+	if err != nil {
+		return err
+	}
+	opts, hints, err := o.options(ctx, s, compute, image, name)
 	if err != nil {
 		return err
 	}
 	made, err := servers.Create(ctx, compute, opts, hints).Extract()
 	if err != nil {
 		return fmt.Errorf("create server %s: %w", name, plainly(err))
-	}
-	engine, err := s.service()
-	if err != nil {
-		return err
 	}
 	return c.showCreated(cmd, engine, o, made.ID)
 }
@@ -149,14 +153,11 @@ func (c *cli) showCreated(cmd *cobra.Command, engine *client.Client, o *createFl
 }
 
 // options are Nova's request for what the flags say.
-func (o *createFlags) options(ctx context.Context, s *session, compute *gophercloud.ServiceClient, name string) (servers.CreateOptsBuilder, servers.SchedulerHintOptsBuilder, error) {
+func (o *createFlags) options(ctx context.Context, s *session, compute *gophercloud.ServiceClient, image, name string) (servers.CreateOptsBuilder, servers.SchedulerHintOptsBuilder, error) {
 	opts := servers.CreateOpts{
-		Name: name, AvailabilityZone: o.zone, SecurityGroups: o.groups, Tags: o.tags, Hostname: o.hostname, Min: o.min, Max: max(o.min, o.max),
+		Name: name, ImageRef: image, AvailabilityZone: o.zone, SecurityGroups: o.groups, Tags: o.tags, Hostname: o.hostname, Min: o.min, Max: max(o.min, o.max),
 	}
 	var err error
-	if opts.ImageRef, err = findImage(ctx, s, o.image); err != nil {
-		return nil, nil, err
-	}
 	if opts.FlavorRef, err = findFlavor(ctx, compute, o.flavor); err != nil {
 		return nil, nil, err
 	}
@@ -288,6 +289,23 @@ func nics(flags, networks []string) (any, error) {
 	return list, nil
 }
 
+// findOrSend is findImage, but an image that the cloud does not have and this host's
+// files do is sent there.
+func findOrSend(ctx context.Context, s *session, engine *client.Client, ref string) (string, error) {
+	id, err := findImage(ctx, s, ref)
+	if !errors.Is(err, launcher.ErrNotFound) {
+		return id, err
+	}
+	loaded, img, sent := loadArchive(ctx, engine, ref, func(launcher.PullProgress) {})
+	switch {
+	case sent != nil:
+		return "", sent
+	case !loaded:
+		return "", err
+	}
+	return findImage(ctx, s, img.Reference)
+}
+
 // findImage returns the ID of an image that is named by its ID, name or reference.
 func findImage(ctx context.Context, s *session, ref string) (string, error) {
 	glance, err := openstack.NewImageV2(s.ProviderClient, s.endpoint)
@@ -306,7 +324,7 @@ func findImage(ctx context.Context, s *session, ref string) (string, error) {
 	case err != nil:
 		return "", err
 	case len(list) == 0:
-		return "", fmt.Errorf("no image with a name or ID of '%s' exists", ref)
+		return "", launcher.Errorf(launcher.ErrNotFound, "no image with a name or ID of '%s' exists", ref)
 	case len(list) > 1:
 		return "", fmt.Errorf("more than one image exists with the name '%s': use an ID", ref)
 	}

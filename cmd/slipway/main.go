@@ -89,8 +89,8 @@ func (c *cli) command() *cobra.Command {
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	c.flags = config.AddFlags(root.PersistentFlags())
 	root.PersistentFlags().StringVar(&c.cloud, "os-cloud", "", "speak to the service of a cloud of clouds.yaml, as `NAME`, instead of this host's engine; so do OS_CLOUD and OS_AUTH_URL")
-	root.AddCommand(c.boot(), c.completing(c.server()), c.image(), c.network(), c.kernel(), c.host(), local(c.service()), c.man(root))
-	return root
+	root.AddCommand(c.boot(), c.server(), c.image(), c.network(), c.kernel(), c.host(), local(c.service()), c.man(root))
+	return c.completing(root)
 }
 
 // engine connects to the engine of the state directory, or to a cloud's service.
