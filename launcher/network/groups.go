@@ -106,18 +106,15 @@ func (s *Service) UpdateGroup(ctx context.Context, id string, f func(*SecurityGr
 	return g, err
 }
 
-// DeleteGroup removes a security group that no port has, and its rules.
+// DeleteGroup removes a security group that no port has, and its rules. A project
+// whose default group it was has another when it needs one.
 func (s *Service) DeleteGroup(ctx context.Context, id string) error {
 	if s.remote() {
 		return refused("security groups")
 	}
 	return s.change(ctx, func(tx *records.Tx) error {
-		g, err := row(&s.groups, "Security group", id)
-		if err != nil {
+		if _, err := row(&s.groups, "Security group", id); err != nil {
 			return err
-		}
-		if g.Name == DefaultName {
-			return conflict("Removal of default security group is not allowed.")
 		}
 		if _, used := s.ports.Find(func(p Port) bool { return slices.Contains(p.SecurityGroups, id) }); used {
 			return conflict("Security Group %s in use.", id)

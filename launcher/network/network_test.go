@@ -138,7 +138,7 @@ func TestDefaultGroup(t *testing.T) {
 		t.Error("two projects have one default group")
 	}
 	if err := s.DeleteGroup(ctx, g.ID); !errors.Is(err, launcher.ErrConflict) {
-		t.Errorf("delete the default group: %v", err)
+		t.Errorf("delete a group in use: %v", err)
 	}
 	port := 22
 	ssh := Rule{Group: g.ID, Direction: Ingress, EtherType: "IPv4", Protocol: "tcp", Min: &port, Max: &port}

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/slipway-vm/slipway/launcher"
 	"github.com/slipway-vm/slipway/launcher/api/openstack"
 	"github.com/slipway-vm/slipway/launcher/network"
 )
@@ -18,12 +19,25 @@ func (a *api) ensureDefault(ctx context.Context, project string) error {
 	return err
 }
 
+// deleteGroup leaves a default security group to administrators, who delete it with
+// its project.
+func (a *api) deleteGroup(ctx context.Context, id string) error {
+	g, err := a.net.Group(id)
+	if err != nil {
+		return err
+	}
+	if g.Name == network.DefaultName && !openstack.CallerOf(ctx).Has(openstack.Admin) {
+		return launcher.Errorf(launcher.ErrConflict, "Removal of default security group is not allowed.")
+	}
+	return a.net.DeleteGroup(ctx, id)
+}
+
 func (a *api) groups() *resource[network.SecurityGroup] {
 	type G = network.SecurityGroup
 	x := &resource[G]{
 		name: "security_group", plural: "security_groups", title: "Security Group", base: groupBase, required: []string{"name"},
 		all: func() []G { return a.net.Groups(nil) }, find: a.net.Group,
-		create: a.net.CreateGroup, update: a.net.UpdateGroup, remove: a.net.DeleteGroup, before: a.ensureDefault,
+		create: a.net.CreateGroup, update: a.net.UpdateGroup, remove: a.deleteGroup, before: a.ensureDefault,
 	}
 	rules := a.rules()
 	x.attributes = append(common(a, groupBase),

@@ -340,6 +340,10 @@ func TestSecurityGroups(t *testing.T) {
 	}
 	defaultID := c.names(member, "/v2.0/security-groups?name=default", "id")
 	c.refused(member, "DELETE", "/v2.0/security-groups/"+defaultID, "", 409, "SecurityGroupCannotRemoveDefault", "not allowed")
+	c.must(admin, "DELETE", "/v2.0/security-groups/"+defaultID, "")
+	if again := c.names(member, "/v2.0/security-groups?name=default", "id"); again == "" || again == defaultID {
+		t.Errorf("the default group is %q after %s was deleted", again, defaultID)
+	}
 	if code, _ := c.ask(member, "DELETE", "/v2.0/security-group-rules/"+r["id"].(string), ""); code != 204 {
 		t.Errorf("delete the rule: %d", code)
 	}
