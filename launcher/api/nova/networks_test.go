@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -113,6 +114,16 @@ func TestServerAddresses(t *testing.T) {
 		if code, _, text := f.ask("2.90", "GET", path+tt.path, ""); code != tt.code || !strings.Contains(text, tt.want) {
 			t.Errorf("GET %s: %d %s, want %d %s", tt.path, code, text, tt.code, tt.want)
 		}
+	}
+	for query, want := range map[string]bool{
+		"ip=10.9.0.77": true, "ip=10.9.0.": true, "ip=" + url.QueryEscape(`10\.9\.[01]\.7+$`): true, "ip=9.0.77": false, "ip6=10": false, "ip=10.9.2": false,
+	} {
+		if code, _, text := f.ask("2.90", "GET", "/v2.1/servers?"+query, ""); code != 200 || strings.Contains(text, id) != want {
+			t.Errorf("servers?%s: %d %s", query, code, text)
+		}
+	}
+	if code, _, text := f.ask("2.90", "GET", "/v2.1/servers?ip=(", ""); code != 400 {
+		t.Errorf("no regular expression: %d %s", code, text)
 	}
 	if code, _, text := f.ask("2.90", "DELETE", path, ""); code != 204 {
 		t.Fatalf("delete: %d %s", code, text)

@@ -3,6 +3,7 @@ package nova
 import (
 	"context"
 	"net/http"
+	"net/netip"
 	"regexp"
 	"strings"
 
@@ -115,6 +116,9 @@ func describe(b body, s *launcher.Server) {
 	set("OS-DCF:diskConfig", &s.DiskConfig)
 	set("accessIPv4", &s.AccessIPv4)
 	set("accessIPv6", &s.AccessIPv6)
+	if ip, err := netip.ParseAddr(s.AccessIPv6); err == nil {
+		s.AccessIPv6 = ip.String()
+	}
 	set("hostname", &s.Spec.Hostname)
 	if _, ok := b["description"]; ok {
 		s.Description = optional(b, "description")

@@ -291,6 +291,9 @@ func (a *API) resize(w http.ResponseWriter, r *http.Request, srv *launcher.Serve
 	err = a.cfg.Compute.Resize(a.projectOf(srv), srv.User, srv.Flavor, flavor, func() error {
 		return a.cfg.Manager.Resize(asCaller(r), srv.ID, flavor)
 	})
+	if config := b.text("OS-DCF:diskConfig"); err == nil && config != "" {
+		_, err = a.cfg.Manager.Update(r.Context(), srv.ID, func(s *launcher.Server) error { s.DiskConfig = config; return nil })
+	}
 	if err != nil {
 		return err
 	}

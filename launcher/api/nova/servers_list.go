@@ -12,6 +12,7 @@ import (
 
 	"github.com/slipway-vm/slipway/launcher"
 	"github.com/slipway-vm/slipway/launcher/api/openstack"
+	"github.com/slipway-vm/slipway/launcher/network"
 )
 
 // maxServers is the most servers on one page.
@@ -65,8 +66,7 @@ var serverFilters = map[string]filter{
 	"tags-any":     {1, func(_ *API, s *launcher.Server, v string) bool { return tagged(s, v) > 0 }},
 	"not-tags":     {1, func(_ *API, s *launcher.Server, v string) bool { return tagged(s, v) < len(strings.Split(v, ",")) }},
 	"not-tags-any": {1, func(_ *API, s *launcher.Server, v string) bool { return tagged(s, v) == 0 }},
-	"ip":           none(1), "ip6": none(1), // of no network
-	"kernel_id": none(0), "ramdisk_id": none(0), "root_device_name": none(0),
+	"kernel_id":    none(0), "ramdisk_id": none(0), "root_device_name": none(0),
 }
 
 // filterVersions are the microversions that brought filters.
@@ -88,7 +88,7 @@ func tagged(s *launcher.Server, list string) int {
 // listParameters are the parameters that are no filters of serverFilters.
 var listParameters = []string{
 	"limit", "marker", "sort_key", "sort_dir", "all_tenants", "tenant_id", "project_id", "status", "name",
-	"changes-since", "changes-before", "deleted", "auto_disk_config", "cell_name", "instance_type_id",
+	"changes-since", "changes-before", "ip", "ip6", "deleted", "auto_disk_config", "cell_name", "instance_type_id",
 	"access_ip_v4", "access_ip_v6", "display_name", "display_description", "soft_deleted",
 }
 
@@ -212,6 +212,16 @@ func (a *API) predicate(r *http.Request, q url.Values, detail bool) (predicate, 
 		}
 		all = append(all, func(s *launcher.Server) bool { return form.MatchString(s.Name) })
 	}
+	for name, is4 := range map[string]bool{"ip": true, "ip6": false} {
+		if q.Get(name) == "" || !is4 && v < 5 && !isAdmin(r) {
+			continue
+		}
+		form, err := regexp.Compile("^(?:" + q.Get(name) + ")")
+		if err != nil {
+			return nil, 0, openstack.BadRequest("Invalid input for query parameters %s. Value: %s. It is no regular expression.", name, q.Get(name))
+		}
+		all = append(all, func(s *launcher.Server) bool { return a.addressed(s, is4, form) })
+	}
 	if q.Has("status") {
 		byStatus, gone, err := statuses(r, q["status"])
 		if err != nil {
@@ -235,6 +245,13 @@ func (a *API) predicate(r *http.Request, q url.Values, detail bool) (predicate, 
 	return func(s *launcher.Server) bool {
 		return !slices.ContainsFunc(all, func(keeps predicate) bool { return !keeps(s) })
 	}, deleted, nil
+}
+
+// addressed says whether a server has an address of the form.
+func (a *API) addressed(srv *launcher.Server, is4 bool, form *regexp.Regexp) bool {
+	return slices.ContainsFunc(a.ports(srv), func(p network.Port) bool {
+		return slices.ContainsFunc(p.FixedIPs, func(f network.FixedIP) bool { return f.IP.Is4() == is4 && form.MatchString(f.IP.String()) })
+	})
 }
 
 // scope is the caller's project, or all of them.

@@ -370,7 +370,7 @@ func TestServerActions(t *testing.T) {
 		{`{"reboot":{"type":"HARD"}}`, 202, "ACTIVE"},
 		{`{"reboot":{"type":"other"}}`, 400, "ACTIVE"},
 		{`{"resize":{"flavorRef":"tiny"}}`, 400, "ACTIVE"},
-		{`{"resize":{"flavorRef":"small"}}`, 202, "VERIFY_RESIZE"},
+		{`{"resize":{"flavorRef":"small","OS-DCF:diskConfig":"AUTO"}}`, 202, "VERIFY_RESIZE"},
 		{`{"revertResize":null}`, 202, "ACTIVE"},
 		{`{"resize":{"flavorRef":"small"}}`, 202, "VERIFY_RESIZE"},
 		{`{"confirmResize":null}`, 204, "ACTIVE"},
@@ -385,6 +385,11 @@ func TestServerActions(t *testing.T) {
 	} {
 		act("", step.text, step.code)
 		f.until(id, step.status)
+	}
+	f.do(member(project), "", "PUT", "/v2.1/servers/"+id, `{"server":{"accessIPv6":"0:0::babe:1.2.3.4"}}`, 200)
+	srv := f.do(member(project), "", "GET", "/v2.1/servers/"+id, "", 200)["server"].(map[string]any)
+	if srv["OS-DCF:diskConfig"] != "AUTO" || srv["accessIPv6"] != "::babe:102:304" {
+		t.Errorf("disk config %v, access address %v", srv["OS-DCF:diskConfig"], srv["accessIPv6"])
 	}
 	for act("", `{"os-getConsoleOutput":{}}`, 200)["output"] == "" { // it comes after the start
 		time.Sleep(10 * time.Millisecond)
@@ -461,7 +466,7 @@ func TestServerLists(t *testing.T) {
 		"tags=a,b":                           "web-3 web-2 web-1",
 		"tags-any=b,c":                       "web-3 web-2 web-1",
 		"not-tags=a":                         "db",
-		"ip=10":                              "",
+		"ip=192.0.2":                         "",
 		"host=elsewhere":                     "db web-3 web-2 web-1", // not for users
 		"changes-since=2999-01-01T00:00:00Z": "",
 	} {
