@@ -3,7 +3,8 @@
 // user-data: once before the entrypoint starts (apply SEED), once beside it afterwards
 // (greet SEED). SEED is the directory of NoCloud's files. Where these ask for
 // nothing, a disk labelled cidata or config-2 is the seed. In a guest that no engine
-// started it first completes the seed (source SEED), see package guest/source.
+// started it first completes the seed (source SEED), and renews its leases (keep SEED),
+// see package guest/source.
 //
 // What could not be done it prints, a line each. What it runs writes to standard
 // error, which is the console.
@@ -33,8 +34,8 @@ func main() {
 		report("slipway-configure: this program is run by slipway-init")
 		os.Exit(2)
 	}
-	if os.Args[1] == "source" {
-		if err := source.Complete(context.Background(), os.Args[2], report); err != nil {
+	if alone, ok := map[string]func(context.Context, string, func(string)) error{"source": source.Complete, "keep": source.Keep}[os.Args[1]]; ok {
+		if err := alone(context.Background(), os.Args[2], report); err != nil {
 			report(err.Error())
 			os.Exit(1)
 		}

@@ -39,7 +39,26 @@ func (g *guestState) askSource() error {
 	if _, err := os.Stat(program); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	cmd := exec.CommandContext(context.Background(), program, configureSource, filepath.Join(shareDir, share.SeedDir))
+	return g.aside(program, configureSource)
+}
+
+// keepLeases renews the leases that the guest was given when it asked.
+func (g *guestState) keepLeases() error {
+	if _, err := os.Stat(filepath.Join(shareDir, share.LeasesFile)); err != nil {
+		return nil // it has none that end
+	}
+	go func() {
+		if err := g.aside(filepath.Join(shareDir, share.ConfigureFile), configureKeep); err != nil {
+			g.warn(fmt.Sprintf("renew leases: %v", err))
+		}
+	}()
+	return nil
+}
+
+// aside runs the program that came with the seed, outside of the root, to its end, and
+// warns of what it prints.
+func (g *guestState) aside(program, what string) error {
+	cmd := exec.CommandContext(context.Background(), program, what, filepath.Join(shareDir, share.SeedDir))
 	cmd.Env = append([]string{"TMPDIR=/run"}, configureEnv...)
 	cmd.Stderr = os.Stderr
 	read, write, err := os.Pipe()

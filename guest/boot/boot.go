@@ -130,6 +130,7 @@ func (g *guestState) run() error {
 		{"ask who this is", g.askSource, ""},
 		{"read the seed", g.readSeed, ""},
 		{"set up the guest", g.setUp, ""},
+		{"keep leases", g.keepLeases, ""},
 		{"start the entrypoint", g.startEntrypoint, ""},
 	}
 	for _, step := range steps {

@@ -28,6 +28,7 @@ const (
 	configureApply  = "apply"  // before the entrypoint starts
 	configureGreet  = "greet"  // after
 	configureSource = "source" // of a guest alone: ask who it is
+	configureKeep   = "keep"   // and renew its leases, afterwards
 )
 
 // configuration is the program and what it needs, open before the share is out of

@@ -14,6 +14,9 @@ const (
 	// CapableFile lists files with capabilities where the root mode loses these.
 	CapableFile = "seed/capable.json"
 
+	// LeasesFile has the leases of a guest that no engine started.
+	LeasesFile = "seed/leases.json"
+
 	RootDir   = "root"    // the server's root file system
 	VolumeDir = "volumes" // volumes/N is the Nth volume
 )

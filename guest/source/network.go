@@ -22,6 +22,7 @@ import (
 type link struct {
 	share.Interface
 	device netlink.Link
+	leased *nclient4.Lease // nil: by nobody
 }
 
 type links []link
@@ -46,7 +47,7 @@ func setUp(ctx context.Context, config *cloudinit.NetworkConfig) (all links, nam
 		if l.Type() != "device" || a.Flags&net.FlagLoopback != 0 || len(a.HardwareAddr) != 6 {
 			continue
 		}
-		i := link{share.Interface{Name: a.Name, MAC: a.HardwareAddr.String()}, l}
+		i := link{Interface: share.Interface{Name: a.Name, MAC: a.HardwareAddr.String()}, device: l}
 		want, told := configured(config, i.MAC)
 		if told {
 			i.take(want, &names)
@@ -100,22 +101,34 @@ func (i *link) lease(ctx context.Context, names *resolver) error {
 	if err := netlink.LinkSetUp(i.device); err != nil {
 		return err
 	}
+	client, err := i.client()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	lease, err := client.Request(ctx, requested)
+	if err != nil {
+		return fmt.Errorf("DHCP: %w", err)
+	}
+	i.leased = lease
+	i.grant(lease.ACK, names)
+	return nil
+}
+
+// requested is what is asked for besides an address.
+var requested = dhcpv4.WithRequestedOptions(dhcpv4.OptionInterfaceMTU, dhcpv4.OptionDomainName, dhcpv4.OptionClasslessStaticRoute)
+
+func (i *link) client() (*nclient4.Client, error) {
 	// Has the library draw transaction IDs, which are no secret, from /dev/urandom. Else
 	// it asks without end for numbers that a machine without a source of them has not.
 	if err := os.Setenv("UROOT_NOHWRNG", "1"); err != nil {
-		return err
+		return nil, err
 	}
 	client, err := nclient4.New(i.Name, nclient4.WithTimeout(leaseWait), nclient4.WithRetry(leaseTries))
 	if err != nil {
-		return fmt.Errorf("DHCP: %w", err)
+		return nil, fmt.Errorf("DHCP: %w", err)
 	}
-	defer client.Close()
-	lease, err := client.Request(ctx, dhcpv4.WithRequestedOptions(dhcpv4.OptionInterfaceMTU, dhcpv4.OptionDomainName, dhcpv4.OptionClasslessStaticRoute))
-	if err != nil {
-		return fmt.Errorf("DHCP: %w", err)
-	}
-	i.grant(lease.ACK, names)
-	return nil
+	return client, nil
 }
 
 // grant takes what a DHCP server has answered.

@@ -39,6 +39,9 @@ func Complete(ctx context.Context, dir string, report func(string)) error {
 		report(fmt.Sprintf("network: %v", err))
 	}
 	defer interfaces.tearDown()
+	if err := interfaces.writeLeases(dir); err != nil {
+		return err
+	}
 	if told == nil && len(interfaces) > 0 && onOpenStack() {
 		if told, err = fromService(ctx, ServiceURL); err != nil {
 			report(fmt.Sprintf("metadata service: %v", err))
