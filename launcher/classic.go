@@ -53,6 +53,8 @@ func (s *Server) validateBase() error {
 	switch {
 	case !s.classic():
 		return nil
+	case len(s.Spec.Preload) > 0:
+		return errorf(ErrInvalid, "preloaded images do not go with the base VM image %s, which has a kernel and an init of its own: use --base-vm-image %s", s.Spec.BaseVMImage, NoBaseVMImage)
 	case !filepath.IsAbs(s.Spec.BaseVMImage):
 		return errorf(ErrInvalid, "base VM image %q: not an absolute path", s.Spec.BaseVMImage)
 	case s.RootMode == string(guest.RootBlock):

@@ -178,9 +178,6 @@ func (s *Spec) validatePreload() error {
 	if len(s.Preload) > maxPreload {
 		return errorf(ErrInvalid, "%d preloaded disks: there may be %d", len(s.Preload), maxPreload)
 	}
-	if len(s.Preload) > 0 && s.BaseVMImage != "" && s.BaseVMImage != NoBaseVMImage {
-		return errorf(ErrInvalid, "preloaded images do not go with a base VM image, which has a kernel and an init of its own")
-	}
 	for _, file := range s.Preload {
 		if !filepath.IsAbs(file) {
 			return errorf(ErrInvalid, "preloaded disk %q: not an absolute path", file)
@@ -189,13 +186,13 @@ func (s *Spec) validatePreload() error {
 			return errorf(ErrInvalid, "preloaded disk: %v", err)
 		}
 	}
-	return s.preloadable(s.RootMode)
+	return nil
 }
 
 // preloadable refuses a root mode in which the guest has no file system of its own for
 // a container engine to write to.
 func (s *Spec) preloadable(mode string) error {
-	if len(s.Preload) > 0 && mode != "" && mode != string(guest.RootBlock) {
+	if len(s.Preload) > 0 && mode != string(guest.RootBlock) {
 		return errorf(ErrInvalid, "preloaded images do not go with the root mode %s: use --root block", mode)
 	}
 	return nil

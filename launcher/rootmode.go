@@ -30,8 +30,8 @@ func (m *Manager) rootMode(s *Spec) string {
 	return mode
 }
 
-// permitted refuses what an ordinary user's engine cannot do: it mounts nothing, and
-// changes nothing of the host's networks.
+// permitted refuses a mode that the server cannot have, and what an ordinary user's engine
+// cannot do: it mounts nothing, and changes nothing of the host's networks.
 func (m *Manager) permitted(mode string, s *Spec) error {
 	switch {
 	case !m.cfg.Rootless:
@@ -42,7 +42,7 @@ func (m *Manager) permitted(mode string, s *Spec) error {
 	case len(s.Networks) > 0 && s.Networks[0].Network != NetworkNone && !s.hostUser():
 		return errorf(ErrInvalid, "networks need root, which changes the host's: use --network %s or --network %s, or run slipway with sudo", NetworkHostUser, NetworkNone)
 	}
-	return nil
+	return s.preloadable(mode)
 }
 
 // SetRootMode chooses how a server's root reaches it from its next start on. The
