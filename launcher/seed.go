@@ -80,6 +80,7 @@ func (r *run) writeSeedDisk(srv *Server, data *cloudinit.Seed, _ string) error {
 const entropySize = 32
 
 func (r *run) writeSeed(srv *Server, spec *guest.Spec, networks *cloudinit.NetworkConfig, share string) error {
+	spec.InstanceID = srv.ID
 	spec.Restart.Count = srv.RestartCount
 	spec.Entropy = make([]byte, entropySize)
 	_, _ = rand.Read(spec.Entropy)

@@ -31,11 +31,13 @@ const failureWait = 10 * time.Second
 type guestState struct {
 	cmdline cmdline
 	spec    *share.Spec
-	modules *loader
-	later   []string // modules to load when the entrypoint runs
-	reaper  *reaper
-	output  *agent.OutputLog
-	events  *agent.EventLog
+	// seedSpec is spec as it came.
+	seedSpec []byte
+	modules  *loader
+	later    []string // modules to load when the entrypoint runs
+	reaper   *reaper
+	output   *agent.OutputLog
+	events   *agent.EventLog
 
 	mu         sync.Mutex
 	instanceID string
@@ -193,23 +195,37 @@ func (g *guestState) readSeed() error {
 	if g.spec, err = share.ParseSpec(data); err != nil {
 		return err
 	}
+	g.seedSpec = data
 	g.restarts = g.spec.Restart.Count
-	data, err = os.ReadFile(filepath.Join(shareDir, share.SeedDir, metaDataFile))
+	if g.spec.InstanceID == "" || g.spec.Hostname == "" {
+		if err := g.readMetaData(); err != nil {
+			return err
+		}
+	}
+	if g.spec.InitMode == share.InitSystem {
+		g.spec.Env = append(g.spec.Env, systemEnv(g.spec.InstanceID)...)
+		g.console = os.Stdout
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.instanceID = g.spec.InstanceID
+	return nil
+}
+
+// readMetaData completes the spec by the seed's meta-data, if there is one.
+func (g *guestState) readMetaData() error {
+	data, err := os.ReadFile(filepath.Join(shareDir, share.SeedDir, metaDataFile))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.instanceID = metaValue(data, "instance-id")
+	if g.spec.InstanceID == "" {
+		g.spec.InstanceID = metaValue(data, "instance-id")
+	}
 	if g.spec.Hostname == "" {
 		g.spec.Hostname = metaValue(data, "local-hostname")
-	}
-	if g.spec.InitMode == share.InitSystem {
-		g.spec.Env = append(g.spec.Env, systemEnv(g.instanceID)...)
-		g.console = os.Stdout
 	}
 	return nil
 }

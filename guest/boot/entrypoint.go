@@ -42,9 +42,12 @@ func exitCode(err error) int {
 // stageConfig is what the stage, the child that becomes the entrypoint, gets
 // from init.
 type stageConfig struct {
-	Share string      `json:"share"`
-	Etc   string      `json:"etc"` // directory of files to lay over /etc
-	Spec  *share.Spec `json:"spec"`
+	Share string `json:"share"`
+	Etc   string `json:"etc"` // directory of files to lay over /etc
+	// Spec is the one of the seed as it came, but for what follows it.
+	Spec     json.RawMessage `json:"spec"`
+	Hostname string          `json:"hostname"`
+	Env      []string        `json:"env"`
 	// Configure has the root configured as the seed says, first.
 	Configure bool `json:"configure,omitempty"`
 }
@@ -116,7 +119,10 @@ func (g *guestState) launch() (*stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	failure, err := st.wait(stageConfig{Share: shareDir, Etc: etcDir, Spec: g.spec, Configure: g.entry == nil}, g.warn)
+	failure, err := st.wait(stageConfig{
+		Share: shareDir, Etc: etcDir, Configure: g.entry == nil,
+		Spec: g.seedSpec, Hostname: g.spec.Hostname, Env: g.spec.Env,
+	}, g.warn)
 	if err != nil {
 		return nil, err
 	}

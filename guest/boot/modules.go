@@ -124,6 +124,9 @@ func (g *guestState) loadModules() error {
 		return err
 	}
 	g.modules = l
+	if len(l.index) == 0 {
+		return nil // all that the kernel has is built in
+	}
 	var transports []string
 	if exists("/sys/bus/platform/devices/LNRO0005:*") || l.cmdline.moduleParameters("virtio_mmio") != "" {
 		transports = append(transports, "virtio_mmio")

@@ -6,6 +6,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -17,6 +20,8 @@ import (
 // interfaceWait is how long an interface may take to appear once its driver is
 // there.
 const interfaceWait = 5 * time.Second
+
+const interfacesDir = "/sys/class/net"
 
 // setInterfaces sets up the network interfaces that the host has told of.
 func setInterfaces(all []share.Interface) error {
@@ -51,17 +56,20 @@ func (c *control) SetInterfaces(all []share.Interface) error {
 	return setInterfaces(all)
 }
 
-// linksByMAC waits until every interface is there.
+// linksByMAC waits until every interface is there. The kernel's list by netlink would
+// tell more than is asked for, at a price where the guest is emulated.
 func linksByMAC(all []share.Interface) (map[string]netlink.Link, error) {
 	for limit := time.Now().Add(interfaceWait); ; time.Sleep(time.Millisecond) {
-		there, err := netlink.LinkList()
-		// An interface that appears meanwhile interrupts the list.
-		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		there, err := os.ReadDir(interfacesDir)
+		if err != nil {
 			return nil, fmt.Errorf("list network interfaces: %w", err)
 		}
 		links := map[string]netlink.Link{}
-		for _, l := range there {
-			links[l.Attrs().HardwareAddr.String()] = l
+		for _, e := range there {
+			// One that has just gone or was renamed is none of these.
+			if l, err := readLink(e.Name()); err == nil {
+				links[l.HardwareAddr.String()] = l
+			}
 		}
 		missing := ""
 		for _, i := range all {
@@ -76,6 +84,28 @@ func linksByMAC(all []share.Interface) (map[string]netlink.Link, error) {
 			return nil, fmt.Errorf("network interface %s has not appeared: the guest kernel may lack virtio_net", missing)
 		}
 	}
+}
+
+// readLink reads what is needed here of an interface.
+func readLink(name string) (*netlink.Device, error) {
+	l := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: name}}
+	var err error
+	if l.HardwareAddr, err = net.ParseMAC(interfaceFact(name, "address")); err != nil {
+		return nil, err
+	}
+	if l.Index, err = strconv.Atoi(interfaceFact(name, "ifindex")); err != nil {
+		return nil, err
+	}
+	if l.MTU, err = strconv.Atoi(interfaceFact(name, "mtu")); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// interfaceFact is empty where the kernel does not tell it.
+func interfaceFact(name, file string) string {
+	data, _ := os.ReadFile(filepath.Join(interfacesDir, name, file))
+	return strings.TrimSpace(string(data))
 }
 
 // rename gives interfaces their names, which others of them may have.

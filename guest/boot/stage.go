@@ -43,6 +43,11 @@ func runStage(report *os.File) error {
 	if err := json.Unmarshal(data, &c); err != nil {
 		return fmt.Errorf("read the stage's configuration: %w", err)
 	}
+	spec, err := share.ParseSpec(c.Spec)
+	if err != nil {
+		return err
+	}
+	spec.Hostname, spec.Env = c.Hostname, c.Env
 	// In the entrypoint's root there is no path to it.
 	self, err := os.Open("/proc/self/exe")
 	if err != nil {
@@ -55,25 +60,25 @@ func runStage(report *os.File) error {
 			return err
 		}
 	}
-	if err := enterRoot(c); err != nil {
+	if err := enterRoot(c, spec); err != nil {
 		return err
 	}
 	if program != nil {
 		program.apply(report)
 		if name, err := os.Hostname(); err == nil { // user-data may have changed it
-			c.Spec.Hostname = name
+			spec.Hostname = name
 		}
 	}
-	if c.Spec.TTY {
+	if spec.TTY {
 		if err := takeTerminal(); err != nil {
 			return err
 		}
 	}
-	return execute(c.Spec, self)
+	return execute(spec, self)
 }
 
 // enterRoot turns the share's root into /.
-func enterRoot(c stageConfig) error {
+func enterRoot(c stageConfig, spec *share.Spec) error {
 	if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
 		return fmt.Errorf("unshare the cgroup namespace: %w", err)
 	}
@@ -89,13 +94,13 @@ func enterRoot(c stageConfig) error {
 		return err
 	}
 	defer root.Close()
-	if err := mountContainer(root, c.Spec); err != nil {
+	if err := mountContainer(root, spec); err != nil {
 		return err
 	}
-	if err := layFiles(root, c.Etc, c.Spec.ReadOnly); err != nil {
+	if err := layFiles(root, c.Etc, spec.ReadOnly); err != nil {
 		return err
 	}
-	if err := mountPlacements(root, c.Share, c.Spec); err != nil {
+	if err := mountPlacements(root, c.Share, spec); err != nil {
 		return err
 	}
 	if err := unix.Chdir(dir); err != nil {

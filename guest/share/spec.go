@@ -23,10 +23,13 @@ var ErrInvalidSpec = errors.New("invalid process specification")
 // Spec is what slipway-init runs: the entrypoint and its surroundings. Its
 // strings have the forms that an image's config gives them.
 type Spec struct {
-	Version  int      `json:"version"`
-	Hostname string   `json:"hostname,omitempty"`
-	Args     []string `json:"args"`
-	Env      []string `json:"env,omitempty"`
+	Version int `json:"version"`
+	// InstanceID and Hostname are the seed's; where one is empty, the guest reads the
+	// seed's meta-data for it.
+	InstanceID string   `json:"instanceID,omitempty"`
+	Hostname   string   `json:"hostname,omitempty"`
+	Args       []string `json:"args"`
+	Env        []string `json:"env,omitempty"`
 	// User is a name or uid, optionally followed by a colon and a group name
 	// or gid; empty means root.
 	User string `json:"user,omitempty"`
