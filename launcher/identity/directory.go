@@ -47,6 +47,7 @@ type Directory struct {
 	services    records.Table[Service]
 	endpoints   records.Table[Endpoint]
 	regions     records.Table[Region]
+	policies    records.Table[Policy]
 }
 
 // Open reads a directory from its store.
@@ -62,7 +63,7 @@ func Open(ctx context.Context, cfg Config) (*Directory, error) {
 		d.projects.Load("project"), d.users.Load("user"), d.groups.Load("group"), d.roles.Load("role"),
 		d.assignments.Load("assignment"), d.credentials.Load("application_credential"), d.stored.Load("credential"), d.access.Load("access_rule"),
 		d.trusts.Load("trust"), d.registered.Load("registered_limit"), d.limits.Load("limit"), d.revocations.Load("revocation"),
-		d.services.Load("service"), d.endpoints.Load("endpoint"), d.regions.Load("region"),
+		d.services.Load("service"), d.endpoints.Load("endpoint"), d.regions.Load("region"), d.policies.Load("policy"),
 	} {
 		if err := load(ctx, cfg.Store); err != nil {
 			return nil, fmt.Errorf("open identities: %w", err)

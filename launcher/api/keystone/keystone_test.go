@@ -456,3 +456,27 @@ func TestCatalog(t *testing.T) {
 	c.want(204, admin, "DELETE", "/v3/regions/two", "")
 	c.want(403, admin, "DELETE", "/v3/regions/RegionOne", "")
 }
+
+// Policies are kept as they are given.
+func TestKeptPolicies(t *testing.T) {
+	c := newCloud(t)
+	admin := c.admin()
+	ann, _, _ := c.member(admin, "ann")
+	c.want(403, ann, "POST", "/v3/policies", `{"policy": {"type": "text/plain", "blob": "x"}}`)
+	c.want(400, admin, "POST", "/v3/policies", `{"policy": {"type": "text/plain"}}`)
+	path := "/v3/policies/" + c.want(201, admin, "POST", "/v3/policies", `{"policy": {"type": "text/plain", "blob": "x", "about": "y"}}`).at("policy.id").(string)
+	c.want(200, admin, "PATCH", path, `{"policy": {"type": "application/json"}}`)
+	c.want(400, admin, "PATCH", path, `{"policy": {"blob": null}}`)
+	if a := c.want(200, admin, "GET", path, ""); a.at("policy.type") != "application/json" || a.at("policy.blob") != "x" || a.at("policy.about") != "y" {
+		t.Errorf("the policy is %s", a.text)
+	}
+	for query, want := range map[string]int{"": 1, "?type__contains=json": 1, "?type=text/plain": 0} {
+		if got := len(c.want(200, admin, "GET", "/v3/policies"+query, "").body["policies"].([]any)); got != want {
+			t.Errorf("policies%s: %d, want %d", query, got, want)
+		}
+	}
+	c.want(403, ann, "DELETE", path, "")
+	c.want(204, admin, "DELETE", path, "")
+	c.want(404, admin, "GET", path, "")
+	c.want(404, admin, "DELETE", path, "")
+}

@@ -3,7 +3,7 @@ package keystone
 import "slices"
 
 func (a *API) routes() []route {
-	return slices.Concat(a.tokenRoutes(), a.userRoutes(), a.projectRoutes(), a.roleRoutes(), a.grantRoutes(), a.catalogRoutes(), a.storedRoutes(), a.trustRoutes(), a.limitRoutes())
+	return slices.Concat(a.tokenRoutes(), a.userRoutes(), a.projectRoutes(), a.roleRoutes(), a.grantRoutes(), a.catalogRoutes(), a.storedRoutes(), a.trustRoutes(), a.limitRoutes(), a.policyRoutes())
 }
 
 func (a *API) tokenRoutes() []route {
