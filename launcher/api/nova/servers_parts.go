@@ -350,14 +350,12 @@ func (a *API) consoleOutput(w http.ResponseWriter, r *http.Request, srv *launche
 	return openstack.WriteJSON(w, http.StatusOK, view{"output": strings.ToValidUTF8(all, "\uFFFD")})
 }
 
-// lastLines is the end of a text; a negative number means all of it.
+// lastLines is the end of a text, with a newline between lines only, as clients count
+// them in Nova's; a negative number means all of it.
 func lastLines(text string, n int) string {
 	if n < 0 {
 		return text
 	}
-	lines := strings.SplitAfter(text, "\n")
-	if lines[len(lines)-1] == "" {
-		lines = lines[:len(lines)-1]
-	}
-	return strings.Join(lines[max(0, len(lines)-n):], "")
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }

@@ -394,7 +394,7 @@ func TestServerActions(t *testing.T) {
 	for act("", `{"os-getConsoleOutput":{}}`, 200)["output"] == "" { // it comes after the start
 		time.Sleep(10 * time.Millisecond)
 	}
-	for _, c := range []struct{ arg, want string }{{`{}`, "one\ntwo\nthree\n"}, {`{"length":1}`, "three\n"}, {`{"length":"2"}`, "two\nthree\n"}} {
+	for _, c := range []struct{ arg, want string }{{`{}`, "one\ntwo\nthree\n"}, {`{"length":1}`, "three"}, {`{"length":"2"}`, "two\nthree"}} {
 		if v := act("", `{"os-getConsoleOutput":`+c.arg+`}`, 200); v["output"] != c.want {
 			t.Errorf("console output %s is %q", c.arg, v["output"])
 		}
