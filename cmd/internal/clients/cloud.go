@@ -1,9 +1,12 @@
 package main
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -13,9 +16,11 @@ import (
 	"syscall"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -37,6 +42,11 @@ type cloud struct {
 // entrypoint of the images: servers of clients' tests must live until they are told
 // to end.
 const entrypoint = `trap 'exit 0' TERM; echo running; while :; do sleep 1 & wait $!; done`
+
+// chpasswdScript is what Debian's busybox lacks.
+const chpasswdScript = `#!/bin/sh
+while IFS=: read -r user password; do printf '%s\n%s\n' "$password" "$password" | passwd "$user" || exit; done
+`
 
 // patience bounds the service's start.
 const patience = 2 * time.Minute
@@ -240,10 +250,31 @@ func (c *cloud) makeImage(name string) (string, error) {
 	if img, err = mutate.ConfigFile(img, config); err != nil {
 		return "", err
 	}
+	chpasswd, err := layerOf("usr/local/bin/chpasswd", chpasswdScript)
+	if err != nil {
+		return "", err
+	}
+	if img, err = mutate.AppendLayers(img, chpasswd); err != nil {
+		return "", err
+	}
 	dir := filepath.Join(c.dir, name)
 	to, err := layout.Write(dir, empty.Index)
 	if err != nil {
 		return "", err
 	}
 	return "oci:" + dir, to.AppendImage(img, layout.WithAnnotations(map[string]string{"org.opencontainers.image.ref.name": "latest"}))
+}
+
+// layerOf makes a layer of one program.
+func layerOf(path, text string) (v1.Layer, error) {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	err := w.WriteHeader(&tar.Header{Name: path, Mode: 0o755, Size: int64(len(text))})
+	if err == nil {
+		_, err = w.Write([]byte(text))
+	}
+	if err := errors.Join(err, w.Close()); err != nil {
+		return nil, err
+	}
+	return tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })
 }
