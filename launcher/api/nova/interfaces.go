@@ -25,6 +25,8 @@ func (a *API) interfaceRoutes() []route {
 
 		{method: "GET", path: "/os-networks", role: openstack.Reader, policy: p + "os-networks:list", max: lastProxies, serve: a.listNetworks},
 		{method: "GET", path: "/os-tenant-networks", role: openstack.Reader, policy: p + "os-tenant-networks:list", max: lastProxies, serve: a.listNetworks},
+		{method: "GET", path: "/os-networks/{id}", role: openstack.Reader, policy: p + "os-networks:view", max: lastProxies, serve: a.showNetwork},
+		{method: "GET", path: "/os-tenant-networks/{id}", role: openstack.Reader, policy: p + "os-tenant-networks:show", max: lastProxies, serve: a.showNetwork},
 	}
 }
 
@@ -210,9 +212,19 @@ func (a *API) viewRules(g network.SecurityGroup) []view {
 func (a *API) listNetworks(w http.ResponseWriter, r *http.Request) error {
 	all := []view{}
 	for _, n := range a.networks(r, func(network.Network) bool { return true }) {
-		all = append(all, view{"id": n.ID, "label": n.Name, "cidr": "None"})
+		all = append(all, viewNetwork(&n))
 	}
 	return writeOne(w, http.StatusOK, "networks", all)
+}
+
+func viewNetwork(n *network.Network) view { return view{"id": n.ID, "label": n.Name, "cidr": "None"} }
+
+func (a *API) showNetwork(w http.ResponseWriter, r *http.Request) error {
+	found := a.networks(r, func(n network.Network) bool { return n.ID == r.PathValue("id") })
+	if len(found) == 0 {
+		return openstack.NotFound("Network not found")
+	}
+	return writeOne(w, http.StatusOK, "network", viewNetwork(&found[0]))
 }
 
 // networks are those that the caller may use and that pass.

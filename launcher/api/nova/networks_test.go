@@ -115,6 +115,11 @@ func TestServerAddresses(t *testing.T) {
 			t.Errorf("GET %s: %d %s, want %d %s", tt.path, code, text, tt.code, tt.want)
 		}
 	}
+	for id, want := range map[string]int{lan.ID: 200, "nosuch": 404} {
+		if code, _, text := f.ask("2.1", "GET", "/v2.1/os-networks/"+id, ""); code != want || code == 200 && !strings.Contains(text, `"label":"lan"`) {
+			t.Errorf("network %s: %d %s, want %d", id, code, text, want)
+		}
+	}
 	for query, want := range map[string]bool{
 		"ip=10.9.0.77": true, "ip=10.9.0.": true, "ip=" + url.QueryEscape(`10\.9\.[01]\.7+$`): true, "ip=9.0.77": false, "ip6=10": false, "ip=10.9.2": false,
 	} {

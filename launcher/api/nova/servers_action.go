@@ -257,6 +257,7 @@ func (a *API) rebuild(w http.ResponseWriter, r *http.Request, srv *launcher.Serv
 	s["adminPass"] = cmp.Or(b.text("adminPass"), randomText(12))
 	if v >= 57 {
 		s["user_data"] = text(now.UserData)
+		delete(s, "OS-EXT-SRV-ATTR:user_data") // the same again
 	}
 	if v >= 54 {
 		s["key_name"] = text(now.KeyName)

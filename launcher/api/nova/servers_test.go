@@ -386,6 +386,12 @@ func TestServerActions(t *testing.T) {
 		act("", step.text, step.code)
 		f.until(id, step.status)
 	}
+	rebuilt := f.do(admin(project), "2.75", "POST", "/v2.1/servers/"+id+"/action", `{"rebuild":{"imageRef":"`+imageID+`"}}`, 202)["server"].(map[string]any)
+	f.until(id, "ACTIVE")
+	_, twice := rebuilt["OS-EXT-SRV-ATTR:user_data"]
+	if _, once := rebuilt["user_data"]; !once || twice {
+		t.Errorf("user data in the answer to a rebuild: %v", rebuilt)
+	}
 	f.do(member(project), "", "PUT", "/v2.1/servers/"+id, `{"server":{"accessIPv6":"0:0::babe:1.2.3.4"}}`, 200)
 	srv := f.do(member(project), "", "GET", "/v2.1/servers/"+id, "", 200)["server"].(map[string]any)
 	if srv["OS-DCF:diskConfig"] != "AUTO" || srv["accessIPv6"] != "::babe:102:304" {
@@ -409,7 +415,7 @@ func TestServerActions(t *testing.T) {
 	f.until(id, "ERROR")
 
 	v := f.do(reader(project), "2.58", "GET", "/v2.1/servers/"+id+"/os-instance-actions", "", 200)
-	if got := len(v["instanceActions"].([]any)); got != 20 {
+	if got := len(v["instanceActions"].([]any)); got != 21 {
 		t.Errorf("%d actions are recorded: %v", got, v)
 	}
 	request := v["instanceActions"].([]any)[1].(map[string]any)["request_id"].(string)
