@@ -168,7 +168,7 @@ func (r *Rule) same(o Rule) bool {
 	equal := func(a, b *int) bool { return a == nil && b == nil || a != nil && b != nil && *a == *b }
 	return r.Group == o.Group && r.Direction == o.Direction && r.EtherType == o.EtherType &&
 		r.ProtocolNumber() == o.ProtocolNumber() && equal(r.Min, o.Min) && equal(r.Max, o.Max) &&
-		r.RemotePrefix == o.RemotePrefix && r.RemoteGroup == o.RemoteGroup
+		r.RemotePrefix.Masked() == o.RemotePrefix.Masked() && r.RemoteGroup == o.RemoteGroup
 }
 
 // DeleteRule removes a rule. What it let begin goes on.
@@ -226,7 +226,6 @@ func (r *Rule) check() error {
 		if p.Addr().Is4() != (r.EtherType == "IPv4") {
 			return invalid("Conflicting value ethertype %s for CIDR %s", r.EtherType, p)
 		}
-		r.RemotePrefix = p.Masked()
 	}
 	if _, known := protocols[r.Protocol]; r.Protocol != "" && r.Protocol != "any" && !known {
 		if n, err := strconv.Atoi(r.Protocol); err != nil || n < 0 || n > 255 {

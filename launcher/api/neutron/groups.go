@@ -74,13 +74,13 @@ func (a *api) rules() *resource[network.Rule] {
 		attribute[R]{name: "protocol", when: post, show: func(r *R) any { return textOrNull(r.Protocol) }, set: setProtocol},
 		attribute[R]{name: "port_range_min", when: post, show: func(r *R) any { return number(r.Min) }, set: aNumber(func(r *R) **int { return &r.Min })},
 		attribute[R]{name: "port_range_max", when: post, show: func(r *R) any { return number(r.Max) }, set: aNumber(func(r *R) **int { return &r.Max })},
-		attribute[R]{name: "remote_ip_prefix", when: post, show: showRemote, set: func(r *R, v any) (err error) {
+		attribute[R]{name: "remote_ip_prefix", when: post, show: func(r *R) any { return showRemote(r.RemotePrefix) }, set: func(r *R, v any) (err error) {
 			if v != nil {
 				r.RemotePrefix, err = prefix(v, true)
 			}
 			return err
 		}},
-		attribute[R]{name: "normalized_cidr", show: showRemote},
+		attribute[R]{name: "normalized_cidr", show: func(r *R) any { return showRemote(r.RemotePrefix.Masked()) }},
 		attribute[R]{name: "remote_group_id", when: post, show: func(r *R) any { return textOrNull(r.RemoteGroup) }, set: anOptionalID(func(r *R) *string { return &r.RemoteGroup })},
 		attribute[R]{name: "remote_address_group_id", when: post, show: fixed[R](nil), set: ignored[R]()},
 	)
@@ -105,11 +105,11 @@ func (a *api) checkRule(c *openstack.Caller, r *network.Rule, _ view) error {
 	return nil
 }
 
-func showRemote(r *network.Rule) any {
-	if r.RemotePrefix == (netip.Prefix{}) {
+func showRemote(p netip.Prefix) any {
+	if p == (netip.Prefix{}) {
 		return nil
 	}
-	return r.RemotePrefix.String()
+	return p.String()
 }
 
 func setEtherType(r *network.Rule, v any) error {

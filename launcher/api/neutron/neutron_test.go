@@ -319,12 +319,18 @@ func TestSecurityGroups(t *testing.T) {
 		t.Errorf("%v", g)
 	}
 	id := g["id"].(string)
-	rule := `{"security_group_rule": {"security_group_id": "` + id + `", "direction": "ingress", "protocol": "TCP", "port_range_min": 80, "port_range_max": "80", "remote_ip_prefix": "10.1.2.3"}}`
+	rule := `{"security_group_rule": {"security_group_id": "` + id + `", "direction": "ingress", "protocol": "TCP", "port_range_min": 80, "port_range_max": "80", "remote_ip_prefix": "10.1.2.3/16"}}`
 	r := c.must(member, "POST", "/v2.0/security-group-rules", rule)
-	if got := line(r["protocol"], r["port_range_min"], r["port_range_max"], r["ethertype"], r["remote_ip_prefix"], r["remote_group_id"], r["project_id"]); got != "tcp 80 80 IPv4 10.1.2.3/32 <nil> "+mine {
+	if got := line(r["protocol"], r["port_range_min"], r["port_range_max"], r["ethertype"], r["remote_ip_prefix"], r["normalized_cidr"], r["remote_group_id"], r["project_id"]); got != "tcp 80 80 IPv4 10.1.2.3/16 10.1.0.0/16 <nil> "+mine {
 		t.Errorf("rule %s", got)
 	}
 	c.refused(member, "POST", "/v2.0/security-group-rules", rule, 409, "SecurityGroupRuleExists", r["id"].(string))
+	c.refused(member, "POST", "/v2.0/security-group-rules", strings.Replace(rule, "10.1.2.3/16", "10.1.0.0/16", 1), 409, "SecurityGroupRuleExists", r["id"].(string))
+	one := c.must(member, "POST", "/v2.0/security-group-rules", strings.Replace(rule, "10.1.2.3/16", "10.1.2.3", 1))
+	if one["remote_ip_prefix"] != "10.1.2.3/32" {
+		t.Errorf("the rule for one address is %v", one)
+	}
+	c.must(member, "DELETE", "/v2.0/security-group-rules/"+one["id"].(string), "")
 	c.refused(other, "POST", "/v2.0/security-group-rules", rule, 404, "SecurityGroupNotFound", id)
 	c.refused(member, "PUT", "/v2.0/security-group-rules/"+r["id"].(string), `{"security_group_rule": {}}`, 405, "HTTPMethodNotAllowed", "not allowed")
 	bulk := `{"security_group_rules": [{"security_group_id": "` + id + `", "direction": "ingress", "protocol": "udp"}, {"security_group_id": "` + id + `", "direction": "up"}]}`

@@ -93,6 +93,12 @@ func TestSecurityGroupProxies(t *testing.T) {
 	const groups, rules = "/v2.1/os-security-groups", "/v2.1/os-security-group-rules"
 	made := f.do(me, "2.1", "POST", groups, `{"security_group":{"name":"web","description":"x"}}`, 200)["security_group"].(map[string]any)
 	path := groups + "/" + made["id"].(string)
+	spaced := f.do(me, "2.1", "POST", groups, `{"security_group":{"name":" spaced ","description":"x"}}`, 200)["security_group"].(map[string]any)
+	if spaced["name"] != " spaced " {
+		t.Errorf("named %q", spaced["name"])
+	}
+	f.do(me, "2.1", "DELETE", groups+"/"+spaced["id"].(string), "", 202)
+	f.do(me, "2.1", "POST", groups, `{"security_group":{"name":" ","description":"x"}}`, 400)
 	if list := f.do(me, "2.1", "GET", groups, "", 200)["security_groups"].([]any); len(list) != 2 {
 		t.Errorf("listed %v", list)
 	}

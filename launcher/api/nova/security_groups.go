@@ -117,7 +117,15 @@ func (a *API) showSecurityGroup(w http.ResponseWriter, r *http.Request) error {
 	return writeOne(w, http.StatusOK, "security_group", a.viewSecurityGroup(&g))
 }
 
-var aSecurityGroup = one("security_group", object(map[string]*schema{"name": aName, "description": aDescription}, "name"))
+// aGroupName may begin and end with spaces, unlike a server's.
+var aGroupName = &schema{kinds: []string{"string"}, minLen: 1, maxLen: 255, form: func(s string) error {
+	if strings.TrimSpace(s) == "" {
+		return openstack.BadRequest("Security group name is blank.")
+	}
+	return nil
+}}
+
+var aSecurityGroup = one("security_group", object(map[string]*schema{"name": aGroupName, "description": aDescription}, "name"))
 
 func (a *API) createSecurityGroup(w http.ResponseWriter, r *http.Request) error {
 	b, err := readBody(r, aSecurityGroup)
@@ -125,7 +133,7 @@ func (a *API) createSecurityGroup(w http.ResponseWriter, r *http.Request) error 
 		return err
 	}
 	b = b.in("security_group")
-	name := strings.TrimSpace(b.text("name"))
+	name := b.text("name")
 	if name == network.DefaultName {
 		return openstack.BadRequest("Default security group already exists")
 	}
@@ -160,7 +168,7 @@ func (a *API) updateSecurityGroup(w http.ResponseWriter, r *http.Request) error 
 		return openstack.BadRequest("Unable to update system group '%s'", g.Name)
 	}
 	g, err = a.cfg.Networks.UpdateGroup(r.Context(), g.ID, func(g *network.SecurityGroup) error {
-		g.Name, g.Description = strings.TrimSpace(b.text("name")), b.text("description")
+		g.Name, g.Description = b.text("name"), b.text("description")
 		return nil
 	})
 	if err != nil {

@@ -50,7 +50,9 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer, pattern := m.mux.Handler(r)
 	if path := r.URL.Path; pattern == "" && len(path) > 1 && strings.HasSuffix(path, "/") {
 		r = withoutSlash(r)
-		answer, pattern = m.mux.Handler(r)
+		if answer, pattern = m.mux.Handler(r); pattern == "" {
+			answer = http.NotFoundHandler() // also where another method has a route: what is named has no ID
+		}
 	}
 	if pattern == "" {
 		m.nowhere(w, r, answer)

@@ -179,6 +179,7 @@ func TestMux(t *testing.T) {
 		{"GET", "/v2.1/servers/a%2Fb", 200, `{"id":"a/b"}`},
 		{"GET", "/v2.1/nothing", 404, `{"itemNotFound":{"code":404,"message":"The resource could not be found."}}`},
 		{"PUT", "/v2.1/servers/a", 405, `{"badMethod":{"code":405,"message":"The method specified is not allowed for this resource."}}`},
+		{"PUT", "/v2.1/servers/a/", 404, "could not be found"},
 		{"POST", "/v2.1/broken", 500, "Unexpected API Error"},
 		{"POST", "/v2.1/panic", 500, "Unexpected API Error"},
 	}
