@@ -57,7 +57,7 @@ func (n *network) createServer(w http.ResponseWriter, r *http.Request) error {
 // More than a flavor has is for administrators to give.
 func (n *network) flavor(r *http.Request, s *launcher.Spec) (launcher.Flavor, error) {
 	caller := openstack.CallerOf(r.Context())
-	f, err := n.cfg.Compute.Flavors.Flavor(r.Context(), caller.ProjectID, cmp.Or(s.Flavor, n.cfg.DefaultFlavor))
+	f, err := n.cfg.Compute.Flavors.Flavor(caller.ProjectID, cmp.Or(s.Flavor, n.cfg.DefaultFlavor), caller.Has(openstack.Admin))
 	if err != nil {
 		return f, err
 	}

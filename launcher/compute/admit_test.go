@@ -12,7 +12,7 @@ import (
 
 func (b *bench) small() launcher.Flavor {
 	b.t.Helper()
-	size, err := b.Flavors.Flavor(b.t.Context(), "p", "small")
+	size, err := b.Flavors.Flavor("p", "small", false)
 	if err != nil {
 		b.t.Fatal(err)
 	}

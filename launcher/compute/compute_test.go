@@ -85,8 +85,11 @@ func TestFlavors(t *testing.T) {
 	_, err = b.Flavors.Create(ctx, Flavor{ID: "small", Name: "other", VCPUs: 1, RAM: 1})
 	refused(t, err, launcher.ErrConflict, "Flavor with ID small already exists.")
 
-	_, err = b.Flavors.Flavor(ctx, "p", made.ID)
+	_, err = b.Flavors.Flavor("p", made.ID, false)
 	refused(t, err, launcher.ErrNotFound, "could not be found")
+	if _, err := b.Flavors.Flavor("p", made.ID, true); err != nil {
+		t.Errorf("an administrator may not use it: %v", err)
+	}
 	allow := func(f *Flavor) error { f.Projects = append(f.Projects, "p"); return nil }
 	if _, err := b.Flavors.Update(ctx, made.ID, allow); err != nil {
 		t.Fatal(err)
@@ -96,7 +99,7 @@ func TestFlavors(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.reopen()
-	if size, err := b.Flavors.Flavor(ctx, "p", made.ID); err != nil || size.Disk != 3<<29 || size.Memory != 512<<20 {
+	if size, err := b.Flavors.Flavor("p", made.ID, false); err != nil || size.Disk != 3<<29 || size.Memory != 512<<20 {
 		t.Errorf("size %+v, %v: without a disk of its own it has the default's", size, err)
 	}
 	if f, err := b.Flavors.Find("small"); err != nil || f.ExtraSpecs["a"] != "b" || f.VCPUs != 1 || f.Disk != 2 {

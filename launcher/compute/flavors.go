@@ -141,9 +141,10 @@ func noFlavor(id string) error {
 }
 
 // Flavor returns the size of the flavor with an ID for a server of a project.
-func (f *Flavors) Flavor(_ context.Context, project, id string) (launcher.Flavor, error) {
+// Administrators may use those of all projects.
+func (f *Flavors) Flavor(project, id string, admin bool) (launcher.Flavor, error) {
 	flavor, err := f.Find(id)
-	if err != nil || !flavor.Usable(project) || flavor.Disabled {
+	if err != nil || !admin && !flavor.Usable(project) || flavor.Disabled {
 		return launcher.Flavor{}, noFlavor(id)
 	}
 	return f.Size(flavor), nil

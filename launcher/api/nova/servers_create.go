@@ -245,7 +245,7 @@ func notFoundAs(err, instead error) error {
 
 func (a *API) flavorOf(r *http.Request, ref string) (launcher.Flavor, error) {
 	id := lastPart(ref)
-	f, err := a.cfg.Compute.Flavors.Flavor(r.Context(), callersProject(r), id)
+	f, err := a.cfg.Compute.Flavors.Flavor(callersProject(r), id, isAdmin(r))
 	return f, notFoundAs(err, openstack.BadRequest("Flavor %s could not be found.", id))
 }
 
