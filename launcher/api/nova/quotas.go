@@ -71,7 +71,7 @@ func quotaView(id string, limits compute.Limits, hidden []compute.Resource, valu
 // quotaOf reads what a request is about: a project, which must be the caller's own
 // unless he is an administrator, and perhaps one of its users.
 func (a *API) quotaOf(r *http.Request, policy string) (project, user string, err error) {
-	q, err := checkQuery(r, "user_id")
+	q, err := checkQuery(r, "user_id", "usage") // openstacksdk sends "usage=False"
 	if err != nil {
 		return "", "", err
 	}
