@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/slipway-vm/slipway/launcher"
 	"github.com/slipway-vm/slipway/launcher/records"
@@ -35,13 +36,28 @@ func (d *Directory) SaveService(ctx context.Context, s Service) (Service, error)
 	return s, d.change(ctx, func(tx *records.Tx) error { return records.Put(tx, &d.services, s.ID, s) })
 }
 
+// URLFor is an endpoint's URL with a token's project and user in the places that it has
+// for them; empty where it has one for a project and there is none.
+func (e Endpoint) URLFor(project, user string) string {
+	var pairs []string
+	for name, value := range map[string]string{"tenant_id": project, "project_id": project, "user_id": user} {
+		for _, place := range []string{"%(" + name + ")s", "$(" + name + ")s"} {
+			if value == "" && strings.Contains(e.URL, place) {
+				return ""
+			}
+			pairs = append(pairs, place, value)
+		}
+	}
+	return strings.NewReplacer(pairs...).Replace(e.URL)
+}
+
 // SaveEndpoint adds an endpoint, which gets an id, or changes one. Known are the ids
 // of services and regions that are not the directory's.
 func (d *Directory) SaveEndpoint(ctx context.Context, e Endpoint, known []string, makeRegion bool) (Endpoint, error) {
 	if !slices.Contains([]string{"public", "internal", "admin"}, e.Interface) {
 		return e, invalid("Invalid input for field 'interface': %q is not one of public, internal and admin.", e.Interface)
 	}
-	if u, err := url.Parse(e.URL); err != nil || u.Host == "" {
+	if u, err := url.Parse(e.URLFor("project", "user")); err != nil || u.Host == "" || strings.Contains(u.Path, "$(") {
 		return e, invalid("Invalid input for field 'url': %q is no URL of a service.", e.URL)
 	}
 	if e.ID == "" {

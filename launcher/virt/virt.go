@@ -50,6 +50,7 @@ type Hypervisor struct {
 	root   string // of an embedded driver, else empty
 	prefix string
 	log    *slog.Logger
+	lost   chan error
 
 	mu       sync.Mutex
 	watchers []func(launcher.DomainEvent)
@@ -122,7 +123,11 @@ func Open(cfg Config) (*Hypervisor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to libvirt at %s: %w", uri, explain(err))
 	}
-	h := &Hypervisor{conn: conn, root: root, prefix: cfg.Prefix, log: log}
+	h := &Hypervisor{conn: conn, root: root, prefix: cfg.Prefix, log: log, lost: make(chan error, 1)}
+	if err := h.watchConnection(uri); err != nil {
+		_, cerr := conn.Close()
+		return nil, errors.Join(err, cerr)
+	}
 	if _, err := conn.DomainEventLifecycleRegister(nil, h.lifecycle); err != nil {
 		_, cerr := conn.Close()
 		return nil, errors.Join(fmt.Errorf("watch libvirt's domains: %w", err), cerr)
@@ -134,6 +139,25 @@ func Open(cfg Config) (*Hypervisor, error) {
 	}
 	return h, nil
 }
+
+// watchConnection has Lost tell of the connection's end. Only one to a daemon can end.
+func (h *Hypervisor) watchConnection(uri string) error {
+	err := h.conn.RegisterCloseCallback(func(*libvirt.Connect, libvirt.ConnectCloseReason) {
+		h.lost <- fmt.Errorf("%w: libvirt at %s has ended the connection", launcher.ErrUnavailable, uri)
+	})
+	if err != nil {
+		return fmt.Errorf("watch the connection to libvirt: %w", explain(err))
+	}
+	// Without support for it there is nothing that could die silently.
+	if err := h.conn.SetKeepAlive(5, 3); err != nil && !errors.Is(err, libvirt.ERR_NO_SUPPORT) {
+		return fmt.Errorf("watch the connection to libvirt: %w", explain(err))
+	}
+	return nil
+}
+
+// Lost tells when libvirt has gone, as its daemon does that is restarted. Domains run
+// on, but what happens to them from then on is not told: a new Hypervisor finds out.
+func (h *Hypervisor) Lost() <-chan error { return h.lost }
 
 // quiet keeps libvirt's warnings (a tainted domain, a disabled security driver)
 // off our standard error; its errors reach us as errors.
@@ -216,6 +240,7 @@ func writeConf(root string) error {
 
 // Close closes the connection. Running domains go on.
 func (h *Hypervisor) Close() error {
+	_ = h.conn.UnregisterCloseCallback() // there is none after the connection was lost
 	_, err := h.conn.Close()
 	return err
 }

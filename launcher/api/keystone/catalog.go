@@ -52,7 +52,7 @@ func own(what, id string) error {
 }
 
 // catalogView is the catalog as tokens carry it.
-func (a *API) catalogView(r *http.Request) []view {
+func (a *API) catalogView(r *http.Request, t *identity.Token) []view {
 	all := []view{}
 	endpoints := a.endpoints(r)
 	for _, s := range a.services(r) {
@@ -61,8 +61,8 @@ func (a *API) catalogView(r *http.Request) []view {
 		}
 		list := []view{}
 		for _, e := range endpoints {
-			if e.Service == s.ID && e.Enabled {
-				list = append(list, view{"id": e.ID, "interface": e.Interface, "region": orNull(e.Region), "region_id": orNull(e.Region), "url": e.URL})
+			if url := e.URLFor(t.Project.ID, t.User.ID); url != "" && e.Service == s.ID && e.Enabled {
+				list = append(list, view{"id": e.ID, "interface": e.Interface, "region": orNull(e.Region), "region_id": orNull(e.Region), "url": url})
 			}
 		}
 		all = append(all, view{"id": s.ID, "type": s.Type, "name": s.Name, "endpoints": list})

@@ -446,6 +446,17 @@ func TestCatalog(t *testing.T) {
 	if token := c.want(200, admin, "GET", "/v3/auth/catalog", ""); !strings.Contains(token.text, "http://dns.example/") {
 		t.Errorf("the catalog is %s", token.text)
 	}
+	template := `{"endpoint": {"service_id": "` + added + `", "interface": "internal", "url": "http://dns.example/v1/%s"}}`
+	c.want(400, admin, "POST", "/v3/endpoints", fmt.Sprintf(template, "%(secret)s"))
+	c.want(201, admin, "POST", "/v3/endpoints", fmt.Sprintf(template, "%(tenant_id)s"))
+	id := c.want(200, admin, "GET", "/v3/projects?name=admin", "").at("projects").([]any)[0].(map[string]any)["id"].(string)
+	if token := c.want(200, admin, "GET", "/v3/auth/catalog", ""); !strings.Contains(token.text, `"http://dns.example/v1/`+id+`"`) {
+		t.Errorf("the catalog is %s", token.text)
+	}
+	system := c.login("admin", "secret", `{"system": {"all": true}}`)
+	if token := c.want(200, system, "GET", "/v3/auth/catalog", ""); strings.Contains(token.text, "http://dns.example/v1/") {
+		t.Errorf("the catalog of a token without a project is %s", token.text)
+	}
 	c.want(403, admin, "DELETE", "/v3/regions/two", "")
 	c.want(200, admin, "PATCH", "/v3/services/"+added, `{"service": {"enabled": false}}`)
 	if token := c.want(200, admin, "GET", "/v3/auth/catalog", ""); strings.Contains(token.text, "http://dns.example/") {

@@ -192,7 +192,7 @@ func (a *API) tokenView(r *http.Request, t *identity.Token) view {
 	}
 	v["roles"] = views(t.Roles, func(role identity.Role) view { return view{"id": role.ID, "name": role.Name} })
 	if !r.URL.Query().Has("nocatalog") {
-		v["catalog"] = a.catalogView(r)
+		v["catalog"] = a.catalogView(r, t)
 	}
 	if tr := t.Trust; tr != nil {
 		v["OS-TRUST:trust"] = view{
@@ -215,7 +215,7 @@ func (a *API) authCatalog(w http.ResponseWriter, r *http.Request) error {
 		return openstack.Forbidden("You are not authorized to perform the requested action: identity:get_auth_catalog.")
 	}
 	return openstack.WriteJSON(w, http.StatusOK, view{
-		"catalog": a.catalogView(r), "links": view{"self": versionURL(r) + "/auth/catalog", "previous": nil, "next": nil},
+		"catalog": a.catalogView(r, t), "links": view{"self": versionURL(r) + "/auth/catalog", "previous": nil, "next": nil},
 	})
 }
 
