@@ -87,3 +87,12 @@ func TestMerge(t *testing.T) {
 		t.Errorf("merged %+v", got)
 	}
 }
+
+// A test that one user was not fit for is the other's.
+func TestFillIn(t *testing.T) {
+	got := fillIn([]result{{name: "a", state: passed}, {name: "b", state: skipped}, {name: "c", state: skipped}},
+		[]result{{name: "a", state: skipped}, {name: "b", state: failed}, {name: "c", state: skipped}})
+	if want := []result{{name: "a", state: passed}, {name: "b", state: failed}, {name: "c", state: skipped}}; !slices.Equal(got, want) {
+		t.Errorf("filled in %+v", got)
+	}
+}

@@ -12,15 +12,16 @@ import (
 	"strings"
 )
 
-const (
-	gophercloud = "github.com/gophercloud/gophercloud/v2"
-	acceptance  = gophercloud + "/internal/acceptance/openstack/"
-)
+const gophercloud = "github.com/gophercloud/gophercloud/v2"
 
 // runGophercloud runs the acceptance tests of the gophercloud that go.mod names, in
 // the module cache.
 func runGophercloud(ctx context.Context, c *cloud, s suite) ([]result, error) {
-	dir, err := moduleDir(ctx)
+	version, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Version}}", gophercloud).Output()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := download(ctx, gophercloud, strings.TrimSpace(string(version)))
 	if err != nil {
 		return nil, err
 	}
@@ -65,14 +66,11 @@ func follow(cmd *exec.Cmd, read func(io.Reader) error) error {
 	return rest
 }
 
-func moduleDir(ctx context.Context) (string, error) {
-	version, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Version}}", gophercloud).Output()
+// download returns the directory of a module in the module cache.
+func download(ctx context.Context, path, version string) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "mod", "download", "-json", path+"@"+version).Output()
 	if err != nil {
-		return "", err
-	}
-	out, err := exec.CommandContext(ctx, "go", "mod", "download", "-json", gophercloud+"@"+strings.TrimSpace(string(version))).Output()
-	if err != nil {
-		return "", fmt.Errorf("download gophercloud: %w\n%s", err, out)
+		return "", fmt.Errorf("download %s: %w\n%s", path, err, out)
 	}
 	var module struct{ Dir string }
 	err = json.Unmarshal(out, &module)
@@ -118,7 +116,7 @@ func readTests(group string, out io.Reader) ([]result, error) {
 		results = append(results, told(r))
 	}
 	if len(results) == 0 {
-		return nil, fmt.Errorf("no test of %s%s was run:\n%s", acceptance, group, &whole)
+		return nil, fmt.Errorf("no test of %s was run:\n%s", group, &whole)
 	}
 	return results, nil
 }

@@ -1,6 +1,7 @@
 // Command clients runs the clients that OpenStack's users have against a slipwayd
 // with real guests, and writes down what of it passes: commands of the openstack
-// client, gophercloud's acceptance tests, Tempest's API tests.
+// client, acceptance tests of gophercloud and of Terraform's OpenStack provider, Tempest's
+// API tests.
 //
 // What is known to fail stands in etc/clients/known-failures with the reason. A
 // failure that does not is an error, and so is one that does and has passed. What
@@ -36,7 +37,7 @@ type suite struct {
 	client string
 	part   string // of the client's; empty: all
 	title  string
-	// tests are the package of gophercloud's, or the expression of Tempest's.
+	// tests are the package of gophercloud's, or an expression.
 	tests string
 	run   func(ctx context.Context, c *cloud, s suite) ([]result, error)
 }
@@ -54,6 +55,10 @@ var suites = []suite{
 	{"gophercloud", "identity", "gophercloud's acceptance tests", "identity/v3", runGophercloud},
 	{"gophercloud", "image", "gophercloud's acceptance tests", "image/v2", runGophercloud},
 	{"gophercloud", "compute", "gophercloud's acceptance tests", "compute/v2", runGophercloud},
+	{"terraform", "identity", "Terraform's OpenStack provider's acceptance tests", "^TestAccIdentity", runTerraform},
+	{"terraform", "image", "Terraform's OpenStack provider's acceptance tests", "^TestAccImages", runTerraform},
+	{"terraform", "network", "Terraform's OpenStack provider's acceptance tests", "^TestAccNetworking", runTerraform},
+	{"terraform", "compute", "Terraform's OpenStack provider's acceptance tests", "^TestAccCompute", runTerraform},
 	{"tempest", "identity", "Tempest", `^tempest\.api\.identity\.`, runTempest},
 	{"tempest", "image", "Tempest", `^tempest\.api\.image\.`, runTempest},
 	{"tempest", "compute", "Tempest", `^tempest\.api\.compute\.(?!servers\.|admin\.)`, runTempest},
@@ -88,8 +93,8 @@ func told(r result) result {
 }
 
 func run(ctx context.Context) (err error) {
-	wanted := flag.String("run", "openstack,gophercloud,tempest", "`suites` to run, or clients, of all suites: "+strings.Join(names(), ", "))
-	only := flag.String("only", "", "regular `expression` of the tests of gophercloud and Tempest to run; the others keep their results")
+	wanted := flag.String("run", "openstack,gophercloud,terraform,tempest", "`suites` to run, or clients, of all suites: "+strings.Join(names(), ", "))
+	only := flag.String("only", "", "regular `expression` of the tests to run, but of the openstack client's; the others keep their results")
 	limit := flag.Duration("timeout", time.Hour, "the longest `time` that a suite may take")
 	flag.Parse()
 	chosen, err := choose(*wanted)
