@@ -385,6 +385,9 @@ func (e *engine) serve(ctx context.Context, idle time.Duration) error {
 		select {
 		case err := <-failed:
 			return err
+		case err := <-e.virt.Lost():
+			// What happened to servers meanwhile is for the next start to find out.
+			return err
 		case <-ctx.Done():
 			e.log.Info("engine ending")
 			return nil
