@@ -55,7 +55,7 @@ help: ## List the targets.
 .PHONY: boot
 boot: deps build some-kernel image ## Boot an image and show its output: make boot [IMAGE=REF] [BOOTFLAGS=...].
 	@echo "boot: $(or $(IMAGE),hello)"
-	@bin/slipway boot --rm --timeline $(BOOTFLAGS) $(or $(IMAGE),oci:$(IMAGES)/hello)
+	@bin/slipway boot --rm --timeline --progress plain $(BOOTFLAGS) $(or $(IMAGE),oci:$(IMAGES)/hello)
 
 .PHONY: deps
 deps: ## Install the Debian packages that are missing.

@@ -25,7 +25,7 @@ const (
 	StepFetch   = "fetching and unpacking"
 	StepPush    = "uploading" // of a push, which is no part of a boot
 	StepClone   = "cloning the root"
-	StepProbe   = "trying the accelerator"
+	StepProbe   = "finding out whether guests run under KVM"
 	StepDefine  = "starting the guest"
 	StepGuest   = "booting"
 )
@@ -343,10 +343,12 @@ func (r *run) domainSpec(ctx context.Context, srv *Server, kernel guest.Kernel, 
 		return domain.Spec{}, err
 	}
 	r.step(StepProbe)
+	begin := time.Now()
 	accel, err := host.Accelerator(ctx, kernel)
 	if err != nil {
 		return domain.Spec{}, err
 	}
+	r.i.set(func(s *Server) { s.Timeline.Probe = time.Since(begin).Round(time.Millisecond) })
 	machine := guest.DefaultMachine(accel)
 	options := guest.CommandLineOptions{
 		Machine: machine, Accel: accel, Root: guest.RootMode(srv.RootMode), TSCKHz: host.TSCKHz(), VCPUs: uint(srv.Flavor.VCPUs), MPTable: kernel.MPTable,

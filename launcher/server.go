@@ -199,6 +199,7 @@ type Timeline struct {
 	Fetch   time.Duration `json:"fetch"`   // first to last byte of missing layers
 	Unpack  time.Duration `json:"unpack"`  // what unpacking took beyond fetching
 	Clone   time.Duration `json:"clone"`   // overlay cloned and mounted, seed written
+	Probe   time.Duration `json:"probe"`   // finding out whether guests run under KVM, where that is not known
 	Define  time.Duration `json:"define"`  // the hypervisor's call
 	Kernel  time.Duration `json:"kernel"`  // QEMU running until PID 1 starts
 	Init    time.Duration `json:"init"`    // PID 1 starts until the entrypoint does

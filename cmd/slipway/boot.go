@@ -454,7 +454,7 @@ func printTimeline(w io.Writer, srv launcher.Server) {
 		took time.Duration
 	}{
 		{"resolve", t.Resolve}, {"fetch", t.Fetch}, {"unpack", t.Unpack}, {"clone", t.Clone},
-		{"define", t.Define}, {"kernel", t.Kernel}, {"init", t.Init}, {"first output", t.FirstOutput},
+		{"probe", t.Probe}, {"define", t.Define}, {"kernel", t.Kernel}, {"init", t.Init}, {"first output", t.FirstOutput},
 	} {
 		parts = append(parts, fmt.Sprintf("%s %d ms", s.name, s.took.Round(time.Millisecond).Milliseconds()))
 	}
