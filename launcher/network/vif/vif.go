@@ -52,6 +52,11 @@ func (v *Plugger) Plug(ctx context.Context, p network.Port, mtu int) (err error)
 	if err != nil {
 		return explain(fmt.Errorf("make tap %s: %w", p.Tap, err))
 	}
+	if p.Bandwidth != (network.Bandwidth{}) {
+		if err := limit(p.Tap, p.Bandwidth); err != nil {
+			return explain(err)
+		}
+	}
 	switch {
 	case p.VIF.Type == network.VIFBridge:
 		return explain(v.onBridge(tap, p.VIF.Bridge, mtu))
@@ -67,6 +72,9 @@ func (v *Plugger) Plug(ctx context.Context, p network.Port, mtu int) (err error)
 // Unplug implements network.Plugger.
 func (v *Plugger) Unplug(ctx context.Context, p network.Port) error {
 	var errs []error
+	if p.Bandwidth != (network.Bandwidth{}) {
+		errs = append(errs, limit(p.Tap, network.Bandwidth{}))
+	}
 	names := []string{p.Tap}
 	if p.VIF.Type == network.VIFOVS {
 		end := p.Tap
