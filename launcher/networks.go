@@ -109,7 +109,12 @@ func (r *run) plug(ctx context.Context, srv *Server, spec *guest.Spec) (*Plugged
 			spec.Search = append(spec.Search, l.Search...)
 		}
 	}
-	return p, r.i.update(ctx, r.m.cfg.Store, func(s *Server) { s.Published = p.Published })
+	return p, r.i.update(ctx, r.m.cfg.Store, func(s *Server) {
+		s.Published = p.Published
+		if networks, able := r.m.cfg.Networks.(Attacher); able && !s.Spec.hostUser() {
+			s.NICs = networks.NICs(s) // some may be no more
+		}
+	})
 }
 
 func (r *run) plugged(ctx context.Context, srv *Server) (*Plugged, error) {

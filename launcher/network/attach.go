@@ -28,10 +28,12 @@ func (s *Service) Attach(ctx context.Context, srv *launcher.Server, r launcher.N
 
 // PlugPort implements launcher.Attacher.
 func (s *Service) PlugPort(ctx context.Context, srv *launcher.Server, port string) (*launcher.Plugged, error) {
-	var err error
-	if s.remote() {
-		err = s.plugRemote(ctx, port)
-	} else {
+	p, err := s.LearnPort(ctx, port)
+	switch {
+	case err != nil:
+	case s.remote():
+		err = s.plugRemote(ctx, p)
+	default:
 		err = s.plugLocal(ctx, port)
 	}
 	if err != nil {

@@ -266,7 +266,15 @@ func (s *Service) plugAll(ctx context.Context, srv *launcher.Server, ports []Por
 		return nil, err
 	}
 	for _, p := range ports {
-		if err := s.plugRemote(ctx, p.ID); err != nil {
+		now, err := s.LearnPort(ctx, p.ID)
+		switch {
+		case errors.Is(err, launcher.ErrNotFound):
+			s.log.Warn("port that Neutron has no more taken from its server", "port", p.ID, "server", srv.ID)
+			err = s.letGoRemote(ctx, p)
+		case err == nil:
+			err = s.plugRemote(ctx, now)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}

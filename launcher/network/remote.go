@@ -143,7 +143,8 @@ func (s *Service) LearnPort(ctx context.Context, id string) (Port, error) {
 	if err != nil {
 		return Port{}, err
 	}
-	return p, s.keep(ctx, &p)
+	err = s.keep(ctx, &p)
+	return p, err
 }
 
 // keep records a copy of a port.
@@ -310,7 +311,8 @@ func (s *Service) updateRemote(ctx context.Context, id string, f func(*Port) err
 	if p, err = s.cfg.Neutron.UpdatePort(ctx, old, p, p.Device != ""); err != nil {
 		return Port{}, err
 	}
-	return p, s.keep(ctx, &p)
+	err = s.keep(ctx, &p)
+	return p, err
 }
 
 // letGoRemote takes a port from its server.
@@ -337,11 +339,7 @@ func (s *Service) returned(ctx context.Context, p Port) error {
 }
 
 // plugRemote joins a port to what it is bound to, and waits until it works.
-func (s *Service) plugRemote(ctx context.Context, id string) error {
-	p, err := s.LearnPort(ctx, id)
-	if err != nil {
-		return err
-	}
+func (s *Service) plugRemote(ctx context.Context, p Port) error {
 	if err := s.bound(&p); err != nil {
 		return err
 	}

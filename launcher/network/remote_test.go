@@ -129,6 +129,15 @@ func TestRemote(t *testing.T) {
 	if err := s.Reconcile(t.Context(), map[string]bool{"srv": true}); err != nil || len(s.PortsOf("srv")) != 2 || s.PortsOf("srv")[0].Tap == "" {
 		t.Fatalf("%v, %v", s.PortsOf("srv"), err)
 	}
+	// A port that was deleted in Neutron is no more when the server boots again.
+	if err := s.Unplug(t.Context(), "srv"); err != nil {
+		t.Fatal(err)
+	}
+	delete(c.ports, s.PortsOf("srv")[0].ID)
+	plugged, err = s.Plug(t.Context(), srv)
+	if err != nil || len(plugged.NICs) != 1 || len(s.NICs(srv)) != 1 || plugged.NICs[0].MAC != given.MAC {
+		t.Fatalf("%+v, %v", plugged, err)
+	}
 	if err := s.Release(t.Context(), "srv"); err != nil {
 		t.Fatal(err)
 	}
