@@ -36,7 +36,17 @@ type openstackMetaData struct {
 	PublicKeys       map[string]string `json:"public_keys,omitempty"`
 	Keys             []openstackKey    `json:"keys,omitempty"`
 	RandomSeed       string            `json:"random_seed,omitempty"` // base64
-	Devices          []any             `json:"devices"`
+	Devices          []openstackDevice `json:"devices"`
+}
+
+// openstackDevice is a device that has a tag. Which bus it is on is not known when a
+// seed is made: "none", as Nova has it then.
+type openstackDevice struct {
+	Type    string   `json:"type"`
+	MAC     string   `json:"mac"`
+	Bus     string   `json:"bus"`
+	Address string   `json:"address"`
+	Tags    []string `json:"tags"`
 }
 
 type openstackKey struct {
@@ -80,7 +90,7 @@ func (s *Seed) ConfigDrive() (map[string][]byte, error) {
 func (m MetaData) openstack() ([]byte, error) {
 	out := openstackMetaData{
 		UUID: m.InstanceID, Name: m.Name, Hostname: m.LocalHostname, AvailabilityZone: m.AvailabilityZone,
-		ProjectID: m.ProjectID, LaunchIndex: m.LaunchIndex, Meta: m.Meta, Devices: []any{},
+		ProjectID: m.ProjectID, LaunchIndex: m.LaunchIndex, Meta: m.Meta, Devices: []openstackDevice{},
 	}
 	if out.Name == "" {
 		out.Name = m.LocalHostname
@@ -95,6 +105,9 @@ func (m MetaData) openstack() ([]byte, error) {
 		}
 		out.PublicKeys[name] = key
 		out.Keys = append(out.Keys, openstackKey{name, "ssh", key})
+	}
+	for _, n := range m.TaggedNICs {
+		out.Devices = append(out.Devices, openstackDevice{"nic", n.MAC, "none", "none", []string{n.Tag}})
 	}
 	return json.Marshal(out)
 }
@@ -182,6 +195,13 @@ func parseOpenStackMetaData(data []byte) (MetaData, error) {
 	}
 	if len(m.RandomSeed) == 0 {
 		m.RandomSeed = nil
+	}
+	for _, d := range in.Devices {
+		for _, tag := range d.Tags {
+			if d.Type == "nic" {
+				m.TaggedNICs = append(m.TaggedNICs, TaggedNIC{d.MAC, tag})
+			}
+		}
 	}
 	return m, nil
 }

@@ -14,6 +14,7 @@ func fullSeed() Seed {
 		MetaData: MetaData{
 			InstanceID: "4a1d", LocalHostname: "web.example", Name: "my web", AvailabilityZone: "nova", ProjectID: "p",
 			PublicKeys: []string{"ssh-ed25519 AAAA me", "ssh-rsa BBBB you"}, KeyName: "mine", LaunchIndex: 3, Meta: map[string]string{"role": "front"}, RandomSeed: []byte{1, 2, 255},
+			TaggedNICs: []TaggedNIC{{"fa:16:3e:00:00:01", "lan"}},
 		},
 		UserData: []byte("#!/bin/sh\necho \x00\xff\n"), VendorData: []byte("#cloud-config\nhostname: x\n"),
 		Network: &NetworkConfig{Links: []Link{

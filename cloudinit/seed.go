@@ -34,7 +34,11 @@ type MetaData struct {
 	LaunchIndex      int               `yaml:"launch-index,omitempty"`
 	Meta             map[string]string `yaml:"meta,omitempty"` // the server's metadata, as Nova's
 	RandomSeed       []byte            `yaml:"-"`              // config drive only
+	TaggedNICs       []TaggedNIC       `yaml:"-"`              // OpenStack's forms only
 }
+
+// TaggedNIC is an interface that was given a tag to be known by.
+type TaggedNIC struct{ MAC, Tag string }
 
 // Seed is everything that a server is told about itself.
 type Seed struct {

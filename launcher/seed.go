@@ -157,6 +157,11 @@ func (s *Server) seed(hostname string) (*cloudinit.Seed, error) {
 	if s.PublicKey != "" {
 		data.MetaData.PublicKeys = []string{s.PublicKey}
 	}
+	for _, n := range s.NICs {
+		if n.Tag != "" {
+			data.MetaData.TaggedNICs = append(data.MetaData.TaggedNICs, cloudinit.TaggedNIC{MAC: n.MAC, Tag: n.Tag})
+		}
+	}
 	data.VendorData, err = vendorData(s.Files)
 	return data, err
 }
