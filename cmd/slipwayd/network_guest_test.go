@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"io"
 	"net/http"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
@@ -156,6 +158,64 @@ func (d *slipwayd) askInside() {
 	if out := d.openstack("server show -f json one"); strings.Contains(out, "c2VjcmV0") {
 		d.t.Error("the server's password is shown with it")
 	}
+}
+
+// TestBandwidth compares what goes to and from a server whose flavor bounds it with what
+// goes to and from one that nothing bounds.
+func TestBandwidth(t *testing.T) {
+	dir := newStateDir(t)
+	d := startService(t, dir)
+	image := newImage(t, `mkdir -p /www/cgi-bin && dd if=/dev/zero of=/www/data bs=1M count=4 &&
+printf '#!/bin/sh\ncat >/dev/null\nprintf "Content-Type: text/plain\\r\\n\\r\\ntaken"\n' >/www/cgi-bin/take &&
+chmod +x /www/cgi-bin/take && exec httpd -f -p 80 -h /www`)
+	prepare(t, dir, image)
+	create := "server create --image " + image + " --flavor "
+	d.openstack(
+		"flavor create --ram 256 --disk 1 --vcpus 1 --property quota:vif_inbound_average=1024 --property quota:vif_outbound_average=1024 slow",
+		create+"slow --wait slow", create+"m1.nano --wait free",
+	)
+	took := map[string]time.Duration{}
+	for _, server := range []string{"free", "slow"} {
+		at := "http://" + strings.Fields(d.slipway("server", "publish", server, "127.0.0.1::80"))[0]
+		at = strings.TrimSuffix(at, "->80/tcp")
+		for way, move := range map[string]func() (string, error){
+			"from": func() (string, error) { return fetch(t, at+"/data") },
+			"to":   func() (string, error) { return post(at+"/cgi-bin/take", make([]byte, 4<<20)) },
+		} {
+			begin := time.Now()
+			for limit := begin.Add(patience); ; begin = time.Now() {
+				got, err := move()
+				if err == nil && (len(got) == 4<<20 || got == "taken") {
+					break
+				}
+				if time.Now().After(limit) {
+					t.Fatalf("%s server %s: %d bytes, %v", way, server, len(got), err)
+				}
+			}
+			took[way+server] = time.Since(begin)
+		}
+	}
+	for _, way := range []string{"from", "to"} {
+		slow, free := took[way+"slow"], took[way+"free"]
+		t.Logf("4 MiB %s a server: %s bounded to 1 MiB/s, %s not", way, slow, free)
+		if slow < 2*free {
+			t.Errorf("4 MiB %s a bounded server take %s, and %s of another", way, slow, free)
+		}
+	}
+	d.openstack("server delete --wait slow", "server delete --wait free")
+	d.clean(dir)
+}
+
+// post sends a server a body.
+func post(url string, body []byte) (string, error) {
+	client := http.Client{Timeout: patience}
+	resp, err := client.Post(url, "application/octet-stream", bytes.NewReader(body))
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	return string(answer), err
 }
 
 // fetch gets a page of a server, in a time that a busy machine keeps.
