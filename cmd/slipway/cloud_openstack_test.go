@@ -93,7 +93,16 @@ func (c countingWriter) Write(p []byte) (int, error) {
 	return c.ResponseWriter.Write(p)
 }
 
+// newCloud is reachCloud for tests of images: those of other tests go.
 func newCloud(t *testing.T) *realCloud {
+	t.Helper()
+	c := reachCloud(t)
+	c.sweep()
+	t.Cleanup(c.sweep)
+	return c
+}
+
+func reachCloud(t *testing.T) *realCloud {
 	t.Helper()
 	c := &realCloud{t: t, dir: os.Getenv("SLIPWAY_TEST_OPENSTACK")}
 	c.clouds = filepath.Join(c.dir, "clouds.yaml")
@@ -114,8 +123,6 @@ func newCloud(t *testing.T) *realCloud {
 	}
 	c.imageURL = strings.TrimRight(c.imageURL, "/")
 	c.glance = newTraffic(t, c.imageURL)
-	c.sweep()
-	t.Cleanup(c.sweep)
 	return c
 }
 

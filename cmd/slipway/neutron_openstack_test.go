@@ -22,23 +22,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// agentHost is what the host in the namespace is called in Neutron.
-const agentHost = "slipway-test-host"
+// The kinds of etc/openstack/agent.
+const (
+	openvswitch = "openvswitch"
+	hybrid      = "hybrid"
+	linuxbridge = "linuxbridge"
+)
 
-// neutronHost is a host of the cloud's Neutron: a namespace with Open vSwitch and the
-// agent that looks after it, from where the cloud is reached as from without.
+// neutronHost is a host of the cloud's Neutron: a namespace with an agent of a kind that
+// looks after its ports, from where the cloud is reached as from without.
 type neutronHost struct {
 	*realCloud
+	kind      string
+	agent     string // what the host is called in Neutron
 	name, dir string
 	network   string // Neutron's URL
 }
 
-func newNeutronHost(t *testing.T) *neutronHost {
+func newNeutronHost(t *testing.T, kind string) *neutronHost {
 	t.Helper()
-	h := &neutronHost{realCloud: newCloud(t), name: fmt.Sprintf("slw%dn", os.Getpid()), dir: t.TempDir()}
+	h := &neutronHost{realCloud: reachCloud(t), kind: kind, agent: "slipway-test-" + kind, name: fmt.Sprintf("slw%dn", os.Getpid()), dir: t.TempDir()}
 	h.ip("netns add " + h.name)
 	t.Cleanup(func() { h.ip("netns del " + h.name) })
 	h.ip("-n " + h.name + " link set lo up")
+	h.ip("-n " + h.name + " link add up0 type veth peer name up1") // its MAC is how Neutron's agent tells hosts apart
 	h.network = h.openstack("admin", "endpoint list --service network --interface public --region RegionOne -f value -c URL")
 	settings, err := os.ReadFile(filepath.Join(h.realCloud.dir, "etc/neutron.conf"))
 	if err != nil {
@@ -120,7 +127,7 @@ func (h *neutronHost) startAgent() {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	cmd := exec.Command("ip", "netns", "exec", h.name, "../../etc/openstack/agent", agentHost, h.dir)
+	cmd := exec.Command("ip", "netns", "exec", h.name, "../../etc/openstack/agent", h.agent, h.dir, h.kind)
 	cmd.Env = append(os.Environ(), "OPENSTACK_DIR="+h.realCloud.dir)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
@@ -145,18 +152,40 @@ func (h *neutronHost) startAgent() {
 			h.t.Fatalf("the agent ended: %v", err)
 		default:
 		}
-		return lacks(h.openstack("admin", "network agent list --host "+agentHost+" -f value -c Alive -c Binary"), "True neutron-openvswitch-agent")
+		return lacks(h.openstack("admin", "network agent list --host "+h.agent+" -f value -c Alive -c Binary"), "True neutron-")
 	})
 }
 
-// taps are the interfaces that Open vSwitch has of ports.
-func (h *neutronHost) taps() string {
+// joined are the interfaces that are joined to a network, of Open vSwitch or on the
+// network's bridge.
+func (h *neutronHost) joined(network string) string {
 	h.t.Helper()
-	out, err := exec.Command("ovs-vsctl", "--db=unix:"+h.dir+"/db.sock", "list-ports", "br-int").CombinedOutput()
-	if err != nil {
-		h.t.Fatalf("ovs-vsctl: %v: %s", err, out)
+	cmd := exec.Command("ovs-vsctl", "--db=unix:"+h.dir+"/db.sock", "list-ports", "br-int")
+	if h.kind == linuxbridge {
+		cmd = exec.Command("ip", "-n", h.name, "-o", "link", "show", "master", "brq"+network[:11])
 	}
-	return strings.TrimSpace(string(out))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		h.t.Fatalf("%s: %v: %s", cmd, err, out)
+	}
+	return string(out)
+}
+
+// left fails the test if something of a port is left in the namespace.
+func (h *neutronHost) left() {
+	h.t.Helper()
+	out, err := exec.Command("ip", "-n", h.name, "-o", "link").CombinedOutput()
+	if err != nil {
+		h.t.Fatalf("ip link: %v: %s", err, out)
+	}
+	if found := regexp.MustCompile(`(tap|qvo|qvb|qbr|brq)[0-9a-f]{8}-\S*`).FindAllString(string(out), -1); found != nil {
+		h.t.Errorf("there is still %s", found)
+	}
+	if h.kind != linuxbridge {
+		if left := h.joined(""); left != "" {
+			h.t.Errorf("Open vSwitch has still %s", left)
+		}
+	}
 }
 
 // in runs the openstack client in the namespace, where Slipway's service is.
@@ -175,12 +204,18 @@ func (h *neutronHost) in(region, user string, commands ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// Servers on the networks of a real Neutron, whose agent joins and filters their ports.
+// Servers on the networks of a real Neutron, whose agents join and filter their ports:
+// on Open vSwitch, on Open vSwitch by bridges of their own, and on Linux bridges.
 func TestNeutron(t *testing.T) {
+	for _, kind := range []string{openvswitch, hybrid, linuxbridge} {
+		t.Run(kind, func(t *testing.T) { newNeutronHost(t, kind).servers(t) })
+	}
+}
+
+func (h *neutronHost) servers(t *testing.T) {
 	const region = "slipway-test-neutron"
-	h := newNeutronHost(t)
 	s := newState(t, append(h.settings(), "SLIPWAY_IDENTITY_URL="+h.identity, "SLIPWAY_NETWORK_URL="+h.network,
-		"SLIPWAY_NETWORK_HOST="+agentHost, "SLIPWAY_NETWORK_OVSDB=unix:"+h.dir+"/db.sock")...)
+		"SLIPWAY_NETWORK_HOST="+h.agent, "SLIPWAY_NETWORK_OVSDB=unix:"+h.dir+"/db.sock")...)
 	s.under = []string{"ip", "netns", "exec", h.name}
 	h.clear()
 	t.Cleanup(h.clear)
@@ -201,13 +236,12 @@ func TestNeutron(t *testing.T) {
 		cfg.Entrypoint, cfg.Cmd = []string{"/bin/sh", "-c"}, []string{webServer}
 	})))
 	h.in(region, "demo",
-		"server create --image test-neutron --flavor m1.nano --port test-neutron --wait web",
+		"server create --image test-neutron --flavor m1.nano --port test-neutron web",
 		"server create --image test-neutron --flavor m1.nano --network test-neutron --wait client")
-	list := h.in(region, "demo", "server list -f value -c Name -c Status -c Networks")
-	if err := lacks(list, "10.77.0.77", "web ACTIVE", "client ACTIVE"); err != nil {
-		t.Fatal(err)
-	}
-	h.bound()
+	eventually(t, 2*deadline, func() error {
+		return lacks(h.in(region, "demo", "server list -f value -c Name -c Status -c Networks"), "10.77.0.77", "web ACTIVE", "client ACTIVE")
+	})
+	h.bound(made[0])
 	s.run("server", "exec", "client", "ip", "-6", "addr", "show", "dev", "eth0").ok().mentions("fd77::")
 	s.run("server", "exec", "client", "cat", "/etc/resolv.conf").ok().mentions("10.77.0.53")
 	// The rule lets a request pass, and nothing else.
@@ -224,12 +258,21 @@ func TestNeutron(t *testing.T) {
 	})
 	s.run("server", "publish", "web", "8080:80").exits(1).complains("Neutron's")
 
+	// A port that Neutron has no more is no more when its server boots again.
+	gone := h.openstack("demo", "port list --network test-neutron --device-owner compute:nova -f value")
+	for line := range strings.Lines(gone) {
+		if !strings.Contains(line, "10.77.0.77") {
+			h.openstack("admin", "port delete "+line[:36])
+		}
+	}
+	s.run("server", "stop", "client").ok()
+	s.run("server", "start", "client").ok()
+	s.run("server", "exec", "client", "ls", "/sys/class/net").ok().says("lo\n")
+
 	// What Slipway has made goes with its server; what it was given stays.
 	h.in(region, "demo", "server delete --wait web", "server delete --wait client")
-	if left := h.taps(); left != "" {
-		t.Errorf("Open vSwitch has still %s", left)
-	}
-	ports := h.openstack("demo", "port list --network test-neutron -f value -c Name -c 'Fixed IP Addresses'")
+	h.left()
+	ports := h.openstack("demo", "port list --network test-neutron -f value")
 	if strings.Count(ports, "\n") != 0 || !strings.Contains(ports, "10.77.0.77") {
 		t.Errorf("ports are left:\n%s", ports)
 	}
@@ -238,21 +281,24 @@ func TestNeutron(t *testing.T) {
 	}
 }
 
-// bound fails the test unless Neutron's agent has both ports.
-func (h *neutronHost) bound() {
+// bound fails the test unless Neutron's agent has both ports of a network.
+func (h *neutronHost) bound(network string) {
 	h.t.Helper()
+	end := map[string]string{openvswitch: "tap", hybrid: "qvo", linuxbridge: "tap"}[h.kind]
 	out := h.openstack("admin", "port list --network test-neutron --device-owner compute:nova -f value -c ID -c Status")
 	for line := range strings.Lines(out) {
 		id, status, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if status != "ACTIVE" || !strings.Contains(h.taps(), "tap"+id[:11]) {
-			h.t.Errorf("port %s is %s; Open vSwitch has:\n%s", id, status, h.taps())
+		if joined := h.joined(network); status != "ACTIVE" || !strings.Contains(joined, end+id[:11]) {
+			h.t.Errorf("port %s is %s; joined are:\n%s", id, status, joined)
 		}
 	}
 	if strings.Count(out, "ACTIVE") != 2 {
 		h.t.Errorf("Neutron has the ports:\n%s", out)
 	}
-	if out := h.openstack("admin", "port show test-neutron -f value -c binding_vif_type -c binding_host_id"); lacks(out, "ovs", agentHost) != nil {
-		h.t.Errorf("the port is bound as:\n%s", out)
+	want := map[string]string{openvswitch: "'ovs_hybrid_plug': False", hybrid: "'ovs_hybrid_plug': True", linuxbridge: "bridge"}[h.kind]
+	out = h.openstack("admin", "port show test-neutron -f value -c binding_vif_type -c binding_vif_details -c binding_host_id")
+	if err := lacks(out, want, h.agent); err != nil {
+		h.t.Errorf("the port is bound as: %v", err)
 	}
 }
 
@@ -265,4 +311,5 @@ func (h *neutronHost) clear() {
 		}
 	}
 	h.openstack("admin", "network delete test-neutron", "security group delete test-neutron")
+	h.openstack("demo", "image delete test-neutron")
 }
