@@ -66,7 +66,8 @@ var serverFilters = map[string]filter{
 	"tags-any":     {1, func(_ *API, s *launcher.Server, v string) bool { return tagged(s, v) > 0 }},
 	"not-tags":     {1, func(_ *API, s *launcher.Server, v string) bool { return tagged(s, v) < len(strings.Split(v, ",")) }},
 	"not-tags-any": {1, func(_ *API, s *launcher.Server, v string) bool { return tagged(s, v) == 0 }},
-	"kernel_id":    none(0), "ramdisk_id": none(0), "root_device_name": none(0),
+	"kernel_id":    none(0), "ramdisk_id": none(0),
+	"root_device_name": exact(0, func(*launcher.Server) string { return rootDevice }),
 }
 
 // filterVersions are the microversions that brought filters.

@@ -118,7 +118,7 @@ func (a *API) extend(r *http.Request, s view, srv *launcher.Server) {
 		s["OS-EXT-SRV-ATTR:launch_index"] = srv.Index
 		s["OS-EXT-SRV-ATTR:hostname"] = hostnameOf(srv)
 		s["OS-EXT-SRV-ATTR:kernel_id"], s["OS-EXT-SRV-ATTR:ramdisk_id"] = "", ""
-		s["OS-EXT-SRV-ATTR:root_device_name"] = nil
+		s["OS-EXT-SRV-ATTR:root_device_name"] = rootDevice
 		s["OS-EXT-SRV-ATTR:user_data"] = text(srv.UserData)
 	}
 	if v >= 16 {
@@ -171,6 +171,10 @@ func flavorID(f *launcher.Flavor) string {
 	}
 	return f.ID
 }
+
+// rootDevice is where clients of Nova expect a server's root, whatever way it reaches
+// the guest.
+const rootDevice = "/dev/vda"
 
 func viewServerFlavor(r *http.Request, f *launcher.Flavor) view {
 	if openstack.MicroversionOf(r.Context()) < 47 {
