@@ -40,8 +40,8 @@ type cloud struct {
 }
 
 // entrypoint of the images: servers of clients' tests must live until they are told
-// to end.
-const entrypoint = `trap 'exit 0' TERM; echo running; while :; do sleep 1 & wait $!; done`
+// to end, and have said some lines.
+const entrypoint = `trap 'exit 0' TERM; cat /etc/passwd; echo running; while :; do sleep 1 & wait $!; done`
 
 // chpasswdScript is what Debian's busybox lacks.
 const chpasswdScript = `#!/bin/sh
