@@ -126,7 +126,8 @@ func mounted(routes []route) []openstack.Route {
 	for _, k := range order {
 		all = append(all, openstack.Route{Method: k.method, Path: root + k.path, Serve: choose(alike[k])})
 	}
-	return append(all, openstack.Route{Method: http.MethodGet, Path: "/{$}", Serve: listVersions})
+	return append(all, openstack.Route{Method: http.MethodGet, Path: "/{$}", Serve: listVersions},
+		openstack.Route{Method: http.MethodGet, Path: legacy, Serve: showLegacyVersion})
 }
 
 // choose serves by the route that the request's microversion has.
@@ -156,11 +157,12 @@ const root = "/v2.1"
 
 // ServeHTTP answers a request.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == "/" || r.URL.Path == "" {
+	switch r.URL.Path {
+	case "", "/", legacy, legacy + "/":
 		a.mux.ServeHTTP(w, r)
 		return
 	}
-	r, err := withoutProject(r)
+	r, err := withoutProject(modern(r))
 	if err != nil {
 		openstack.WriteFault(w, r, openstack.Compute, err)
 		return

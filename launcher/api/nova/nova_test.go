@@ -50,6 +50,20 @@ func TestVersionDocuments(t *testing.T) {
 			t.Errorf("GET %s: %s", path, w.Body)
 		}
 	}
+	for _, path := range []string{"/v2", "/v2/"} {
+		if w := call(t, h, nil, "", "GET", path, ""); w.Code != 200 || !strings.Contains(w.Body.String(), `"id":"v2.0"`) || !strings.Contains(w.Body.String(), `"href":"http://cloud/v2/"`) {
+			t.Errorf("GET %s: %d %s", path, w.Code, w.Body)
+		}
+	}
+	// Version 2.0 has no microversions, and so what later ones took away.
+	for version, want := range map[string]int{"": 200, "2.90": 200, "2.1000": 200} {
+		if w := call(t, h, member(project), version, "GET", "/v2/"+project+"/extensions", ""); w.Code != want {
+			t.Errorf("extensions of version 2.0, asked for in %q: %d %s", version, w.Code, w.Body)
+		}
+	}
+	if w := call(t, h, nil, "", "GET", "/v20", ""); w.Code != 404 {
+		t.Errorf("no version: %d", w.Code)
+	}
 	if w := call(t, h, nil, "2.1000", "GET", "/v2.1", ""); w.Code != 406 {
 		t.Errorf("a version beyond the range: %d", w.Code)
 	}

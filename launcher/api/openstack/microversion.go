@@ -54,6 +54,12 @@ func (m Microversions) Negotiate(h http.Header) (Microversion, error) {
 	return 0, Faultf(http.StatusNotAcceptable, "Version %s is not supported by the API. Minimum is %s and maximum is %s.", asked, m.Min, m.Max)
 }
 
+// WithoutMicroversion takes what asks for a version out of a request's headers.
+func WithoutMicroversion(h http.Header) {
+	h.Del(versionHeader)
+	h.Del(novaHeader)
+}
+
 // Middleware negotiates before next is called, which finds the version by
 // MicroversionOf, and says in the answer which one it was.
 func (m Microversions) Middleware(next http.Handler) http.Handler {
