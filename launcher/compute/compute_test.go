@@ -130,18 +130,18 @@ func TestFlavorsThatTheConfigurationTakesOver(t *testing.T) {
 
 func TestKeypairs(t *testing.T) {
 	b, ctx := newBench(t), t.Context()
-	p, private, err := b.Keypairs.Generate(ctx, "p", "u", "k")
+	p, private, err := b.Keypairs.Generate(ctx, "p", "u", "k", KeySSH)
 	if err != nil || !strings.HasPrefix(p.PublicKey, "ssh-rsa AAAA") || !strings.HasSuffix(p.PublicKey, " Generated-by-Nova") ||
 		!strings.HasPrefix(private, "-----BEGIN RSA PRIVATE KEY-----") || len(p.Fingerprint) != 47 {
 		t.Errorf("made %+v, %q, %v", p, private, err)
 	}
-	_, err = b.Keypairs.Import(ctx, "p", "u", "k", p.PublicKey)
+	_, err = b.Keypairs.Import(ctx, "p", "u", "k", KeySSH, p.PublicKey)
 	refused(t, err, launcher.ErrConflict, "Key pair 'k' already exists.")
 	for _, bad := range []string{"", "ssh-rsa AAAA", "no key", "command=\"x\" " + p.PublicKey, p.PublicKey + "\n" + p.PublicKey} {
-		_, err = b.Keypairs.Import(ctx, "p", "u", "bad", bad)
+		_, err = b.Keypairs.Import(ctx, "p", "u", "bad", KeySSH, bad)
 		refused(t, err, launcher.ErrInvalid, "failed to generate fingerprint")
 	}
-	same, err := b.Keypairs.Import(ctx, "p", "other", "k", p.PublicKey)
+	same, err := b.Keypairs.Import(ctx, "p", "other", "k", KeySSH, p.PublicKey)
 	if err != nil || same.Fingerprint != p.Fingerprint {
 		t.Errorf("imported %+v, %v", same, err)
 	}
@@ -152,7 +152,7 @@ func TestKeypairs(t *testing.T) {
 	if err := b.Quotas.SetLimits(ctx, "p", "", Limits{KeyPairs: 1}); err != nil {
 		t.Fatal(err)
 	}
-	_, err = b.Keypairs.Import(ctx, "p", "u", "more", p.PublicKey)
+	_, err = b.Keypairs.Import(ctx, "p", "u", "more", KeySSH, p.PublicKey)
 	refused(t, err, launcher.ErrForbidden, "Quota exceeded, too many key pairs.")
 	if err := b.Keypairs.Delete(ctx, "u", "k"); err != nil {
 		t.Error(err)

@@ -15,12 +15,19 @@ import (
 	"github.com/slipway-vm/slipway/launcher"
 )
 
+// Types of keys.
+const (
+	KeySSH         = "ssh"
+	KeyCertificate = "x509" // for Windows
+)
+
 // Keypair is a user's public key under a name.
 type Keypair struct {
-	Number      int       `json:"number"` // of all keys, in the order of creation
+	Type        string    `json:"type,omitempty"` // KeySSH where it is empty
+	Number      int       `json:"number"`         // of all keys, in the order of creation
 	Name        string    `json:"name"`
 	UserID      string    `json:"user_id"`
-	PublicKey   string    `json:"public_key"` // a line as in authorized_keys
+	PublicKey   string    `json:"public_key"` // a line as in authorized_keys, or a certificate in PEM
 	Fingerprint string    `json:"fingerprint"`
 	Created     time.Time `json:"created"`
 }
@@ -59,13 +66,17 @@ func noKeypair(user, name string) error {
 	return launcher.Errorf(launcher.ErrNotFound, "Keypair %s not found for user %s", name, user)
 }
 
-// Import adds a public key.
-func (k *Keypairs) Import(ctx context.Context, project, user, name, public string) (Keypair, error) {
-	digits, err := fingerprint(public)
+// Import adds a public key of a type.
+func (k *Keypairs) Import(ctx context.Context, project, user, name, typ, public string) (Keypair, error) {
+	read := fingerprint
+	if typ == KeyCertificate {
+		read = certificatePrint
+	}
+	digits, err := read(public)
 	if err != nil {
 		return Keypair{}, err
 	}
-	p := Keypair{Name: name, UserID: user, PublicKey: public, Fingerprint: digits, Created: k.now()}
+	p := Keypair{Type: typ, Name: name, UserID: user, PublicKey: public, Fingerprint: digits, Created: k.now()}
 	return k.table.change(ctx, keyOf(user, name), func(_ Keypair, exists bool) (Keypair, error) {
 		theirs := 0
 		for _, other := range k.table.rows {
@@ -90,7 +101,15 @@ const keyBits = 2048
 
 // Generate makes a key and adds its public part; the private one, in PEM, is given
 // out and not kept.
-func (k *Keypairs) Generate(ctx context.Context, project, user, name string) (Keypair, string, error) {
+func (k *Keypairs) Generate(ctx context.Context, project, user, name, typ string) (Keypair, string, error) {
+	if typ == KeyCertificate {
+		certificate, private, err := certify(user, k.now())
+		if err != nil {
+			return Keypair{}, "", err
+		}
+		p, err := k.Import(ctx, project, user, name, typ, certificate)
+		return p, private, err
+	}
 	key, err := rsa.GenerateKey(rand.Reader, keyBits)
 	if err != nil {
 		return Keypair{}, "", err
@@ -100,7 +119,7 @@ func (k *Keypairs) Generate(ctx context.Context, project, user, name string) (Ke
 		return Keypair{}, "", err
 	}
 	line := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(public))) + " Generated-by-Nova"
-	p, err := k.Import(ctx, project, user, name, line)
+	p, err := k.Import(ctx, project, user, name, typ, line)
 	private := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
 	return p, string(private), err
 }

@@ -1,6 +1,7 @@
 package nova
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 	"time"
@@ -50,7 +51,7 @@ func (t stamp) MarshalJSON() ([]byte, error) {
 func viewKeypair(r *http.Request, k compute.Keypair) keypairView {
 	v := keypairView{Name: k.Name, PublicKey: k.PublicKey, Fingerprint: k.Fingerprint}
 	if openstack.MicroversionOf(r.Context()) >= 2 {
-		v.Type = "ssh"
+		v.Type = cmp.Or(k.Type, compute.KeySSH)
 	}
 	return v
 }
@@ -121,7 +122,7 @@ func (a *API) showKeypair(w http.ResponseWriter, r *http.Request) error {
 
 var (
 	keypairCreate   = one("keypair", object(map[string]*schema{"name": keypairName("_- "), "public_key": aText}, "name"))
-	keypairCreate2  = with(keypairCreate, "keypair", "type", &schema{kinds: []string{"string"}, enum: []any{"ssh", "x509"}})
+	keypairCreate2  = with(keypairCreate, "keypair", "type", &schema{kinds: []string{"string"}, enum: []any{compute.KeySSH, compute.KeyCertificate}})
 	keypairCreate10 = with(keypairCreate2, "keypair", "user_id", aText)
 	keypairCreate92 = one("keypair", object(map[string]*schema{
 		"name": keypairName("@._- "), "public_key": aText, "type": keypairCreate2.props["keypair"].props["type"], "user_id": aText,
@@ -162,9 +163,6 @@ func (a *API) createKeypair(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if b.text("type") == "x509" {
-		return openstack.BadRequest("Keypair data is invalid: keys of type x509 are for Windows and not supported, use ssh")
-	}
 	k, private, err := a.makeKeypair(r, user, b)
 	if err != nil {
 		return err
@@ -182,10 +180,10 @@ func (a *API) createKeypair(w http.ResponseWriter, r *http.Request) error {
 func (a *API) makeKeypair(r *http.Request, user string, b body) (compute.Keypair, string, error) {
 	project := callersProject(r)
 	if _, ok := b["public_key"]; ok {
-		k, err := a.cfg.Compute.Keypairs.Import(r.Context(), project, user, b.text("name"), b.text("public_key"))
+		k, err := a.cfg.Compute.Keypairs.Import(r.Context(), project, user, b.text("name"), b.text("type"), b.text("public_key"))
 		return k, "", err
 	}
-	return a.cfg.Compute.Keypairs.Generate(r.Context(), project, user, b.text("name"))
+	return a.cfg.Compute.Keypairs.Generate(r.Context(), project, user, b.text("name"), b.text("type"))
 }
 
 func (a *API) deleteKeypair(w http.ResponseWriter, r *http.Request) error {

@@ -231,7 +231,10 @@ func (a *API) giveKey(s *launcher.Server, user string, b body) error {
 	if err != nil {
 		return notFoundAs(err, openstack.BadRequest("Invalid key_name provided."))
 	}
-	s.KeyName, s.PublicKey = key.Name, key.PublicKey
+	s.KeyName, s.PublicKey = key.Name, ""
+	if key.Type != compute.KeyCertificate { // which no guest here takes
+		s.PublicKey = key.PublicKey
+	}
 	return nil
 }
 
