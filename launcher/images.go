@@ -76,7 +76,9 @@ func (m *Manager) DeleteImage(ctx context.Context, ref string, force bool) error
 	if _, err := m.cfg.Images.Delete(ctx, rec.Reference); err != nil {
 		return imageError(err)
 	}
-	_, err = m.collect(ctx, 0)
+	if _, err = m.collect(ctx, 0); errors.Is(err, rootfs.ErrBusy) {
+		return nil // what is being pulled may need them; the next collection does not
+	}
 	return err
 }
 
@@ -95,6 +97,8 @@ type Pruned struct {
 	Images []string `json:"images"` // references
 	Layers int      `json:"layers"`
 	Bytes  int64    `json:"bytes"`
+	// Busy says that all layers stay, since images were being pulled or read.
+	Busy bool `json:"busy,omitempty"`
 }
 
 // PruneImages removes the layer images that no image and no server uses; with all,
@@ -118,7 +122,10 @@ func (m *Manager) PruneImages(ctx context.Context, all bool) (Pruned, error) {
 		}
 	}
 	collected, err := m.collect(ctx, 0)
-	p.Layers, p.Bytes = len(collected.Layers), collected.Bytes
+	p.Layers, p.Bytes, p.Busy = len(collected.Layers), collected.Bytes, errors.Is(err, rootfs.ErrBusy)
+	if p.Busy {
+		err = nil
+	}
 	return p, err
 }
 
@@ -163,7 +170,7 @@ func (m *Manager) trim(ctx context.Context, spare []v1.Hash) {
 	if m.cfg.MaxImages == 0 {
 		return
 	}
-	if _, err := m.collect(ctx, m.cfg.MaxImages, spare...); err != nil {
+	if _, err := m.collect(ctx, m.cfg.MaxImages, spare...); err != nil && !errors.Is(err, rootfs.ErrBusy) {
 		m.log.Warn("layer images not collected", "err", err)
 	}
 }
@@ -171,8 +178,8 @@ func (m *Manager) trim(ctx context.Context, spare []v1.Hash) {
 // collect removes the layer images that neither an image nor a server uses, or,
 // where limit is not 0, as many of those that no server uses as it takes to come
 // down to limit bytes, the least recently used first, with the images that need
-// them; never those of spare. While something is being pulled it leaves all to the
-// next call.
+// them; never those of spare. While something is being pulled it gives
+// [rootfs.ErrBusy].
 func (m *Manager) collect(ctx context.Context, limit int64, spare ...v1.Hash) (rootfs.Collected, error) {
 	var recs []images.Record
 	keep := func() (keep []v1.Hash, err error) {
@@ -198,9 +205,6 @@ func (m *Manager) collect(ctx context.Context, limit int64, spare ...v1.Hash) (r
 		return keep, nil
 	}
 	collected, err := m.cfg.Roots.Collect(ctx, rootfs.CollectOptions{Keep: keep, MaxBytes: limit})
-	if errors.Is(err, rootfs.ErrBusy) {
-		return rootfs.Collected{}, nil
-	}
 	if err != nil || limit == 0 {
 		return collected, err
 	}

@@ -550,8 +550,16 @@ func TestPruneImages(t *testing.T) {
 	if p, err := b.m.PruneImages(ctx, false); err != nil || p.Layers != 0 {
 		t.Errorf("nothing to prune: %+v, %v", p, err)
 	}
+	release, err := b.roots.Hold(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err := b.m.PruneImages(ctx, false); err != nil || !p.Busy {
+		t.Errorf("during a pull: %+v, %v", p, err)
+	}
+	release()
 	p, err := b.m.PruneImages(ctx, true)
-	if err != nil || p.Layers != 1 || p.Bytes == 0 || len(p.Images) != 1 || p.Images[0] != other {
+	if err != nil || p.Busy || p.Layers != 1 || p.Bytes == 0 || len(p.Images) != 1 || p.Images[0] != other {
 		t.Errorf("one image without servers: %+v, %v", p, err)
 	}
 	if err := b.m.VerifyImage(ctx, b.image); err != nil {

@@ -273,6 +273,9 @@ and ramdisks.`,
 				fmt.Fprintln(cmd.OutOrStdout(), "removed", ref)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%d layers removed, %.1f MB freed\n", p.Layers, float64(p.Bytes)/1e6)
+			if p.Busy {
+				return errors.New("images are being pulled or read, which may need the layers: prune again after that")
+			}
 			return nil
 		},
 	}
