@@ -211,18 +211,23 @@ func (m *Manager) Deleted() []Server {
 }
 
 func sorted(all []*instance) []Server {
-	list := make([]Server, 0, len(all))
-	for _, i := range all {
-		srv, _ := i.snapshot()
-		list = append(list, srv)
+	list := make([]Server, len(all))
+	order := make([]*Server, len(all)) // servers are large: sorting moves these instead
+	for n, i := range all {
+		list[n], _ = i.snapshot()
+		order[n] = &list[n]
 	}
-	slices.SortFunc(list, func(a, b Server) int {
+	slices.SortFunc(order, func(a, b *Server) int {
 		if c := a.Created.Compare(b.Created); c != 0 {
 			return c
 		}
 		return strings.Compare(a.ID, b.ID)
 	})
-	return list
+	inOrder := make([]Server, len(all))
+	for n, s := range order {
+		inOrder[n] = *s
+	}
+	return inOrder
 }
 
 // find returns the server that ref names: an ID, a name, or the beginning of an

@@ -167,6 +167,7 @@ func (a *API) pick(r *http.Request, q url.Values, detail bool) ([]launcher.Serve
 		servers = append(servers, a.cfg.Manager.Deleted()...)
 	}
 	servers = slices.DeleteFunc(servers, func(s launcher.Server) bool { return !keeps(&s) })
+	slices.Reverse(servers) // the manager's order is the opposite, which is slow to sort
 	slices.SortStableFunc(servers, func(a, b launcher.Server) int {
 		if c := b.Created.Compare(a.Created); c != 0 {
 			return c
