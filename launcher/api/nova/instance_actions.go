@@ -57,16 +57,9 @@ func (a *API) listInstanceActions(w http.ResponseWriter, r *http.Request) error 
 		if err != nil {
 			return err
 		}
-		var since, before time.Time
-		for name, to := range map[string]*time.Time{"changes-since": &since, "changes-before": &before} {
-			if text := q.Get(name); text != "" && (name == "changes-since" || v >= 66) {
-				if *to, err = parseTime(text); err != nil {
-					return openstack.BadRequest("Invalid input for query parameters %s. Value: %s. '%s' is not a 'date-time'", name, text, text)
-				}
-			}
-		}
-		if !before.IsZero() && before.Before(since) {
-			return openstack.BadRequest("The value of changes-since must be less than or equal to changes-before.")
+		since, before, err := changedBetween(q, v)
+		if err != nil {
+			return err
 		}
 		records = slices.DeleteFunc(records, func(x launcher.ActionRecord) bool {
 			return changedAt(x).Before(since) || !before.IsZero() && changedAt(x).After(before)

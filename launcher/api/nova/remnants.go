@@ -12,7 +12,7 @@ import (
 // what a single host has none of.
 func (a *API) remnantRoutes() []route {
 	routes := []route{
-		{method: "GET", path: "/os-migrations", role: openstack.Admin, policy: "os_compute_api:os-migrations:index", serve: empty("migrations")},
+		{method: "GET", path: "/os-migrations", role: openstack.Admin, policy: "os_compute_api:os-migrations:index", serve: a.listMigrations},
 		{method: "POST", path: "/os-server-external-events", role: openstack.Admin, policy: "os_compute_api:os-server-external-events:create", serve: a.takeEvents},
 		{method: "GET", path: "/os-instance_usage_audit_log", role: openstack.Admin, policy: "os_compute_api:os-instance-usage-audit-log:list", serve: a.showAuditLog},
 		{method: "GET", path: "/os-instance_usage_audit_log/{before}", role: openstack.Admin, policy: "os_compute_api:os-instance-usage-audit-log:show", serve: a.showAuditLogBefore},
@@ -30,13 +30,6 @@ func (a *API) remnantRoutes() []route {
 
 func gone(http.ResponseWriter, *http.Request) error {
 	return openstack.Faultf(http.StatusGone, "This resource is no longer available. No forwarding address is given.")
-}
-
-// empty answers with a list of nothing.
-func empty(name string) openstack.Func {
-	return func(w http.ResponseWriter, _ *http.Request) error {
-		return writeOne(w, http.StatusOK, name, []string{})
-	}
 }
 
 var externalEvents = object(map[string]*schema{"events": {kinds: []string{"array"}, minLen: 1, items: object(map[string]*schema{

@@ -302,26 +302,31 @@ func statuses(r *http.Request, asked []string) (keeps predicate, deleted bool, e
 
 // changes is the filter by the time of the last change; nil where none is asked for.
 func changes(q url.Values, v openstack.Microversion) (predicate, error) {
-	var since, before time.Time
+	since, before, err := changedBetween(q, v)
+	if err != nil || since.IsZero() && before.IsZero() {
+		return nil, err // no filter
+	}
+	return func(s *launcher.Server) bool {
+		return !s.Updated.Before(since) && (before.IsZero() || !s.Updated.After(before))
+	}, nil
+}
+
+// changedBetween is the time between changes-since and changes-before, each of which may be
+// zero.
+func changedBetween(q url.Values, v openstack.Microversion) (since, before time.Time, err error) {
 	for name, to := range map[string]*time.Time{"changes-since": &since, "changes-before": &before} {
 		text := q.Get(name)
 		if text == "" || v < filterVersions[name] {
 			continue
 		}
-		var err error
 		if *to, err = parseTime(text); err != nil {
-			return nil, openstack.BadRequest("Invalid input for query parameters %s. Value: %s. '%s' is not a 'date-time'", name, text, text)
+			return since, before, openstack.BadRequest("Invalid input for query parameters %s. Value: %s. '%s' is not a 'date-time'", name, text, text)
 		}
 	}
-	if since.IsZero() && before.IsZero() {
-		return nil, nil //nolint:nilnil // no filter
-	}
 	if !before.IsZero() && before.Before(since) {
-		return nil, openstack.BadRequest("The value of changes-since must be less than or equal to changes-before.")
+		return since, before, openstack.BadRequest("The value of changes-since must be less than or equal to changes-before.")
 	}
-	return func(s *launcher.Server) bool {
-		return !s.Updated.Before(since) && (before.IsZero() || !s.Updated.After(before))
-	}, nil
+	return since, before, nil
 }
 
 // parseTime reads a time in ISO 8601, which is in UTC where it does not say.

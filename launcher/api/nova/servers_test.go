@@ -386,6 +386,7 @@ func TestServerActions(t *testing.T) {
 		act("", step.text, step.code)
 		f.until(id, step.status)
 	}
+	f.migrations(id)
 	rebuilt := f.do(admin(project), "2.75", "POST", "/v2.1/servers/"+id+"/action", `{"rebuild":{"imageRef":"`+imageID+`"}}`, 202)["server"].(map[string]any)
 	f.until(id, "ACTIVE")
 	_, twice := rebuilt["OS-EXT-SRV-ATTR:user_data"]
@@ -569,5 +570,34 @@ func TestMetadataAndTags(t *testing.T) {
 		if w.Code != c.code || c.want != "" && strings.TrimSpace(w.Body.String()) != c.want {
 			t.Errorf("%s %s %s: %d %s, want %d %s", c.method, c.path, c.text, w.Code, w.Body, c.code, c.want)
 		}
+	}
+}
+
+// migrations looks at those of a server whose first resize was reverted, and whose
+// second was confirmed.
+func (f *fleet) migrations(id string) {
+	f.t.Helper()
+	f.do(member(project), "", "GET", "/v2.1/os-migrations", "", 403)
+	for query, want := range map[string]string{
+		"": "confirmed reverted", "status=reverted": "reverted", "instance_uuid=nosuch": "", "migration_type=resize&instance_uuid=" + id: "confirmed reverted",
+		"limit=1": "confirmed", "changes-since=2999-01-01T00:00:00Z": "", "source_compute=elsewhere": "",
+	} {
+		var got []string
+		for _, m := range f.do(admin(project), "2.80", "GET", "/v2.1/os-migrations?"+query, "", 200)["migrations"].([]any) {
+			m := m.(map[string]any)
+			got = append(got, m["status"].(string))
+			if m["instance_uuid"] != id || m["project_id"] != project {
+				f.t.Errorf("migration %v", m)
+			}
+		}
+		if strings.Join(got, " ") != want {
+			f.t.Errorf("migrations?%s: %v, want %s", query, got, want)
+		}
+	}
+	first := f.do(admin(project), "2.59", "GET", "/v2.1/os-migrations?limit=1", "", 200)
+	marker := first["migrations"].([]any)[0].(map[string]any)["uuid"].(string)
+	rest := f.do(admin(project), "2.59", "GET", "/v2.1/os-migrations?marker="+marker, "", 200)
+	if list := rest["migrations"].([]any); first["migrations_links"] == nil || len(list) != 1 || list[0].(map[string]any)["status"] != "reverted" {
+		f.t.Errorf("page %v, and then %v", first, rest)
 	}
 }
