@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
 	"github.com/slipway-vm/slipway/launcher"
 	"github.com/slipway-vm/slipway/launcher/network"
 )
@@ -321,5 +323,36 @@ func TestBandwidth(t *testing.T) {
 	}
 	if found := left(t, v.plane); len(found) > 0 {
 		t.Errorf("left: %v", found)
+	}
+}
+
+// A bridge keeps its MAC, which servers have noted, whoever joins it and leaves.
+func TestBridgeKeepsItsMAC(t *testing.T) {
+	v := newSite(t)
+	_, a := v.server("a", "", launcher.Spec{})
+	_, b := v.server("b", "", launcher.Spec{})
+	serve(t, "b", "tcp", ":80")
+	network, err := v.s.Network(a[0].Network)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mac := func() string {
+		l, err := netlink.LinkByName(network.Bridge)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l.Attrs().HardwareAddr.String()
+	}
+	reached(t, "a", "tcp", at(b[0], 4, 80), "b")
+	before := mac()
+	v.server("c", "", launcher.Spec{})
+	ip(t, "link set "+tapOf(b[0])+" address 02:00:00:00:00:01")
+	for _, version := range []int{4, 6} {
+		if got, err := ask(t, "a", "tcp", at(b[0], version, 80), silence); got != "b" {
+			t.Errorf("after a lower MAC has joined: %q, %v", got, err)
+		}
+	}
+	if now := mac(); now != before {
+		t.Errorf("the bridge's MAC was %s and is %s", before, now)
 	}
 }

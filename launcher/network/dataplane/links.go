@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net"
@@ -71,11 +72,19 @@ func (p *Plane) links(st *network.State) error {
 	return errors.Join(errs...)
 }
 
+// macOf is the MAC of a bridge. One that was not given any takes the lowest of those that
+// have joined it, and with each that comes or goes servers may have noted the wrong one.
+func macOf(bridge string) net.HardwareAddr {
+	mac := sha256.Sum256([]byte(bridge))
+	mac[0] = mac[0]&^1 | 2 // of one interface, and assigned by nobody
+	return mac[:6]
+}
+
 // bridge makes a network's bridge, or corrects one that is there.
 func (p *Plane) bridge(l netlink.Link, b *network.Bridge) (netlink.Link, error) {
 	if l == nil {
 		attrs := netlink.NewLinkAttrs()
-		attrs.Name = b.Name
+		attrs.Name, attrs.HardwareAddr = b.Name, macOf(b.Name)
 		snooping := false
 		made := &netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &snooping}
 		if err := netlink.LinkAdd(made); err != nil {

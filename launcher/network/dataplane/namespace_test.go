@@ -238,7 +238,7 @@ func (v *site) server(name, project string, spec launcher.Spec) (launcher.Server
 		_ = exec.Command("ip", "netns", "del", name).Run()
 	})
 	for i, nic := range nics {
-		tap := "st" + identity[:5] + strings.ReplaceAll(nic.Port, "-", "")[:8]
+		tap := tapOf(nic)
 		ip(v.t, fmt.Sprintf("link add %s type veth peer name eth%d address %s netns %s", tap, i, nic.MAC, name))
 		ip(v.t, "link set "+tap+" alias "+v.plane.alias())
 	}
@@ -250,6 +250,11 @@ func (v *site) server(name, project string, spec launcher.Spec) (launcher.Server
 		v.configure(name, l)
 	}
 	return srv, nics
+}
+
+// tapOf is the host's interface of a port.
+func tapOf(nic launcher.NIC) string {
+	return "st" + identity[:5] + strings.ReplaceAll(nic.Port, "-", "")[:8]
 }
 
 func (v *site) configure(name string, l cloudinit.Link) {
