@@ -140,8 +140,13 @@ func TestCloud(t *testing.T) {
 	c.run("image", "show", "-f", "value", "-c", "name", "saved:1").ok().says("docker.io/library/saved:1\n")
 	c.run("image", "delete", "saved:1").ok()
 	c.run("server", "create", "--image", "docker-archive:"+saved, "--flavor", "m1.tiny", "--nic", "none", "-f", "value", "-c", "image", "sent").ok().says("docker.io/library/saved:1\n")
+	elsewhere := filepath.Join(s.dir, "elsewhere")
+	if err := os.CopyFS(elsewhere, os.DirFS(filepath.Join(imageDir, "busybox"))); err != nil {
+		t.Fatal(err)
+	}
+	c.run("server", "create", "--image", "oci:"+elsewhere, "--flavor", "m1.tiny", "--nic", "none", "--wait", "-f", "value", "-c", "name", "unnamed").ok().says("unnamed\n")
 	c.run("server", "create", "--image", "docker-archive:"+saved+".not", "--flavor", "m1.tiny", "x").exits(1).complains("no such file")
-	c.run("server", "delete", "sent").ok()
+	c.run("server", "delete", "sent", "unnamed").ok()
 
 	// Of the servers of this host, which are in the first project.
 	s.run("boot", "-d", "-it", "--name", "tty", "--stop-timeout", "1s", busybox, "sh").ok()

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/slipway-vm/slipway/images"
 	"github.com/slipway-vm/slipway/launcher"
 	"github.com/slipway-vm/slipway/launcher/api/openstack"
 	"github.com/slipway-vm/slipway/launcher/compute"
@@ -276,6 +277,13 @@ func (a *API) image(r *http.Request, ref string, flavor *launcher.Flavor) (Image
 		return image, openstack.BadRequest("Flavor's memory is too small for requested image.")
 	case flavor.Disk < image.MinDisk:
 		return image, openstack.BadRequest("Flavor's disk is too small for requested image. Flavor disk is %d bytes, minimum size is %d bytes.", flavor.Disk, image.MinDisk)
+	}
+	if parsed, err := images.ParseReference(image.Reference); err == nil && parsed.Piped() {
+		img, err := a.cfg.Manager.Image(r.Context(), image.Reference)
+		if err != nil {
+			return image, err
+		}
+		image.Reference = img.ID // its archive is gone
 	}
 	return image, nil
 }
