@@ -4,18 +4,12 @@ package main
 
 import (
 	"context"
-	"io"
-	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -29,6 +23,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/image/v2/images"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/slipway-vm/slipway/cmd/internal/traffic"
 	"github.com/slipway-vm/slipway/images/glance"
 )
 
@@ -40,57 +35,7 @@ type realCloud struct {
 	clouds   string // the file of users' passwords
 	identity string // Keystone's URL
 	imageURL string // Glance's
-	glance   *traffic
-}
-
-// traffic passes requests on to Glance, and counts the bytes of images.
-type traffic struct {
-	url      string
-	up, down atomic.Int64
-}
-
-// moved gives what has gone to Glance and come from it since the last call.
-func (m *traffic) moved() (up, down int64) { return m.up.Swap(0), m.down.Swap(0) }
-
-func newTraffic(t *testing.T, to string) *traffic {
-	t.Helper()
-	target, err := url.Parse(to)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := &traffic{}
-	proxy := httputil.NewSingleHostReverseProxy(target)
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasSuffix(r.URL.Path, "/file") {
-			r.Body = countingBody{r.Body, &m.up}
-			w = countingWriter{w, &m.down}
-		}
-		proxy.ServeHTTP(w, r)
-	}))
-	t.Cleanup(server.Close)
-	m.url = server.URL
-	return m
-}
-
-type countingBody struct {
-	io.ReadCloser
-	n *atomic.Int64
-}
-
-func (c countingBody) Read(p []byte) (int, error) {
-	n, err := c.ReadCloser.Read(p)
-	c.n.Add(int64(n))
-	return n, err
-}
-
-type countingWriter struct {
-	http.ResponseWriter
-	n *atomic.Int64
-}
-
-func (c countingWriter) Write(p []byte) (int, error) {
-	c.n.Add(int64(len(p)))
-	return c.ResponseWriter.Write(p)
+	glance   *traffic.Meter
 }
 
 // newCloud is reachCloud for tests of images: those of other tests go.
@@ -122,7 +67,10 @@ func reachCloud(t *testing.T) *realCloud {
 		t.Fatal(err)
 	}
 	c.imageURL = strings.TrimRight(c.imageURL, "/")
-	c.glance = newTraffic(t, c.imageURL)
+	if c.glance, err = traffic.New(c.imageURL); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.glance.Close)
 	return c
 }
 
@@ -232,7 +180,7 @@ func (c *realCloud) removeUser(keystone *gophercloud.ServiceClient, name string)
 
 // settings make Slipway a part of the cloud.
 func (c *realCloud) settings() []string {
-	return []string{"SLIPWAY_CLOUD_NAME=slipway", "SLIPWAY_CLOUD_FILE=" + filepath.Join(c.dir, "clouds.yaml"), "SLIPWAY_IMAGE_URL=" + c.glance.url}
+	return []string{"SLIPWAY_CLOUD_NAME=slipway", "SLIPWAY_CLOUD_FILE=" + filepath.Join(c.dir, "clouds.yaml"), "SLIPWAY_IMAGE_URL=" + c.glance.URL}
 }
 
 // login gives a client that is logged in as a user of the cloud.

@@ -44,20 +44,20 @@ func TestGlanceImport(t *testing.T) {
 	s := newState(t, c.settings()...)
 	docker := dockerSave(t, layered(t, testImage(t), map[string]string{"from": "docker save\n"}))
 	id := c.openstack("demo", "image create --container-format docker --disk-format raw --file "+docker+" -f value -c id test-import-docker")
-	c.glance.moved()
+	c.glance.Moved()
 	s.run("boot", "--rm", "glance:test-import-docker", "cat", "/from").ok().says("docker save\n")
 	st, err := os.Stat(docker)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, down := c.glance.moved(); down != st.Size() {
+	if _, down := c.glance.Moved(); down != st.Size() {
 		t.Errorf("the first boot has fetched %d bytes of an archive of %d", down, st.Size())
 	}
 	// Once is enough, by whatever name and for each server.
 	s.run("image", "pull", "-q", "glance:test-import-docker").ok()
 	s.run("image", "pull", "-q", "glance:"+id).ok()
 	s.run("boot", "--rm", "glance:"+id, "cat", "/from").ok().says("docker save\n")
-	if _, down := c.glance.moved(); down != 0 {
+	if _, down := c.glance.Moved(); down != 0 {
 		t.Errorf("what was there has been fetched: %d bytes", down)
 	}
 	oci := filepath.Join(t.TempDir(), "oci.tar")
@@ -128,26 +128,26 @@ func TestGlancePush(t *testing.T) {
 	// Manifest and configuration are sent too.
 	const small = 8 << 10
 
-	c.glance.moved()
+	c.glance.Moved()
 	s.run("image", "push", ociLayout(t, one), "glance:test-push-one").ok()
-	first, _ := c.glance.moved()
+	first, _ := c.glance.Moved()
 	layout := ociLayout(t, two)
 	s.run("image", "push", layout, "glance:test-push-two").ok()
-	second, down := c.glance.moved()
+	second, down := c.glance.Moved()
 	if first < 3<<20 || second < own || second > own+small || down != 0 {
 		t.Errorf("pushed %d and then %d bytes, of a layer of %d; %d bytes came back", first, second, own, down)
 	}
 	s.run("image", "push", layout, "glance:test-push-two").ok()
-	if again, _ := c.glance.moved(); again != 0 {
+	if again, _ := c.glance.Moved(); again != 0 {
 		t.Errorf("a push of what was there has moved %d bytes", again)
 	}
 
 	// Another host fetches each layer once.
 	other := newState(t, c.settings()...)
 	other.run("image", "pull", "-q", "glance:test-push-one").ok()
-	_, pulled := c.glance.moved()
+	_, pulled := c.glance.Moved()
 	other.run("boot", "--rm", "glance:test-push-two", "wc", "-c", "/own", "/common").ok()
-	_, booted := c.glance.moved()
+	_, booted := c.glance.Moved()
 	if booted < own || booted > own+small {
 		t.Errorf("a boot of the second image has fetched %d bytes, of a layer of %d", booted, own)
 	}

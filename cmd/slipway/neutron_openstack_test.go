@@ -52,7 +52,7 @@ func newNeutronHost(t *testing.T, kind string) *neutronHost {
 		t.Fatalf("%v: this needs the whole cloud: make test-openstack", err)
 	}
 	queue := regexp.MustCompile(`transport_url = rabbit://[^@]*@([^/]+)`).FindStringSubmatch(string(settings))
-	for _, u := range []string{h.identity, h.glance.url, h.network, "tcp://" + queue[1]} {
+	for _, u := range []string{h.identity, h.glance.URL, h.network, "tcp://" + queue[1]} {
 		h.forward(u)
 	}
 	h.startAgent()
