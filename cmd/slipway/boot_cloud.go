@@ -110,21 +110,31 @@ func (b *bootFlags) bootOnCloud(cmd *cobra.Command, engine *client.Client) error
 
 // create has a server made of the image's disk.
 func (n *novaBoot) create(ctx context.Context, engine *client.Client) error {
+	// Mistakes are to cost no upload.
+	nics, err := n.nics(ctx)
+	if err != nil {
+		return err
+	}
+	var flavor string
+	if n.spec.Flavor != "" {
+		if flavor, err = findFlavor(ctx, n.compute, n.spec.Flavor); err != nil {
+			return err
+		}
+	}
 	img, err := n.upload(ctx, engine)
 	if err != nil {
 		return err
 	}
+	if flavor == "" {
+		if flavor, err = n.smallest(ctx, img); err != nil {
+			return err
+		}
+	}
 	// It says who the guest is without a network, and without a wait.
 	drive := n.spec.WithConfigDrive || !n.on.noDrive
 	opts := servers.CreateOpts{
-		Name: cmp.Or(n.spec.Name, baseName(n.spec.Image)), ImageRef: img.ID, UserData: n.spec.CloudInit,
-		ConfigDrive: &drive,
-	}
-	if opts.FlavorRef, err = n.flavor(ctx, img); err != nil {
-		return err
-	}
-	if opts.Networks, err = n.nics(ctx); err != nil {
-		return err
+		Name: cmp.Or(n.spec.Name, baseName(n.spec.Image)), ImageRef: img.ID, FlavorRef: flavor, Networks: nics,
+		UserData: n.spec.CloudInit, ConfigDrive: &drive,
 	}
 	n.show.show("create server")
 	// What has been asked for is waited for: else nobody would know what to delete.
@@ -168,11 +178,8 @@ func baseName(ref string) string {
 // leastMemory is what a guest whose flavor was not named gets at least, in MiB.
 const leastMemory = 256
 
-// flavor is the one that is named, or the smallest that will do.
-func (n *novaBoot) flavor(ctx context.Context, img glance.Image) (string, error) {
-	if n.spec.Flavor != "" {
-		return findFlavor(ctx, n.compute, n.spec.Flavor)
-	}
+// smallest is the smallest flavor that will do.
+func (n *novaBoot) smallest(ctx context.Context, img glance.Image) (string, error) {
 	page, err := flavors.ListDetail(n.compute, nil).AllPages(ctx)
 	if err != nil {
 		return "", fmt.Errorf("list flavors: %w", plainly(err))
@@ -198,7 +205,7 @@ func (n *novaBoot) nics(ctx context.Context) (any, error) {
 	switch {
 	case len(n.spec.Networks) == 0:
 		return "auto", nil
-	case n.spec.Networks[0].Network == launcher.NetworkNone:
+	case len(n.spec.Networks) == 1 && n.spec.Networks[0].Network == launcher.NetworkNone:
 		return "none", nil
 	}
 	neutron, err := openstack.NewNetworkV2(n.session.ProviderClient, n.session.endpoint)
@@ -215,6 +222,9 @@ func (n *novaBoot) nics(ctx context.Context) (any, error) {
 	}
 	var list []servers.Network
 	for _, want := range n.spec.Networks {
+		if want.Network == launcher.NetworkNone {
+			return nil, errors.New("--network none excludes other networks")
+		}
 		var found []string
 		for _, net := range all {
 			if net.ID == want.Network || net.Name == want.Network {

@@ -6,6 +6,7 @@ import (
 	"archive/tar"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,7 +37,7 @@ func newNova(t *testing.T) (*realCloud, *state) {
 // A program that is all there is in its image, and one of a user who is not root; the
 // second boot uploads nothing.
 func TestNovaBoot(t *testing.T) {
-	_, s := newNova(t)
+	c, s := newNova(t)
 	program, err := os.ReadFile("/bin/busybox")
 	if err != nil {
 		t.Fatal(err)
@@ -63,11 +64,23 @@ func TestNovaBoot(t *testing.T) {
 		t.Error(err)
 	}
 
-	// What cannot be is told by Nova, and nothing stays.
-	boot("--network", "nowhere", "--entrypoint", "/echo", static).exits(125).complains("0 networks have the name or ID nowhere")
-	s.run("boot", "--cloud", "demo", "--flavor", "none", static).exits(125).complains("no flavor with a name or ID of 'none'", "m1.nano")
-	s.run("boot", "--cloud", "demo", "-v", "/tmp:/tmp", static).exits(125).complains("--volume is for this host's engine")
-	s.run("boot", "--cloud", "demo", "--entrypoint", "/nothing", static).exits(125).complains("/nothing: no such file")
+	// Mistakes are told before anything is uploaded, and nothing stays.
+	uploaded := len(c.all("demo", false))
+	for _, wrong := range []struct {
+		want  string
+		flags []string
+	}{
+		{"0 networks have the name or ID nowhere", []string{"--network", "nowhere", "--entrypoint", "/echo"}},
+		{"--network none excludes other networks", []string{"--network", "private", "--network", "none", "--entrypoint", "/echo"}},
+		{"no flavor with a name or ID of 'no' exists", []string{"--flavor", "no", "--entrypoint", "/echo"}},
+		{"--volume is for this host's engine", []string{"-v", "/tmp:/tmp"}},
+		{"/nothing: executable not found", []string{"--entrypoint", "/nothing"}},
+	} {
+		s.run(slices.Concat([]string{"boot", "--cloud", "demo"}, wrong.flags, []string{static})...).exits(125).complains(wrong.want)
+	}
+	if now := len(c.all("demo", false)); now != uploaded {
+		t.Errorf("%d images before mistakes, %d after", uploaded, now)
+	}
 }
 
 // Kernel and ramdisk are images of their own, and the root a disk without a boot loader.
