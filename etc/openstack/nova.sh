@@ -17,7 +17,7 @@ begin_nova() {
 begin_libvirt() {
 	if virsh -c qemu:///system version >/dev/null 2>&1; then return; fi
 	[[ -S /run/libvirt/virtlogd-sock ]] || launch virtlogd virtlogd
-	launch libvirtd libvirtd
+	launch libvirtd "$HERE/reaper" libvirtd
 }
 
 begin_rabbitmq() {
