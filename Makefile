@@ -141,6 +141,10 @@ $(IMAGES)/cloud.qcow2: etc/images/build etc/images/lib.sh etc/images/cloud.sh
 .PHONY: system-image
 system-image: $(IMAGES)/systemd/index.json
 
+# A Debian with systemd and dockerd.
+.PHONY: docker-image
+docker-image: $(IMAGES)/docker/index.json
+
 $(IMAGES)/%/index.json: etc/images/build etc/images/lib.sh etc/images/%.sh
 	@etc/images/build $(IMAGES) $*
 
@@ -164,7 +168,7 @@ $(CONTAINERD)/containerd: .tools/containerd.mod
 	@go build -modfile=.tools/containerd.mod -o $(CONTAINERD)/ github.com/containerd/containerd/v2/cmd/ctr github.com/containerd/containerd/v2/cmd/containerd
 
 .PHONY: test
-test: deps-test build kernel kernel-stock cloud-init image test-image system-image cloud-image ## Run every test, those that boot guests included.
+test: deps-test build kernel kernel-stock cloud-init image test-image system-image docker-image cloud-image ## Run every test, those that boot guests included.
 	@echo "test: packages without guests"
 	@$(TEST_ENV) go test -tags $(TAGS) $(TESTFLAGS) $$(go list ./... | grep -vxF "$$(go list -tags guest,$(TAGS) $(or $(GUEST_PACKAGES),./cmd/internal/archtest))")
 	@echo "test: packages that boot guests, on Debian's kernel"

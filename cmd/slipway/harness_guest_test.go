@@ -305,6 +305,16 @@ func (c *command) wait() *result {
 	return r
 }
 
+// lacks is an error unless all of want is in out.
+func lacks(out string, want ...string) error {
+	for _, w := range want {
+		if !strings.Contains(out, w) {
+			return fmt.Errorf("no %q in:\n%s", w, out)
+		}
+	}
+	return nil
+}
+
 // signal sends the call a signal.
 func (c *command) signal(sig syscall.Signal) {
 	c.t.Helper()

@@ -15,16 +15,6 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/image/v2/images"
 )
 
-// lacks is an error unless all of want is in out.
-func lacks(out string, want ...string) error {
-	for _, w := range want {
-		if !strings.Contains(out, w) {
-			return fmt.Errorf("no %q in:\n%s", w, out)
-		}
-	}
-	return nil
-}
-
 // call makes a request with a token, and gives the status of the answer.
 func call(t *testing.T, method, url, token, body string) int {
 	t.Helper()
