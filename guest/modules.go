@@ -24,7 +24,7 @@ func wantedModules() []string {
 		"virtio_blk", "virtio_console", "virtio_net", "virtio_rng", "virtio_balloon",
 		"vmw_vsock_virtio_transport",
 		"virtiofs", "9p", "9pnet_virtio",
-		"overlay", "ext4", "erofs", "isofs",
+		"overlay", "ext4", "erofs", "isofs", "loop",
 	}
 }
 

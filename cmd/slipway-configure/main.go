@@ -18,7 +18,6 @@ import (
 	"os/exec"
 	"strings"
 	"time"
-	"unsafe"
 
 	"github.com/moby/sys/mount"
 	"golang.org/x/sys/unix"
@@ -102,17 +101,6 @@ func system(meta cloudinit.MetaData) *configure.System {
 		s.Memory = int64(info.Totalram) * int64(info.Unit)
 	}
 	return s
-}
-
-func swapOn(path string) error {
-	p, err := unix.BytePtrFromString(path)
-	if err != nil {
-		return err
-	}
-	if _, _, errno := unix.Syscall(unix.SYS_SWAPON, uintptr(unsafe.Pointer(p)), 0, 0); errno != 0 && errno != unix.EBUSY {
-		return errno
-	}
-	return nil
 }
 
 // greet does what follows the entrypoint's start, and returns the exit status.

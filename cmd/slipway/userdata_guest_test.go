@@ -29,6 +29,7 @@ func TestUserData(t *testing.T) {
     write_files: [{path: /etc/greeting, content: hello, permissions: '0640', owner: 'ann:ann', defer: true}]
     users: [{name: ann, uid: 1234, ssh_authorized_keys: [key]}]
     mounts: [[tmpfs, /scratch, tmpfs, size=1M]]
+    swap: {filename: /swapped, size: 1M}
     bootcmd: [echo boot >>/boots]
     runcmd: [[sh, -c, 'cat /etc/greeting /proc/self/mounts >/ran; echo to the console'], 'false']
     packages: [vim]
@@ -36,15 +37,16 @@ func TestUserData(t *testing.T) {
     manage_etc_hosts: true
 - "#!/bin/sh\necho script >>/boots\n"
 `)
+	const swap = "1020 0\n"
 	const name = "front\nfront\nfront.example.org\n"
 	for _, mode := range []string{"virtiofs", "9p", "block"} {
 		t.Run(mode, func(t *testing.T) {
 			s := s.as(t)
 			s.run("boot", "--name", mode, "--root", mode, "--user-data", file, busybox, "sh", "-c",
-				`stat -c '%a %U' /etc/greeting; id -u ann; cat /home/ann/.ssh/authorized_keys /boots; grep -c ' /scratch tmpfs' /ran; hostname; echo $HOSTNAME; hostname -f`).
-				ok().says("640 ann\n1234\nkey\nboot\nscript\n1\n" + name)
+				`stat -c '%a %U' /etc/greeting; id -u ann; cat /home/ann/.ssh/authorized_keys /boots; grep -c ' /scratch tmpfs' /ran; tail -n +2 /proc/swaps | cut -f 2-4 | tr -s '\t' ' '; hostname; echo $HOSTNAME; hostname -f`).
+				ok().says("640 ann\n1234\nkey\nboot\nscript\n1\n" + swap + name)
 			// At the next boot only what belongs to each boot is done.
-			s.run("server", "start", "-a", mode).ok().says("640 ann\n1234\nkey\nboot\nscript\nboot\n1\n" + name)
+			s.run("server", "start", "-a", mode).ok().says("640 ann\n1234\nkey\nboot\nscript\nboot\n1\n" + swap + name)
 			console := s.run("server", "logs", "--console", mode).ok().stdout
 			if !strings.Contains(console, "to the console") {
 				t.Errorf("the command's output is not on the console:\n%s", console)

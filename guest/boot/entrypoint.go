@@ -78,8 +78,8 @@ const (
 func (g *guestState) startEntrypoint() error {
 	g.awaitClock()
 	if g.configures() {
-		// Its mounts may ask for them, and nothing in a guest loads modules by itself.
-		if err := g.modules.loadAll([]string{"virtio_blk", "isofs"}); err != nil {
+		// Its mounts and swap may ask for them, and nothing in a guest loads modules by itself.
+		if err := g.modules.loadAll([]string{"virtio_blk", "isofs", "loop"}); err != nil {
 			return err
 		}
 	}
