@@ -196,6 +196,19 @@ func (m *Manager) Servers() []Server {
 	return sorted(m.all())
 }
 
+// Each yields all servers, in no order and without copying them: they must be neither
+// kept nor changed.
+func (m *Manager) Each(yield func(*Server) bool) {
+	for _, i := range m.all() {
+		i.mu.Lock()
+		more := yield(&i.srv)
+		i.mu.Unlock()
+		if !more {
+			return
+		}
+	}
+}
+
 // Deleted returns the deleted servers of projects, oldest first, for as long as
 // their records are kept.
 func (m *Manager) Deleted() []Server {

@@ -28,7 +28,7 @@ func (s *service) openCompute(ctx context.Context, e *engine) (err error) {
 	}
 	s.compute, err = compute.Open(ctx, compute.Config{
 		Store: e.store, Flavors: flavors(e.cfg), DefaultFlavor: e.cfg.Boot.Flavor,
-		Servers: e.manager.Servers, Images: e.manager, Glance: e.glance(), Host: s.host, Log: e.log,
+		Servers: e.manager.Each, Images: e.manager, Glance: e.glance(), Host: s.host, Log: e.log,
 	})
 	if err != nil {
 		return err

@@ -90,7 +90,7 @@ func newSite(t *testing.T) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	around, err := compute.Open(ctx, compute.Config{Store: &launchertest.Records{}, Flavors: flavors, DefaultFlavor: "tiny", Servers: m.Servers, Images: m})
+	around, err := compute.Open(ctx, compute.Config{Store: &launchertest.Records{}, Flavors: flavors, DefaultFlavor: "tiny", Servers: m.Each, Images: m})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package compute
 
 import (
 	"context"
+	"iter"
 	"log/slog"
 	"time"
 
@@ -15,8 +16,8 @@ type Config struct {
 	// a flavor without one gets.
 	Flavors       []launcher.Flavor
 	DefaultFlavor string
-	// Servers returns all servers there are, for quotas and the members of groups.
-	Servers func() []launcher.Server
+	// Servers yields all servers there are, for quotas and the members of groups.
+	Servers iter.Seq[*launcher.Server]
 	// Images are the launcher's; nil: none.
 	Images ImageStore
 	// Glance has images besides; nil: none.
@@ -47,7 +48,7 @@ func Open(ctx context.Context, cfg Config) (*Compute, error) {
 		cfg.Now = func() time.Time { return time.Now().UTC() }
 	}
 	if cfg.Servers == nil {
-		cfg.Servers = func() []launcher.Server { return nil }
+		cfg.Servers = func(func(*launcher.Server) bool) {}
 	}
 	c := &Compute{Images: &Images{store: cfg.Images, glance: cfg.Glance, now: cfg.Now, log: cfg.Log}}
 	var err error

@@ -37,10 +37,14 @@ func (b *bench) reopen() {
 			{Name: "small", VCPUs: 1, Memory: 256 << 20, Disk: 3 << 29},
 			{Name: "large", VCPUs: 4, Memory: 8 << 30, Disk: 80 << 30},
 		},
-		Servers: func() []launcher.Server {
+		Servers: func(yield func(*launcher.Server) bool) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
-			return append([]launcher.Server(nil), b.servers...)
+			for i := range b.servers {
+				if !yield(&b.servers[i]) {
+					return
+				}
+			}
 		},
 		Now: func() time.Time { ticks = ticks.Add(time.Second); return ticks },
 	})

@@ -3,6 +3,7 @@ package compute
 import (
 	"cmp"
 	"context"
+	"iter"
 	"slices"
 	"time"
 
@@ -37,7 +38,7 @@ type Group struct {
 type Groups struct {
 	table   *table[Group]
 	quotas  *Quotas
-	servers func() []launcher.Server
+	servers iter.Seq[*launcher.Server]
 	now     func() time.Time
 }
 
@@ -74,13 +75,22 @@ func noGroup(id string) error {
 	return launcher.Errorf(launcher.ErrNotFound, "Instance group %s could not be found.", id)
 }
 
-// members are the IDs of servers by group.
+// members are the IDs of servers by group, oldest first.
 func (g *Groups) members() map[string][]string {
-	members := map[string][]string{}
-	for _, s := range g.servers() {
+	type member struct {
+		group, id string
+		created   time.Time
+	}
+	var all []member
+	for s := range g.servers {
 		if s.Group != "" {
-			members[s.Group] = append(members[s.Group], s.ID)
+			all = append(all, member{s.Group, s.ID, s.Created})
 		}
+	}
+	slices.SortFunc(all, func(a, b member) int { return cmp.Or(a.created.Compare(b.created), cmp.Compare(a.id, b.id)) })
+	members := map[string][]string{}
+	for _, m := range all {
+		members[m.group] = append(members[m.group], m.id)
 	}
 	return members
 }

@@ -3,6 +3,7 @@ package compute
 import (
 	"context"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -53,7 +54,7 @@ const DefaultClass = "default"
 type Quotas struct {
 	classes *table[Limits] // by class
 	limits  *table[Limits] // by project, or project/user
-	servers func() []launcher.Server
+	servers iter.Seq[*launcher.Server]
 	groups  func(project, user string) int // set when all is open
 
 	admitting sync.Mutex // held from the check of a limit to the creation of what it is for
@@ -135,7 +136,7 @@ func (q *Quotas) Used(project, user string) Limits {
 	for r := range defaults {
 		used[r] += 0
 	}
-	for _, s := range q.servers() {
+	for s := range q.servers {
 		if s.Project != project || user != "" && s.User != user {
 			continue
 		}

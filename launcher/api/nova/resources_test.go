@@ -59,7 +59,7 @@ func cloud(t *testing.T) http.Handler {
 	})
 	ticks := created
 	c, err := compute.Open(t.Context(), compute.Config{
-		Store: &launchertest.Records{}, Host: "host", DefaultFlavor: "m1.tiny", Servers: m.Servers,
+		Store: &launchertest.Records{}, Host: "host", DefaultFlavor: "m1.tiny", Servers: m.Each,
 		Flavors: []launcher.Flavor{
 			{Name: "m1.tiny", VCPUs: 1, Memory: 512 << 20, Disk: 1 << 30}, {Name: "m1.small", VCPUs: 1, Memory: 2 << 30, Disk: 20 << 30},
 		},

@@ -123,7 +123,7 @@ func newFleet(t *testing.T) *fleet {
 		t.Fatal(err)
 	}
 	c, err := compute.Open(t.Context(), compute.Config{
-		Store: &launchertest.Records{}, Host: "host", DefaultFlavor: "tiny", Flavors: flavors, Servers: m.Servers,
+		Store: &launchertest.Records{}, Host: "host", DefaultFlavor: "tiny", Flavors: flavors, Servers: m.Each,
 	})
 	if err != nil {
 		t.Fatal(err)
