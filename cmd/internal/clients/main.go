@@ -93,7 +93,7 @@ func told(r result) result {
 }
 
 func run(ctx context.Context) (err error) {
-	wanted := flag.String("run", "openstack,gophercloud,terraform,tempest", "`suites` to run, or clients, of all suites: "+strings.Join(names(), ", "))
+	wanted := flag.String("run", "openstack,gophercloud,terraform-identity,terraform-image,tempest", "`suites` to run, or clients, of all suites: "+strings.Join(names(), ", "))
 	only := flag.String("only", "", "regular `expression` of the tests to run, but of the openstack client's; the others keep their results")
 	limit := flag.Duration("timeout", time.Hour, "the longest `time` that a suite may take")
 	flag.Parse()
