@@ -27,7 +27,7 @@ PACKAGES := gcc libc6-dev pkg-config libisal-dev libvirt-dev libvirt-daemon-driv
 	passt mmdebstrap busybox-static jq tar xz-utils zstd attr libcap2-bin ca-certificates
 KERNEL_PACKAGES := make binutils flex bison bc perl libelf-dev xz-utils zstd
 # Clients that tests use, what tests run in guests, and what the real cloud-init runs on.
-TEST_PACKAGES := python3-openstackclient nftables iptables iproute2 \
+TEST_PACKAGES := python3-openstackclient nftables iptables iproute2 libvirt-daemon systemd \
 	ovmf gdisk fdisk mtools dosfstools syslinux syslinux-common \
 	python3-yaml python3-requests python3-jsonpatch python3-configobj python3-jinja2
 # Clients whose own tests are run.

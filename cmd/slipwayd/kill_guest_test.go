@@ -42,6 +42,13 @@ type load struct {
 	deleted map[string]bool   // IDs
 }
 
+func newLoad(t *testing.T, d *slipwayd, image string) *load {
+	t.Helper()
+	l := &load{t: t, nova: d.nova(), image: image, names: map[string]bool{}, made: map[string]string{}, deleted: map[string]bool{}}
+	l.url.Store(d.url)
+	return l
+}
+
 // client is for the service that runs now; its token outlives each.
 func (l *load) client() *gophercloud.ServiceClient {
 	c := *l.nova
@@ -138,9 +145,8 @@ func pause(ctx context.Context, atMost time.Duration) {
 func TestKillUnderLoad(t *testing.T) {
 	dir := newStateDir(t)
 	d := startService(t, dir)
-	l := &load{t: t, nova: d.nova(), image: newImage(t, numbering), names: map[string]bool{}, made: map[string]string{}, deleted: map[string]bool{}}
+	l := newLoad(t, d, newImage(t, numbering))
 	prepare(t, dir, l.image)
-	l.url.Store(d.url)
 	for i := range 2 {
 		l.create(t.Context(), fmt.Sprintf("writer%d", i))
 	}
@@ -250,7 +256,8 @@ func (l *load) check(dir string, list []servers.Server) {
 		line := strings.Join(args, " ")
 		if strings.HasPrefix(filepath.Base(args[0]), "qemu-system") && strings.Contains(line, dir+"/") {
 			if _, name, ok := strings.Cut(line, "guest=slipway-"); ok {
-				guests = append(guests, name[:36])
+				name, _, _ = strings.Cut(name, ",")
+				guests = append(guests, name[len(name)-36:]) // before it there may be whose it is
 			}
 		}
 	}

@@ -210,22 +210,32 @@ func newStateDir(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		// A test that has failed leaves guests, which outlive the service.
-		for pid, args := range traces.Processes() {
-			if name := filepath.Base(args[0]); strings.HasPrefix(name, "qemu") || name == "virtiofsd" {
-				if strings.Contains(strings.Join(args, " "), dir+"/") {
-					_ = syscall.Kill(pid, syscall.SIGKILL)
-				}
-			}
-		}
-		if out, err := exec.Command("umount", "--recursive", dir).CombinedOutput(); err != nil && !bytes.Contains(out, []byte("not mounted")) && !bytes.Contains(out, []byte("not found")) {
-			t.Errorf("umount: %v: %s", err, out)
-		}
+		killGuests(dir) // a test that has failed leaves them, and they outlive the service
+		unmountAll(t, dir)
 		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)
 		}
 	})
 	return dir
+}
+
+// killGuests ends all guests of a state directory, and what serves them.
+func killGuests(dir string) {
+	for pid, args := range traces.Processes() {
+		if name := filepath.Base(args[0]); strings.HasPrefix(name, "qemu") || name == "virtiofsd" {
+			if strings.Contains(strings.Join(args, " "), dir+"/") {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
+	}
+}
+
+func unmountAll(t *testing.T, dir string) {
+	t.Helper()
+	out, err := exec.Command("umount", "--recursive", dir).CombinedOutput()
+	if err != nil && !bytes.Contains(out, []byte("not mounted")) && !bytes.Contains(out, []byte("not found")) {
+		t.Errorf("umount: %v: %s", err, out)
+	}
 }
 
 func TestServiceWithOpenstackClient(t *testing.T) {
