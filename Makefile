@@ -210,7 +210,7 @@ openstack-down: ## End what `make openstack` started.
 
 .PHONY: bench
 bench: deps-bench build kernel kernel-stock test-image bench-images containerd ## Measure boots and image pulls against their floors: make bench [BENCHFLAGS='-run images'].
-	@$(TEST_ENV) SLIPWAY_TEST_CONTAINERD=$(CONTAINERD) go run -tags guest,$(TAGS) ./cmd/internal/bench $(BENCHFLAGS)
+	@$(TEST_ENV) SLIPWAY_TEST_CONTAINERD=$(CONTAINERD) SLIPWAY_TEST_OPENSTACK=$(OPENSTACK_DIR) go run -tags guest,$(TAGS) ./cmd/internal/bench $(BENCHFLAGS)
 
 .PHONY: clean
 clean: ## Remove what was built, downloaded and made here; not the machine's cache of kernels.

@@ -51,32 +51,58 @@ type options struct {
 	kernel    string // file of the kernel that is measured
 	kernelDeb string // Debian's, to compare with
 	state     string
-	what      string // of boot, filesystem, guest, network, api and images
+	what      string // the names of parts
 	parts     string // of images
 	subjects  string // regular expression
 	json      string
 
 	containerd string // directory of containerd 2, its client and its mkfs.erofs
+	openstack  string // directory of the OpenStack that `make openstack` starts
+}
+
+// parts are those of the benchmark, in their order.
+var parts = []struct {
+	name string
+	run  func(context.Context, options) error
+	// named parts are run where they are named alone: they need an OpenStack.
+	named bool
+}{
+	{name: "boot", run: runBoot},
+	{name: "filesystem", run: runFileSystems},
+	{name: "guest", run: runGuest},
+	{name: "network", run: runNetwork},
+	{name: "api", run: func(ctx context.Context, _ options) error { return runAPI(ctx) }},
+	{name: "images", run: runImages},
+	{name: "glance", run: runGlance, named: true},
 }
 
 func parseOptions() (options, error) {
 	var o options
+	var named, unnamed []string
+	for _, p := range parts {
+		if p.named {
+			named = append(named, p.name)
+		} else {
+			unnamed = append(unnamed, p.name)
+		}
+	}
 	flag.IntVar(&o.runs, "n", 5, "`number` of runs")
 	flag.StringVar(&o.image, "image", "", "image `reference` (default the busybox test image)")
 	flag.StringVar(&o.root, "root", "", "root `mode`: virtiofs, 9p or block (default Slipway's)")
 	flag.StringVar(&o.flavor, "flavor", "", "`flavor` of the servers (default Slipway's)")
-	flag.StringVar(&o.what, "run", "boot,filesystem,guest,network,api,images", "`parts` of the benchmark")
+	flag.StringVar(&o.what, "run", strings.Join(unnamed, ","), "`parts` of the benchmark: these, and "+strings.Join(named, ", ")+", for which an OpenStack is started")
 	flag.StringVar(&o.parts, "images", "", "`parts` of the image benchmark: of small,medium,large,incremental,clones (default all)")
 	flag.StringVar(&o.subjects, "subjects", "", "measure only the pulls and floors whose names match a regular `expression`")
 	flag.StringVar(&o.json, "json", "", "`file` to write the image benchmark's results to")
 	flag.Parse()
-	if flag.NArg() > 0 || o.runs < 1 || !o.does("boot") && !o.does("filesystem") && !o.does("guest") && !o.does("network") && !o.does("api") && !o.does("images") {
+	unknown := slices.DeleteFunc(strings.Split(o.what, ","), func(part string) bool { return slices.Contains(slices.Concat(named, unnamed), part) })
+	if flag.NArg() > 0 || o.runs < 1 || len(unknown) > 0 {
 		flag.Usage()
 		return o, errors.New("wrong arguments")
 	}
 	for name, field := range map[string]*string{
 		"SLIPWAY_TEST_BIN": &o.bin, "SLIPWAY_TEST_KERNEL": &o.kernel, "SLIPWAY_TEST_KERNEL_DEB": &o.kernelDeb,
-		"SLIPWAY_TEST_CONTAINERD": &o.containerd,
+		"SLIPWAY_TEST_CONTAINERD": &o.containerd, "SLIPWAY_TEST_OPENSTACK": &o.openstack,
 	} {
 		if *field = os.Getenv(name); *field == "" {
 			return o, fmt.Errorf("%s is not set: run it by make bench", name)
@@ -96,33 +122,13 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if o.does("boot") {
-		if err := runBoot(ctx, o); err != nil {
+	for _, p := range parts {
+		if !o.does(p.name) {
+			continue
+		}
+		if err := p.run(ctx, o); err != nil {
 			return err
 		}
-	}
-	if o.does("filesystem") {
-		if err := runFileSystems(ctx, o); err != nil {
-			return err
-		}
-	}
-	if o.does("guest") {
-		if err := runGuest(ctx, o); err != nil {
-			return err
-		}
-	}
-	if o.does("network") {
-		if err := runNetwork(ctx, o); err != nil {
-			return err
-		}
-	}
-	if o.does("api") {
-		if err := runAPI(ctx); err != nil {
-			return err
-		}
-	}
-	if o.does("images") {
-		return runImages(ctx, o)
 	}
 	return nil
 }

@@ -20,11 +20,12 @@ import (
 // slipway runs the command line program on a state directory of its own.
 type slipway struct {
 	options
+	env []string // besides
 }
 
 func (s *slipway) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, filepath.Join(s.bin, "slipway"), args...)
-	cmd.Env = append(os.Environ(), "SLIPWAY_STATE_DIR="+s.state)
+	cmd.Env = append(append(os.Environ(), "SLIPWAY_STATE_DIR="+s.state), s.env...)
 	// An interrupt of the benchmark lets the program clean up behind itself.
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 30 * time.Second
