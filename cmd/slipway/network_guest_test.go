@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -67,19 +69,27 @@ func (n *namespace) gets(where, address, want string) {
 const webServer = `mkdir -p /www; hostname >/www/index.html; exec httpd -f -p 80 -h /www`
 
 // request has a server ask another for its page.
-func (s *state) request(from, address string) *result {
-	return s.run("server", "exec", from, "sh", "-c", fmt.Sprintf(`printf 'GET / HTTP/1.0\r\n\r\n' | timeout 5 nc %s 80 | tail -n 1`, address))
+func (s *state) request(from, address string) *result { return s.requestAt(from, address, 80) }
+
+func (s *state) requestAt(from, address string, port int) *result {
+	return s.run("server", "exec", from, "sh", "-c", fmt.Sprintf(`printf 'GET / HTTP/1.0\r\n\r\n' | timeout 5 nc %s %d | tail -n 1`, address, port))
 }
 
 // address is one that a server has on a network, the IPv4 one.
 func (s *state) address(server, network string) string {
 	s.t.Helper()
+	return s.addressOf(server, network, ".")
+}
+
+// addressOf is that in which a character is.
+func (s *state) addressOf(server, network, with string) string {
+	s.t.Helper()
 	for _, a := range strings.Split(s.run("server", "show", "-f", "value", "-c", "addresses", server).ok().stdout, ", ") {
-		if ip, ok := strings.CutPrefix(strings.TrimSpace(a), network+"="); ok && strings.Contains(ip, ".") {
+		if ip, ok := strings.CutPrefix(strings.TrimSpace(a), network+"="); ok && strings.Contains(ip, with) {
 			return ip
 		}
 	}
-	s.t.Fatalf("server %s has no address on %s", server, network)
+	s.t.Fatalf("server %s has no address with %q on %s", server, with, network)
 	return ""
 }
 
@@ -98,8 +108,10 @@ func TestNetworks(t *testing.T) {
 	for _, b := range boots {
 		b.wait().ok()
 	}
+	s.run("boot", "--rm", "--network", "none", busybox, "ls", "/sys/class/net").ok().says("lo\n")
 	web, both := s.address("web", "default"), s.address("both", "default")
 	n.gets(n.outside, hostAddress+":8080", "web")
+	n.flows(s)
 	n.gets(n.host, "127.0.0.1:8080", "web")
 	n.gets(n.host, both+":80", "both")
 	s.request("both", web).ok().says("web\n")
@@ -121,6 +133,8 @@ func TestNetworks(t *testing.T) {
 		t.Errorf("a port that is not published any more answers %q", got)
 	}
 
+	n.thousand(s)
+
 	s.killEngine()
 	n.gets(n.outside, hostAddress+":8080", "web")
 	s.request("both", web).ok().says("web\n")
@@ -129,6 +143,74 @@ func TestNetworks(t *testing.T) {
 	s.deleteAll()
 	s.run("network", "delete", "back").ok()
 	n.empty()
+}
+
+// flows checks what server both reaches beside its neighbours: by IPv6, by published
+// ports, outside, and not on the host.
+func (n *namespace) flows(s *state) {
+	n.t.Helper()
+	web6 := s.addressOf("web", "default", ":")
+	s.request("both", web6).ok().says("web\n")
+	n.serve(n.outside)
+	n.serve(n.host)
+	s.request("both", outsideAddress).ok().says(n.outside + "\n")
+	s.request("both", hostAddress).says("")
+	for _, from := range []string{"both", "apart", "web"} { // the last by a hairpin
+		s.requestAt(from, hostAddress, 8080).ok().says("web\n")
+	}
+	// Another firewall's reload takes nothing away for long.
+	if out, err := exec.Command("ip", "netns", "exec", n.host, "nft", "flush", "ruleset").CombinedOutput(); err != nil {
+		n.t.Fatalf("nft flush ruleset: %v: %s", err, out)
+	}
+	n.gets(n.outside, hostAddress+":8080", "web")
+}
+
+// thousand publishes a thousand ports more, and no more.
+func (n *namespace) thousand(s *state) {
+	n.t.Helper()
+	before := n.rules()
+	s.run("server", "publish", "web", "20000-20999:80-1079").ok()
+	n.gets(n.outside, hostAddress+":20000", "web")
+	n.gets(n.host, "127.0.0.1:20000", "web")
+	s.run("server", "unpublish", "web", "20000-20999:80-1079").ok()
+	if after := n.rules(); after != before {
+		n.t.Errorf("rules and listeners before:\n%s\nand after:\n%s", before, after)
+	}
+	if got, err := n.get(n.outside, hostAddress+":20000"); err == nil {
+		n.t.Errorf("a port that is not published any more answers %q", got)
+	}
+}
+
+// rules are the words of the host's rules, which sets have in no order, and of who
+// listens there.
+func (n *namespace) rules() string {
+	n.t.Helper()
+	var all string
+	for _, line := range []string{"nft list ruleset", "ss -Hltn"} {
+		out, err := exec.Command("ip", append([]string{"netns", "exec", n.host}, strings.Fields(line)...)...).CombinedOutput()
+		if err != nil {
+			n.t.Fatalf("%s: %v: %s", line, err, out)
+		}
+		all += string(out)
+	}
+	words := strings.Fields(strings.ReplaceAll(all, ",", " "))
+	slices.Sort(words)
+	return strings.Join(words, " ")
+}
+
+// serve answers on port 80 of a namespace with its name, until the test ends.
+func (n *namespace) serve(where string) {
+	n.t.Helper()
+	dir := n.t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "index.html"), []byte(where+"\n"), 0o644); err != nil {
+		n.t.Fatal(err)
+	}
+	cmd := exec.Command("ip", "netns", "exec", where, "busybox", "httpd", "-f", "-p", "80", "-h", dir)
+	if err := cmd.Start(); err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	n.gets(where, "127.0.0.1:80", where)
 }
 
 // empty fails the test unless the host is as it was.
