@@ -259,7 +259,7 @@ and ramdisks.`,
 				return c.pruneGlance(cmd, cloud, age, all)
 			}
 			if cmd.Flags().Changed("cloud") || cmd.Flags().Changed("older-than") {
-				return errors.New("--cloud and --older-than are for a Glance: image prune glance:")
+				return errors.New("--cloud and --older-than are for a Glance: name it, glance:, after prune")
 			}
 			engine, err := c.engine(cmd.Context())
 			if err != nil {

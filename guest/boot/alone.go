@@ -44,8 +44,12 @@ func (g *guestState) askSource() error {
 
 // keepLeases renews the leases that the guest was given when it asked.
 func (g *guestState) keepLeases() error {
-	if _, err := os.Stat(filepath.Join(shareDir, share.LeasesFile)); err != nil {
+	_, err := os.Stat(filepath.Join(shareDir, share.LeasesFile))
+	if errors.Is(err, os.ErrNotExist) {
 		return nil // it has none that end
+	}
+	if err != nil {
+		return err
 	}
 	go func() {
 		if err := g.aside(filepath.Join(shareDir, share.ConfigureFile), configureKeep); err != nil {
