@@ -34,7 +34,7 @@ TEST_PACKAGES := python3-openstackclient nftables iptables iproute2 libvirt-daem
 CLIENT_PACKAGES := python3-openstackclient tempest
 DEV_PACKAGES := shellcheck nftables iproute2
 # What images are pulled from, and by whom besides Slipway.
-BENCH_PACKAGES := docker-registry skopeo umoci podman containerd isal \
+BENCH_PACKAGES := docker-registry skopeo umoci podman containerd isal guestfs-tools \
 	autoconf automake libtool make uuid-dev
 
 # What a test or a benchmark that boots guests is given. SLIPWAY_TEST_KERNEL is what

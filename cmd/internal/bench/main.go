@@ -73,7 +73,9 @@ var parts = []struct {
 	{name: "network", run: runNetwork},
 	{name: "api", run: func(ctx context.Context, _ options) error { return runAPI(ctx) }},
 	{name: "images", run: runImages},
+	{name: "disk", run: runDisk},
 	{name: "glance", run: runGlance, named: true},
+	{name: "cloud", run: runCloud, named: true},
 }
 
 func parseOptions() (options, error) {
