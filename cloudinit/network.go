@@ -56,6 +56,7 @@ type ethernetFile struct {
 	MTU         int              `yaml:"mtu,omitempty"`
 	DHCP4       bool             `yaml:"dhcp4,omitempty"`
 	Addresses   []string         `yaml:"addresses,omitempty"`
+	Gateway6    string           `yaml:"gateway6,omitempty"`
 	Routes      []routeFile      `yaml:"routes,omitempty"`
 	Nameservers *nameserversFile `yaml:"nameservers,omitempty"`
 }
@@ -93,6 +94,9 @@ func (l Link) file() ethernetFile {
 	e := ethernetFile{Match: matchFile{MAC: l.MAC}, SetName: l.Name, MTU: l.MTU, DHCP4: l.DHCP4}
 	for _, p := range l.Addresses {
 		e.Addresses = append(e.Addresses, p.String())
+	}
+	if l.Gateway6.IsValid() { // of a route to ::/0 Debian 12's cloud-init makes one to ::/64
+		e.Gateway6, l.Gateway6 = l.Gateway6.String(), netip.Addr{}
 	}
 	for _, r := range l.AllRoutes() {
 		e.Routes = append(e.Routes, routeFile{To: r.To.String(), Via: r.Via.String()})
