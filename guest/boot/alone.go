@@ -44,6 +44,9 @@ func (g *guestState) askSource() error {
 
 // keepLeases renews the leases that the guest was given when it asked.
 func (g *guestState) keepLeases() error {
+	if !g.cmdline.alone() {
+		return nil
+	}
 	_, err := os.Stat(filepath.Join(shareDir, share.LeasesFile))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil // it has none that end
