@@ -76,9 +76,7 @@ func (m *Manager) DeleteImage(ctx context.Context, ref string, force bool) error
 	if _, err := m.cfg.Images.Delete(ctx, rec.Reference); err != nil {
 		return imageError(err)
 	}
-	if _, err = m.collect(ctx, 0); errors.Is(err, rootfs.ErrBusy) {
-		return nil // what is being pulled may need them; the next collection does not
-	}
+	_, err = m.collect(ctx, 0)
 	return err
 }
 
@@ -122,11 +120,8 @@ func (m *Manager) PruneImages(ctx context.Context, all bool) (Pruned, error) {
 		}
 	}
 	collected, err := m.collect(ctx, 0)
-	p.Layers, p.Bytes, p.Busy = len(collected.Layers), collected.Bytes, errors.Is(err, rootfs.ErrBusy)
-	if p.Busy {
-		err = nil
-	}
-	return p, err
+	collected.Images = p.Images
+	return collected, err
 }
 
 // VerifyImage reads all that is kept of an image again, and compares it with its
@@ -170,7 +165,7 @@ func (m *Manager) trim(ctx context.Context, spare []v1.Hash) {
 	if m.cfg.MaxImages == 0 {
 		return
 	}
-	if _, err := m.collect(ctx, m.cfg.MaxImages, spare...); err != nil && !errors.Is(err, rootfs.ErrBusy) {
+	if _, err := m.collect(ctx, m.cfg.MaxImages, spare...); err != nil {
 		m.log.Warn("layer images not collected", "err", err)
 	}
 }
@@ -178,9 +173,9 @@ func (m *Manager) trim(ctx context.Context, spare []v1.Hash) {
 // collect removes the layer images that neither an image nor a server uses, or,
 // where limit is not 0, as many of those that no server uses as it takes to come
 // down to limit bytes, the least recently used first, with the images that need
-// them; never those of spare. While something is being pulled it gives
-// [rootfs.ErrBusy].
-func (m *Manager) collect(ctx context.Context, limit int64, spare ...v1.Hash) (rootfs.Collected, error) {
+// them; never those of spare. While something is being pulled it leaves all to the
+// next call.
+func (m *Manager) collect(ctx context.Context, limit int64, spare ...v1.Hash) (Pruned, error) {
 	var recs []images.Record
 	keep := func() (keep []v1.Hash, err error) {
 		keep = append(keep, spare...)
@@ -204,7 +199,11 @@ func (m *Manager) collect(ctx context.Context, limit int64, spare ...v1.Hash) (r
 		}
 		return keep, nil
 	}
-	collected, err := m.cfg.Roots.Collect(ctx, rootfs.CollectOptions{Keep: keep, MaxBytes: limit})
+	removed, err := m.cfg.Roots.Collect(ctx, rootfs.CollectOptions{Keep: keep, MaxBytes: limit})
+	if errors.Is(err, rootfs.ErrBusy) {
+		return Pruned{Busy: true}, nil
+	}
+	collected := Pruned{Layers: len(removed.Layers), Bytes: removed.Bytes}
 	if err != nil || limit == 0 {
 		return collected, err
 	}
