@@ -6,11 +6,9 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"os/exec"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -22,29 +20,11 @@ import (
 	"github.com/slipway-vm/slipway/launcher"
 	"github.com/slipway-vm/slipway/launcher/launchertest"
 	"github.com/slipway-vm/slipway/launcher/network"
+	"github.com/slipway-vm/slipway/launcher/network/networktest"
 )
 
-// inside says to the test's program that it is in namespaces of its own.
-const inside = "SLIPWAY_TEST_NAMESPACE"
-
 // TestMain runs the tests as a host of their own: nothing of it is seen outside.
-func TestMain(m *testing.M) {
-	if os.Getenv(inside) != "" {
-		if err := setUpHost(); err != nil {
-			fmt.Fprintln(os.Stderr, "set up a host:", err)
-			os.Exit(1)
-		}
-		os.Exit(m.Run())
-	}
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), inside+"=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS}
-	if err := cmd.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "tests in namespaces, which need root:", err)
-		os.Exit(1)
-	}
-}
+func TestMain(m *testing.M) { networktest.Main(m, setUpHost) }
 
 // The host's address, and that of the one machine outside.
 const (

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -16,28 +15,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/slipway-vm/slipway/launcher/network"
+	"github.com/slipway-vm/slipway/launcher/network/networktest"
 )
 
-// inside says to the test's program that it is in namespaces of its own.
-const inside = "SLIPWAY_TEST_NAMESPACE"
-
 func TestMain(m *testing.M) {
-	if os.Getenv(inside) != "" {
-		err := errors.Join(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount("sysfs", "/sys", "sysfs", 0, ""))
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "set up a host:", err)
-			os.Exit(1)
-		}
-		os.Exit(m.Run())
-	}
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), inside+"=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS}
-	if err := cmd.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "tests in namespaces, which need root:", err)
-		os.Exit(1)
-	}
+	networktest.Main(m, func() error {
+		return errors.Join(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount("sysfs", "/sys", "sysfs", 0, ""))
+	})
 }
 
 const bridge = "brq76543210-ab"
