@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -220,4 +221,34 @@ func FuzzExtract(f *testing.F) {
 			t.Errorf("beside the destination: %v", beside)
 		}
 	})
+}
+
+// A file that is mounted stays so, and gets what the archive holds.
+func TestExtractMounted(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root mounts")
+	}
+	dir, host := t.TempDir(), t.TempDir()
+	target, source := filepath.Join(dir, "file"), filepath.Join(host, "file")
+	must(t, os.WriteFile(target, nil, 0o644), os.WriteFile(source, []byte("what was there"), 0o600))
+	// The mount is another namespace's, as a container's is to the agent.
+	sleep := exec.Command("unshare", "-m", "sh", "-c", `mount --bind "$0" "$1" && echo mounted && exec sleep 1000`, source, target)
+	out, err := sleep.StdoutPipe()
+	must(t, err, sleep.Start())
+	t.Cleanup(func() { sleep.Process.Kill(); sleep.Wait() })
+	if _, err := out.Read(make([]byte, 10)); err != nil {
+		t.Fatal(err)
+	}
+	root := openRoot(t, fmt.Sprintf("/proc/%d/root%s", sleep.Process.Pid, dir))
+	must(t, Extract(t.Context(), root, "/", bytes.NewReader(build(t, []entry{{"file", tar.TypeReg, "", "new"}})), Options{}))
+	for name, want := range map[string]string{source: "new", target: ""} {
+		if got, err := os.ReadFile(name); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+	for _, e := range []entry{{"file", tar.TypeSymlink, "x", ""}, {"file/", tar.TypeDir, "", ""}} {
+		if err := Extract(t.Context(), root, "/", bytes.NewReader(build(t, []entry{e})), Options{}); err == nil {
+			t.Errorf("replaced by type %c", e.typ)
+		}
+	}
 }

@@ -31,7 +31,7 @@ type Options struct {
 
 // Extract unpacks a tar stream into dir, an existing directory of the root.
 // What exists is replaced, except that a directory is kept and never replaced
-// by something else.
+// by something else, and that a file which is mounted there is written into.
 func Extract(ctx context.Context, root *process.Root, dir string, r io.Reader, o Options) error {
 	st, err := root.Stat(dir)
 	if err != nil {
@@ -105,6 +105,13 @@ func (x *extractor) entry(h *tar.Header, data io.Reader) error {
 	if base == "" {
 		return fmt.Errorf("%w: it would replace the destination", ErrUnsafe)
 	}
+	mounted, err := isMountpoint(fd, base)
+	if err != nil {
+		return err
+	}
+	if mounted {
+		return x.overwrite(fd, base, h, data)
+	}
 	if err := makeRoom(fd, base); err != nil {
 		return err
 	}
@@ -128,6 +135,17 @@ func (x *extractor) entry(h *tar.Header, data io.Reader) error {
 		return err
 	}
 	return x.attributes(fd, base, h)
+}
+
+// isMountpoint reports whether something is mounted on an entry's place. To unlink
+// it there would unmount it, where its namespace is another process's.
+func isMountpoint(parent int, base string) (bool, error) {
+	var st unix.Statx_t
+	err := unix.Statx(parent, base, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, 0, &st)
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, err
 }
 
 // makeRoom removes what is in an entry's place, unless it is a directory.
@@ -196,12 +214,42 @@ func (x *extractor) mode(h *tar.Header) uint32 {
 
 // file makes a regular file. All is done to the file that was made, whatever has
 // its name meanwhile.
-func (x *extractor) file(parent int, base string, h *tar.Header, data io.Reader) (err error) {
+func (x *extractor) file(parent int, base string, h *tar.Header, data io.Reader) error {
 	fd, err := unix.Openat(parent, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return err
 	}
+	return x.content(os.NewFile(uintptr(fd), base), h, data)
+}
+
+// overwrite gives a file that is mounted on an entry's place what the entry holds:
+// it stays the same file.
+func (x *extractor) overwrite(parent int, base string, h *tar.Header, data io.Reader) error {
+	if h.Typeflag != tar.TypeReg {
+		return fmt.Errorf("something is mounted on it: %w", unix.EBUSY)
+	}
+	fd, err := unix.Openat(parent, base, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
 	f := os.NewFile(uintptr(fd), base)
+	var st unix.Stat_t
+	if err = unix.Fstat(fd, &st); err == nil {
+		if st.Mode&unix.S_IFMT != unix.S_IFREG {
+			err = fmt.Errorf("no file is mounted on it: %w", unix.EBUSY)
+		} else {
+			err = unix.Ftruncate(fd, 0)
+		}
+	}
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	return x.content(f, h, data)
+}
+
+// content gives an open file an entry's data and attributes, and closes it.
+func (x *extractor) content(f *os.File, h *tar.Header, data io.Reader) (err error) {
+	fd := int(f.Fd())
 	defer func() { err = errors.Join(err, f.Close()) }()
 	if err := x.fill(f, data); err != nil {
 		return err
