@@ -71,9 +71,6 @@ func (m *Manager) atRest(ctx context.Context, i *instance, action, path string, 
 	if srv.Running() || srv.TaskState != TaskNone || srv.VMState != VMStopped && srv.VMState != VMError {
 		return &StateError{ID: srv.ID, Server: srv.Name, Action: action, VM: srv.VMState, Task: srv.TaskState}
 	}
-	if err := srv.outsideVolumes(path); err != nil {
-		return err
-	}
 	overlay, err := m.cfg.Roots.Overlay(i.dir)
 	if errors.Is(err, rootfs.ErrNotFound) {
 		return errorf(ErrConflict, "server %s has no files yet: it has never been booted", srv.Name)
@@ -92,21 +89,23 @@ func (m *Manager) atRest(ctx context.Context, i *instance, action, path string, 
 	if err := overlay.Mount(ctx, dir); err != nil {
 		return fmt.Errorf("mount the root: %w", err)
 	}
-	root, err := process.OpenRoot(dir)
+	root, err := openWithVolumes(dir, srv.Spec.Volumes)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	return kindOf(f(ctx, root))
+	if err := outside(path, root.missing); err != nil {
+		return err
+	}
+	return kindOf(f(ctx, root.Root))
 }
 
-// outsideVolumes refuses a path in one of the server's volumes, which are mounted
-// while it runs alone.
-func (s *Server) outsideVolumes(path string) error {
+// outside refuses a path in a volume that the host has no more.
+func outside(path string, volumes []Volume) error {
 	path = filepath.Clean("/" + path)
-	for _, v := range s.Spec.Volumes {
+	for _, v := range volumes {
 		if at := filepath.Clean(v.Guest); path == at || strings.HasPrefix(path, at+"/") {
-			return errorf(ErrConflict, "%s is in the volume %s, which server %s has while it runs: start it, or use the directory on the host", path, v.Host, s.Name)
+			return errorf(ErrConflict, "%s is in the volume %s, and the host has no such file or directory any more: put it back", path, v.Host)
 		}
 	}
 	return nil
@@ -117,7 +116,8 @@ func kindOf(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: %w", ErrNotFound, err)
-	case errors.Is(err, archive.ErrUnsafe), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.EISDIR), errors.Is(err, unix.ENOSPC):
+	case errors.Is(err, archive.ErrUnsafe), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.EISDIR), errors.Is(err, unix.EROFS),
+		errors.Is(err, unix.EBUSY), errors.Is(err, unix.ENOSPC):
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	return err

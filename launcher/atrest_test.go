@@ -6,14 +6,13 @@ import (
 	"testing"
 )
 
-func TestOutsideVolumes(t *testing.T) {
-	s := Server{Name: "web"}
-	s.Spec.Volumes = []Volume{{Host: "/host/data", Guest: "/srv/data/"}, {Host: "/host/file", Guest: "/etc/file"}}
+func TestOutside(t *testing.T) {
+	volumes := []Volume{{Host: "/host/data", Guest: "/srv/data/"}, {Host: "/host/file", Guest: "/etc/file"}}
 	for path, in := range map[string]string{
 		"/srv/data": "/host/data", "/srv/data/": "/host/data", "srv/./data/x/y": "/host/data", "/etc/../etc/file": "/host/file",
 		"/srv": "", "/srv/database": "", "/": "", "/etc/file2": "",
 	} {
-		err := s.outsideVolumes(path)
+		err := outside(path, volumes)
 		if in == "" {
 			if err != nil {
 				t.Errorf("%s: %v", path, err)

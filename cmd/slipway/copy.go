@@ -29,8 +29,8 @@ func (c *cli) serverCopy() *cobra.Command {
 	var o copyFlags
 	cmd := &cobra.Command{
 		Use: "cp SERVER:PATH LOCAL | LOCAL SERVER:PATH", Short: "Copy files and trees out of and into a server", Args: cobra.ExactArgs(2),
-		Long: `Copy files and trees out of and into a server, whether it runs or not. While it does
-not, its volumes and file systems in memory are not there.
+		Long: `Copy files and trees out of and into a server, and its volumes, whether it runs or not.
+While it does not, its file systems in memory are not there.
 
 As with docker cp, a directory that exists is copied into, PATH/. stands for what is
 in a directory, and LOCAL may be -, a tar stream on standard output or input. Links,

@@ -126,3 +126,56 @@ func TestCopy(t *testing.T) {
 	s.run("server", "delete", "web").ok()
 	s.clean()
 }
+
+// Volumes are copied into and out of, whether the server runs or not.
+func TestCopyVolumes(t *testing.T) {
+	s := newState(t)
+	shared, constant, gone, dir := t.TempDir(), t.TempDir(), filepath.Join(t.TempDir(), "gone"), t.TempDir()
+	writeFile(t, filepath.Join(shared, "in"), "shared\n")
+	writeFile(t, filepath.Join(shared, "file"), "old\n")
+	writeFile(t, filepath.Join(constant, "in"), "constant\n")
+	writeFile(t, filepath.Join(dir, "new"), "new\n")
+	if err := errors.Join(os.Mkdir(gone, 0o755), os.Symlink("/../../../etc/passwd", filepath.Join(shared, "out"))); err != nil {
+		t.Fatal(err)
+	}
+	s.run("boot", "--detach", "--name", "web", "--stop-timeout", "1s", "--volume", shared+":/srv/shared", "--volume", constant+":/srv/shared/constant:ro",
+		"--volume", filepath.Join(shared, "file")+":/etc/one", "--volume", gone+":/gone", busybox, "sleep", "1000").ok()
+	read := func(name, want string) {
+		t.Helper()
+		if got, err := os.ReadFile(name); err != nil || !strings.HasPrefix(string(got), want) {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+	try := func(state string) {
+		t.Helper()
+		for _, to := range []string{"/srv/shared/" + state, "/etc/one", "/srv/" + state} {
+			s.run("server", "cp", filepath.Join(dir, "new"), "web:"+to).ok()
+		}
+		read(filepath.Join(shared, state), "new\n")
+		read(filepath.Join(shared, "file"), "new\n")
+		for from, want := range map[string]string{
+			"/srv/shared/in": "shared\n", "/srv/shared/constant/in": "constant\n", "/etc/one": "new\n", "/srv/" + state: "new\n",
+			"/srv/shared/out": "root:x:0:0:root:/root:/bin/sh\n",
+		} {
+			s.run("server", "cp", "-L", "web:"+from, filepath.Join(dir, "back")).ok()
+			read(filepath.Join(dir, "back"), want)
+		}
+		s.run("server", "cp", "web:/srv", filepath.Join(dir, state)).ok()
+		read(filepath.Join(dir, state, "shared/constant/in"), "constant\n")
+		s.run("server", "cp", filepath.Join(dir, "new"), "web:/srv/shared/constant/in").exits(1).complains("read-only file system")
+		read(filepath.Join(constant, "in"), "constant\n")
+		writeFile(t, filepath.Join(shared, "file"), "old\n")
+	}
+	try("running")
+	s.run("server", "exec", "web", "cat", "/etc/one").ok().says("old\n") // the mount is still there
+	s.run("server", "stop", "web").ok()
+	try("stopped")
+	if err := os.Remove(gone); err != nil {
+		t.Fatal(err)
+	}
+	s.run("server", "cp", "web:/gone/file", dir).exits(1).complains(gone, "put it back")
+	s.run("server", "cp", "web:/etc/passwd", dir).ok()
+	s.run("server", "delete", "web").ok()
+	read(filepath.Join(shared, "in"), "shared\n")
+	s.clean()
+}
