@@ -15,10 +15,14 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 
 	"github.com/slipway-vm/slipway/images"
+	"github.com/slipway-vm/slipway/images/content/crashtest"
 )
 
+// victimVariable names the directory that a victim works in.
+const victimVariable = "IMAGES_TEST_VICTIM"
+
 func TestMain(m *testing.M) {
-	if dir := os.Getenv("IMAGES_TEST_VICTIM"); dir != "" {
+	if dir := os.Getenv(victimVariable); dir != "" {
 		victim(dir)
 	}
 	os.Exit(m.Run())
@@ -96,6 +100,58 @@ func TestPowerFailure(t *testing.T) {
 // A process killed at any moment leaves a store whose images are all whole.
 func TestKilled(t *testing.T) {
 	dir := t.TempDir()
+	source(t, dir)
+	for range 15 {
+		c := exec.Command(os.Args[0])
+		c.Env = append(os.Environ(), victimVariable+"="+dir)
+		c.Stderr = os.Stderr
+		start(t, c)
+		time.Sleep(time.Duration(rand.IntN(40)) * time.Millisecond)
+		end(t, c)
+		check(t, dir)
+	}
+}
+
+// So does a power failure at any moment, of what was not on the disk yet.
+func TestPowerFailureAnytime(t *testing.T) {
+	disk := crashtest.New(t)
+	source(t, disk.Dir)
+	if err := exec.Command("sync", "--file-system", disk.Dir).Run(); err != nil {
+		t.Fatal(err)
+	}
+	for range 15 {
+		c := crashtest.Elsewhere(t, victimVariable+"="+disk.Dir)
+		start(t, c)
+		time.Sleep(time.Duration(rand.IntN(200)) * time.Millisecond)
+		disk.Fail(t, c.Process)
+		end(t, c)
+		disk.Recover(t)
+		check(t, disk.Dir)
+	}
+}
+
+// An image that is nowhere else outlives a power failure from when it is said to be
+// there.
+func TestPowerFailureAfterCommit(t *testing.T) {
+	f := serve(t)
+	ref := f.host + "/base:1"
+	push(t, ref, runnable(t, 1))
+	disk := crashtest.New(t)
+	on := func(c *images.Config) { c.Dir = filepath.Join(disk.Dir, "images") }
+	s := open(t, on)
+	if _, err := s.Commit(t.Context(), resolve(t, s, ref, platform), "made", "", oneFile("one")); err != nil {
+		t.Fatal(err)
+	}
+	disk.Fail(t)
+	disk.Recover(t)
+	if err := drain(resolve(t, open(t, on), "made", images.ResolveOptions{Pull: images.PullNever})); err != nil {
+		t.Error(err)
+	}
+}
+
+// source makes the layout in dir that victims have their images from.
+func source(t *testing.T, dir string) {
+	t.Helper()
 	path, err := layout.Write(filepath.Join(dir, "layout"), empty.Index)
 	if err != nil {
 		t.Fatal(err)
@@ -105,40 +161,54 @@ func TestKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for range 15 {
-		c := exec.Command(os.Args[0])
-		c.Env = append(os.Environ(), "IMAGES_TEST_VICTIM="+dir)
-		c.Stderr = os.Stderr
-		out, err := c.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
+}
+
+// start starts a victim and waits until it begins.
+func start(t *testing.T, c *exec.Cmd) {
+	t.Helper()
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := out.Read(make([]byte, 10)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// end kills a victim.
+func end(t *testing.T, c *exec.Cmd) {
+	t.Helper()
+	if err := c.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	var exit *exec.ExitError
+	if err := c.Wait(); !errors.As(err, &exit) || exit.ExitCode() != -1 {
+		t.Fatalf("the victim ended by itself: %v", err)
+	}
+}
+
+// check looks at all that a victim has left.
+func check(t *testing.T, dir string) {
+	t.Helper()
+	s, err := images.Open(images.Config{Dir: filepath.Join(dir, "images")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := s.List(t.Context())
+	if err != nil || len(all) > 2 {
+		t.Fatalf("%d images, %v", len(all), err)
+	}
+	for _, r := range all {
+		if i := resolve(t, s, r.Reference, platform); !i.Local || i.Digest != r.Digest {
+			t.Errorf("%s is listed, but not here", r.Reference)
 		}
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := out.Read(make([]byte, 10)); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Duration(rand.IntN(40)) * time.Millisecond)
-		if err := c.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		var exit *exec.ExitError
-		if err := c.Wait(); !errors.As(err, &exit) || exit.ExitCode() != -1 {
-			t.Fatalf("the victim ended by itself: %v", err)
-		}
-		s, err := images.Open(images.Config{Dir: filepath.Join(dir, "images")})
-		if err != nil {
-			t.Fatal(err)
-		}
-		all, err := s.List(t.Context())
-		if err != nil || len(all) > 2 {
-			t.Fatalf("%d images, %v", len(all), err)
-		}
-		for _, tmp := range []string{"tmp", "blobs/tmp"} {
-			if left, err := os.ReadDir(filepath.Join(dir, "images", tmp)); err != nil || len(left) != 0 {
-				t.Errorf("left %v (%v)", left, err)
-			}
+	}
+	for _, tmp := range []string{"tmp", "blobs/tmp"} {
+		if left, err := os.ReadDir(filepath.Join(dir, "images", tmp)); err != nil || len(left) != 0 {
+			t.Errorf("left %v (%v)", left, err)
 		}
 	}
 }

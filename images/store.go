@@ -126,7 +126,8 @@ func (s *Store) entryPath(reference string) string {
 // Save remembers an image under its reference. It should have been unpacked
 // by then: what is remembered is not asked of the registry again. It does not wait
 // for the disk, as unpacking does not: a power failure soon after may take what was
-// saved, whole, and the image is then pulled anew.
+// saved, whole, and the image is then pulled anew. For an image that was made here,
+// and is nowhere else, it waits.
 func (s *Store) Save(ctx context.Context, i *Image) (Record, error) {
 	r, err := s.save(ctx, i)
 	if err != nil {
@@ -161,8 +162,15 @@ func (s *Store) enter(i *Image) (Record, error) {
 	if err := errors.Join(s.blobs.Put(name, config), s.blobs.Put(i.Digest, raw)); err != nil {
 		return Record{}, err
 	}
+	write := content.WriteUnsynced
+	if i.made != nil {
+		if err := s.blobs.Sync(name, i.Digest); err != nil {
+			return Record{}, err
+		}
+		write = content.WriteRecord
+	}
 	e := entry{Reference: i.Reference, Digest: i.Digest, Config: name, Pulled: time.Now().UTC(), Origin: i.origin, Made: i.made}
-	if err := content.WriteUnsynced(filepath.Join(s.dir, "tmp"), s.entryPath(i.Reference), e); err != nil {
+	if err := write(filepath.Join(s.dir, "tmp"), s.entryPath(i.Reference), e); err != nil {
 		return Record{}, err
 	}
 	if err := s.sweepBlobs(); err != nil {

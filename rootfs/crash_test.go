@@ -16,15 +16,19 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
 
+	"github.com/slipway-vm/slipway/images/content/crashtest"
 	"github.com/slipway-vm/slipway/rootfs"
 )
+
+// victimVariable names the directory that a victim works in.
+const victimVariable = "ROOTFS_TEST_VICTIM"
 
 func TestMain(m *testing.M) {
 	if os.Geteuid() != 0 {
 		fmt.Fprintln(os.Stderr, "these tests mount file systems: they need root")
 		os.Exit(1)
 	}
-	if dir := os.Getenv("ROOTFS_TEST_VICTIM"); dir != "" {
+	if dir := os.Getenv(victimVariable); dir != "" {
 		victim(dir)
 	}
 	os.Exit(m.Run())
@@ -89,14 +93,49 @@ func victim(dir string) {
 	}
 }
 
+const crashes = 12
+
+// moment is anywhere in each twelfth of what a victim does.
+func moment(round int, whole time.Duration) time.Duration {
+	return (whole*time.Duration(round) + time.Duration(rand.Int64N(int64(whole)))) / crashes
+}
+
 // A process killed at any moment leaves nothing that is mistaken for good.
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	t.Cleanup(func() { unmountBelow(t, dir) })
 	imgs := crashImages(t)
+	want := layerImages(t, imgs)
+	whole := lifetime(t)
+	for round := range crashes {
+		c, _ := start(t, victimOf(dir))
+		time.Sleep(moment(round, whole))
+		end(t, c)
+		checkStore(t, dir, imgs[round%2], want)
+	}
+}
 
-	// What the layer images should be.
+// So does a power failure at any moment, of what was not on the disk yet.
+func TestPowerFailureAnytime(t *testing.T) {
+	t.Parallel()
+	imgs := crashImages(t)
+	want := layerImages(t, imgs)
+	whole := lifetime(t)
+	disk := crashtest.New(t)
+	for round := range crashes {
+		c, _ := start(t, crashtest.Elsewhere(t, victimVariable+"="+disk.Dir))
+		time.Sleep(moment(round, whole))
+		disk.Fail(t, c.Process)
+		end(t, c)
+		disk.Recover(t)
+		checkStore(t, disk.Dir, imgs[round%2], want)
+	}
+}
+
+// layerImages are what the images' layer images should be.
+func layerImages(t *testing.T, imgs []v1.Image) map[v1.Hash]string {
+	t.Helper()
 	s := open(t, t.TempDir())
 	want := map[v1.Hash]string{}
 	for _, img := range imgs {
@@ -105,57 +144,72 @@ func TestKilled(t *testing.T) {
 			want[b.DiffIDs[i]] = read(t, image)
 		}
 	}
+	return want
+}
 
-	const rounds = 12
-	whole := lifetime(t)
-	for round := range rounds {
-		// Anywhere in each twelfth of what it does.
-		kill(t, dir, (whole*time.Duration(round)+time.Duration(rand.Int64N(int64(whole))))/rounds)
-		s := open(t, filepath.Join(dir, "rootfs"))
-		if err := s.Close(); err != nil { // it seals what the victim did not
-			t.Fatal(err)
+// checkStore looks at all that a victim has left, removes its servers, and boots
+// one more.
+func checkStore(t *testing.T, dir string, img v1.Image, want map[v1.Hash]string) {
+	t.Helper()
+	s := open(t, filepath.Join(dir, "rootfs"))
+	if err := s.Close(); err != nil { // it seals what the victim did not
+		t.Fatal(err)
+	}
+	empty(t, dir, "rootfs", "tmp")
+	s = open(t, filepath.Join(dir, "rootfs"))
+	layers, err := s.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range layers {
+		if got := read(t, dir, "rootfs", "layers", "sha256-"+l.DiffID.Hex+".erofs"); got != want[l.DiffID] {
+			t.Errorf("layer image %s differs", l.DiffID)
 		}
-		empty(t, dir, "rootfs", "tmp")
-		s = open(t, filepath.Join(dir, "rootfs"))
-		layers, err := s.Layers()
-		if err != nil {
-			t.Fatal(err)
+		if err := s.Verify(t.Context(), l.DiffID); err != nil {
+			t.Error(err)
 		}
-		for _, l := range layers {
-			if got := read(t, dir, "rootfs", "layers", "sha256-"+l.DiffID.Hex+".erofs"); got != want[l.DiffID] {
-				t.Errorf("round %d: layer image %s differs", round, l.DiffID)
+	}
+	servers, err := filepath.Glob(filepath.Join(dir, "servers", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, server := range servers {
+		o, err := s.Overlay(server)
+		switch {
+		case errors.Is(err, rootfs.ErrNotFound):
+			// Not created, or its base has been pruned: nothing can be mounted
+			// of the one, and everything is made again for the other.
+		case err != nil:
+			t.Error(err)
+		default:
+			if err := errors.Join(o.Mount(t.Context(), filepath.Join(server, "root")), o.Unmount(t.Context())); err != nil {
+				t.Error(err)
 			}
 		}
-		servers, err := filepath.Glob(filepath.Join(dir, "servers", "*"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, server := range servers {
-			o, err := s.Overlay(server)
-			switch {
-			case errors.Is(err, rootfs.ErrNotFound):
-				// Not created, or its base has been pruned: nothing can be mounted
-				// of the one, and everything is made again for the other.
-			case err != nil:
-				t.Errorf("round %d: %v", round, err)
-			default:
-				if err := o.Unmount(t.Context()); err != nil {
-					t.Errorf("round %d: %v", round, err)
-				}
-			}
-			unmountBelow(t, server)
-			if err := os.RemoveAll(server); err != nil {
-				t.Fatal(err)
-			}
-		}
-		r := mount(t, clone(t, s, unpack(t, s, imgs[round%2])))
-		if got := read(t, r, fmt.Sprint(2, "/", 59)); len(got) != 100*59*len("2 59") {
-			t.Errorf("round %d: a file of %d bytes", round, len(got))
-		}
-		if err := s.Close(); err != nil {
+		unmountBelow(t, server)
+		if err := os.RemoveAll(server); err != nil {
 			t.Fatal(err)
 		}
 	}
+	o, err := s.Create(t.Context(), filepath.Dir(mkdir(t, dir, "servers", "last", "root")), unpack(t, s, img), upperSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, mount(t, o), fmt.Sprint(2, "/", 59)); len(got) != 100*59*len("2 59") {
+		t.Errorf("a file of %d bytes", len(got))
+	}
+	if err := errors.Join(o.Unmount(t.Context()), os.RemoveAll(o.Dir), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mkdir(t *testing.T, elem ...string) string {
+	t.Helper()
+	dir := filepath.Join(elem...)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // lifetime is how long a victim takes for everything that it does.
@@ -163,7 +217,7 @@ func lifetime(t *testing.T) time.Duration {
 	t.Helper()
 	dir := t.TempDir()
 	t.Cleanup(func() { unmountBelow(t, dir) })
-	c, out := start(t, dir)
+	c, out := start(t, victimOf(dir))
 	line, err := out.ReadString('\n')
 	if err != nil {
 		t.Fatal(err)
@@ -176,12 +230,17 @@ func lifetime(t *testing.T) time.Duration {
 	return whole
 }
 
-// start starts a victim and waits until it begins.
-func start(t *testing.T, dir string) (*exec.Cmd, *bufio.Reader) {
-	t.Helper()
+// victimOf is a victim that works in dir.
+func victimOf(dir string) *exec.Cmd {
 	c := exec.Command(os.Args[0])
-	c.Env = append(os.Environ(), "ROOTFS_TEST_VICTIM="+dir)
+	c.Env = append(os.Environ(), victimVariable+"="+dir)
 	c.Stderr = os.Stderr
+	return c
+}
+
+// start starts a victim and waits until it begins.
+func start(t *testing.T, c *exec.Cmd) (*exec.Cmd, *bufio.Reader) {
+	t.Helper()
 	out, err := c.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -194,14 +253,6 @@ func start(t *testing.T, dir string) (*exec.Cmd, *bufio.Reader) {
 		t.Fatal(err)
 	}
 	return c, lines
-}
-
-// kill starts a victim and kills it a while after it has begun.
-func kill(t *testing.T, dir string, after time.Duration) {
-	t.Helper()
-	c, _ := start(t, dir)
-	time.Sleep(after)
-	end(t, c)
 }
 
 // end kills a victim.

@@ -85,6 +85,20 @@ func (s *Store) Put(h v1.Hash, b []byte) error {
 	return f.Close()
 }
 
+// Sync makes blobs durable that were put.
+func (s *Store) Sync(hashes ...v1.Hash) error {
+	for _, h := range hashes {
+		f, err := s.Open(h)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return fmt.Errorf("blob %s: %w", h, err)
+		}
+	}
+	return SyncDir(filepath.Join(s.dir, "sha256"))
+}
+
 // Adopt keeps the file f, which was made by [Temporary] in the same file system and
 // has the digest h, durably.
 func (s *Store) Adopt(h v1.Hash, f *os.File) error {
