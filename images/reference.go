@@ -67,7 +67,7 @@ func parseFile(t Transport, rest string) (Reference, error) {
 	} else if i := strings.IndexByte(rest, ':'); t == DockerArchive && i >= 0 {
 		path, tag = rest[:i], rest[i+1:]
 	}
-	if path == "" {
+	if path == "" || strings.ContainsRune(rest, 0) {
 		return Reference{}, fmt.Errorf("%w: %q has no file", ErrInvalidReference, string(t)+":"+rest)
 	}
 	if path == Stdin && t != Layout {
