@@ -54,6 +54,9 @@ func (s *Spec) validate() error {
 	if _, err := pullPolicy(s.Pull); err != nil {
 		return err
 	}
+	if _, err := guest.ParseSignal(s.StopSignal); err != nil {
+		return errorf(ErrInvalid, "stop signal: %v", err)
+	}
 	if err := errors.Join(s.validateSeed(), s.validatePreload()); err != nil {
 		return err
 	}
@@ -171,7 +174,7 @@ func (s *Spec) process(cfg *v1.Config, hostname string) (*guest.Spec, error) {
 		Env:        mergeEnv(cfg.Env, s.Env),
 		User:       first(s.User, cfg.User),
 		Dir:        first(s.Dir, cfg.WorkingDir),
-		StopSignal: cfg.StopSignal,
+		StopSignal: first(s.StopSignal, cfg.StopSignal),
 		Stdin:      s.Stdin,
 		TTY:        s.TTY,
 

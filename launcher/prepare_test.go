@@ -40,6 +40,9 @@ func TestProcessMergesAsDockerDoes(t *testing.T) {
 			t.Errorf("%s: %+v", name, p)
 		}
 	}
+	if p, err := (&Spec{StopSignal: "USR1"}).process(&image, "host"); err != nil || p.StopSignal != "USR1" {
+		t.Errorf("another stop signal: %+v, %v", p, err)
+	}
 	if _, err := (&Spec{Entrypoint: &[]string{}}).process(&image, "host"); !errors.Is(err, ErrInvalid) {
 		t.Errorf("nothing to run: %v", err)
 	}
@@ -55,6 +58,7 @@ func TestValidate(t *testing.T) {
 		"pull policy":       {Image: "i", Pull: "sometimes"},
 		"working directory": {Image: "i", Dir: "x"},
 		"negative":          {Image: "i", StopGrace: &negative},
+		"unknown signal":    {Image: "i", StopSignal: "SIGNOSUCH"},
 		"NAME=VALUE":        {Image: "i", Env: []string{"=x"}},
 		"host directory":    {Image: "i", Volumes: []Volume{{Host: "x", Guest: "/y"}}},
 		"path in the":       {Image: "i", Volumes: []Volume{{Host: "/x", Guest: "y"}}},

@@ -106,6 +106,8 @@ type Spec struct {
 	LogBytes *int64 `json:"log_bytes,omitempty"`
 	LogFiles int    `json:"log_files,omitempty"`
 
+	// StopSignal, a name or a number, is used in place of the image's.
+	StopSignal string `json:"stop_signal,omitempty"`
 	// StopGrace is how long the entrypoint has between its stop signal and its end.
 	StopGrace *time.Duration `json:"stop_grace,omitempty"`
 	// Timeout ends the server, as stopping does, when it has run that long; 0: never.

@@ -125,6 +125,7 @@ func (b *bootFlags) addProcess(f *pflag.FlagSet) {
 	f.StringVar((*string)(&b.spec.InitMode), "init-mode", "", "what the entrypoint is: entrypoint, or system, the image's own init (default: by its name)")
 	f.StringVar(&b.spec.Kernel, "kernel", "", "guest `kernel`: a name, a digest or a file")
 	f.StringVar(&b.spec.Pull, "pull", "missing", "when to ask the registry: missing, always or never")
+	f.StringVar(&b.spec.StopSignal, "stop-signal", "", "`signal` that asks the entrypoint to end, a name or a number (default: the image's, or TERM)")
 	f.Var((*seconds)(&b.stopGrace), "stop-timeout", "`time`, in seconds or with a unit, between the stop signal and the hard end (default: the engine's)")
 	f.BoolVarP(&b.spec.TTY, "tty", "t", false, "give the entrypoint a terminal")
 	b.options.add(f)

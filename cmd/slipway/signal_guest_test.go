@@ -38,6 +38,10 @@ func TestSignals(t *testing.T) {
 			send: []syscall.Signal{syscall.SIGTERM}, code: 3, says: "ready\ngot QUIT\n",
 		},
 		{
+			name: "--stop-signal instead of the image's", stop: "USR1", flags: []string{"--stop-signal", "QUIT"}, script: trapping,
+			send: []syscall.Signal{syscall.SIGTERM}, code: 3, says: "ready\ngot QUIT\n",
+		},
+		{
 			name: "hard end after the grace period", flags: []string{"--stop-timeout", "1s"}, script: trapping,
 			send: []syscall.Signal{syscall.SIGINT}, code: 137, says: "ready\ngot TERM\n",
 		},
