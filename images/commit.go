@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -72,6 +73,25 @@ func (s *Store) commit(ctx context.Context, base *Image, reference, comment stri
 		img.made.Base, img.made.Origin = m.Base, m.Origin
 	}
 	return s.enter(img)
+}
+
+// Verify reads the layers again that are kept as they are, of an image that was made
+// here, and compares them with their digests.
+func (s *Store) Verify(ctx context.Context, r Record) error {
+	all, err := s.entries()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range all {
+		if e.Reference != r.Reference || e.Made == nil {
+			continue
+		}
+		for _, h := range e.Made.Layers {
+			errs = append(errs, s.blobs.Verify(ctx, h))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // compressLayer compresses what write writes.

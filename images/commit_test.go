@@ -49,6 +49,9 @@ func TestCommit(t *testing.T) {
 	if !made.Local || made.Digest != one.Digest {
 		t.Errorf("resolved %+v", made)
 	}
+	if err := s.Verify(t.Context(), one); err != nil {
+		t.Error(err)
+	}
 	two, err := s.Commit(t.Context(), made, "localhost/made:2", "again", oneFile("two"))
 	if err != nil {
 		t.Fatal(err)
@@ -68,6 +71,10 @@ func TestCommit(t *testing.T) {
 	second = resolve(t, s, "localhost/made:2", images.ResolveOptions{Pull: images.PullNever})
 	if err := drain(second); err != nil {
 		t.Error(err)
+	}
+	spoilLayer(t, filepath.Join(dir, "blobs/sha256"))
+	if err := s.Verify(t.Context(), two); !errors.Is(err, images.ErrCorrupt) {
+		t.Errorf("a layer that was changed: %v", err)
 	}
 	if _, err := s.Delete(t.Context(), two.ID); err != nil {
 		t.Fatal(err)
@@ -123,5 +130,29 @@ func TestCommitRefuses(t *testing.T) {
 	}
 	if left, err := os.ReadDir(filepath.Join(dir, "tmp")); err != nil || len(left) > 0 {
 		t.Errorf("left %v (%v)", left, err)
+	}
+}
+
+// spoilLayer changes a byte of a layer in dir.
+func spoilLayer(t *testing.T, dir string) {
+	t.Helper()
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var name string
+	var data []byte
+	for _, f := range files {
+		b, err := os.ReadFile(filepath.Join(dir, f.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(b) > 2 && b[0] == 0x1f && b[1] == 0x8b { // a layer
+			name, data = filepath.Join(dir, f.Name()), b
+		}
+	}
+	data[len(data)-1] ^= 1
+	if err := errors.Join(os.Chmod(name, 0o600), os.WriteFile(name, data, 0o600)); err != nil {
+		t.Fatal(err)
 	}
 }

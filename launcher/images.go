@@ -125,8 +125,7 @@ func (m *Manager) PruneImages(ctx context.Context, all bool) (Pruned, error) {
 }
 
 // VerifyImage reads all that is kept of an image again, and compares it with its
-// digests. What is damaged is named; an image that is deleted and pulled again is
-// whole.
+// digests. What is damaged is named, and made anew when the image is pulled again.
 func (m *Manager) VerifyImage(ctx context.Context, ref string) error {
 	rec, err := m.cfg.Images.Lookup(ctx, ref)
 	if err != nil {
@@ -137,6 +136,9 @@ func (m *Manager) VerifyImage(ctx context.Context, ref string) error {
 		errs = append(errs, m.cfg.Roots.Verify(ctx, id))
 	}
 	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("verify image %s: %w: pull it again, which makes the layer anew", rec.Reference, err)
+	}
+	if err := m.cfg.Images.Verify(ctx, rec); err != nil {
 		return fmt.Errorf("verify image %s: %w", rec.Reference, err)
 	}
 	return nil

@@ -591,8 +591,15 @@ func TestVerifyFindsDamage(t *testing.T) {
 	if err := os.WriteFile(layers[0], data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.m.VerifyImage(ctx, b.image); !errors.Is(err, rootfs.ErrCorrupt) {
+	if err := b.m.VerifyImage(ctx, b.image); !errors.Is(err, rootfs.ErrCorrupt) || !strings.Contains(err.Error(), "pull it again") {
 		t.Errorf("a flipped bit: %v", err)
+	}
+	img, err := b.m.Pull(ctx, b.image, "", nil, func(launcher.PullProgress) {})
+	if err != nil || !img.New {
+		t.Errorf("pulled again: new %v, %v", img.New, err)
+	}
+	if err := b.m.VerifyImage(ctx, b.image); err != nil {
+		t.Errorf("after it was pulled again: %v", err)
 	}
 }
 

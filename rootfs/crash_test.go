@@ -356,6 +356,16 @@ func TestVerify(t *testing.T) {
 	if err := s.Verify(t.Context(), b.DiffIDs[1]); !errors.Is(err, rootfs.ErrCorrupt) || !strings.Contains(err.Error(), b.DiffIDs[1].String()) {
 		t.Errorf("error %v", err)
 	}
+	// Servers have it until it can be had anew.
+	if _, err := s.Base(b.DiffIDs); err != nil {
+		t.Error(err)
+	}
+	unpack(t, s, Numbered(t, 2))
+	for _, id := range b.DiffIDs {
+		if err := s.Verify(t.Context(), id); err != nil {
+			t.Errorf("after it was unpacked again: %v", err)
+		}
+	}
 	if err := s.Verify(t.Context(), v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("0", 64)}); !errors.Is(err, rootfs.ErrNotFound) {
 		t.Errorf("error %v", err)
 	}

@@ -190,7 +190,8 @@ func (s *Store) Close() error {
 }
 
 // Verify reads a layer image again and compares it with its digest. One that
-// is not sealed yet is sealed.
+// is not sealed yet is sealed. One that is damaged is made anew by the next Unpack
+// of an image that has the layer; servers that run go on with what they have.
 func (s *Store) Verify(ctx context.Context, diffID v1.Hash) error {
 	l, err := s.lookup(diffID)
 	if err != nil {
@@ -212,7 +213,24 @@ func (s *Store) Verify(ctx context.Context, diffID v1.Hash) error {
 		return fmt.Errorf("layer image %s: %w", diffID, err)
 	}
 	if got != l.Digest {
-		return fmt.Errorf("layer image %s has digest %s, not %s: %w", diffID, got, l.Digest, ErrCorrupt)
+		err := fmt.Errorf("layer image %s has digest %s, not %s: %w", diffID, got, l.Digest, ErrCorrupt)
+		return errors.Join(err, s.markDamaged(ctx, l))
 	}
 	return nil
+}
+
+// markDamaged notes that a layer image is not what it was, unless it is another by
+// now.
+func (s *Store) markDamaged(ctx context.Context, l *Layer) error {
+	release, err := s.locks.Acquire(ctx, content.Byte(l.DiffID))
+	if err != nil {
+		return err
+	}
+	defer release()
+	now, err := s.lookup(l.DiffID)
+	if err != nil || !now.Made.Equal(l.Made) {
+		return nil
+	}
+	now.Damaged = true
+	return content.WriteRecord(s.path("tmp"), s.recordPath(l.DiffID), now)
 }

@@ -205,6 +205,9 @@ type Layer struct {
 	// in which run of the kernel it was made.
 	Digest v1.Hash `json:"digest,omitzero"`
 	Boot   string  `json:"boot,omitempty"`
+	// Damaged: Verify found another digest. It is used as long as there is no other,
+	// and made anew by the next Unpack.
+	Damaged bool `json:"damaged,omitempty"`
 
 	Recipe      int        `json:"recipe"`
 	Root        erofs.Attr `json:"root"`
@@ -252,6 +255,15 @@ func (s *Store) lookup(diffID v1.Hash) (*Layer, error) {
 		return nil, fmt.Errorf("layer image %s: %w", diffID, err)
 	}
 	return &l, nil
+}
+
+// whole is lookup for who could make the layer image anew.
+func (s *Store) whole(diffID v1.Hash) error {
+	l, err := s.lookup(diffID)
+	if err == nil && l.Damaged {
+		return fmt.Errorf("layer image %s is damaged: %w", diffID, ErrNotFound)
+	}
+	return err
 }
 
 // validHash keeps what becomes a file name from being a path.

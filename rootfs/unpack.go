@@ -122,7 +122,7 @@ func (s *Store) jobs(img v1.Image, o UnpackOptions) ([]*job, []v1.Hash, error) {
 			continue
 		}
 		seen[j.DiffID] = true
-		_, err := s.lookup(j.DiffID)
+		err := s.whole(j.DiffID)
 		switch {
 		case err == nil:
 			j.Phase = PhaseExists
@@ -145,7 +145,7 @@ func (s *Store) ensure(ctx context.Context, j *job, b *budget) error {
 		return fmt.Errorf("layer %s: %w", j.Digest, err)
 	}
 	defer release()
-	if _, err := s.lookup(j.DiffID); err == nil {
+	if err := s.whole(j.DiffID); err == nil {
 		j.Phase = PhaseExists
 		j.report(j.Progress)
 		return nil

@@ -302,8 +302,20 @@ func (c *cli) pruneGlance(cmd *cobra.Command, cloud string, age time.Duration, a
 
 func (c *cli) imageVerify() *cobra.Command {
 	return &cobra.Command{
-		Use: "verify IMAGE [IMAGE...]", Short: "Read all that is kept of images again and compare it with its digests", Args: cobra.MinimumNArgs(1),
+		Use: "verify [IMAGE...]", Short: "Read all that is kept of images again and compare it with its digests",
+		Long: `Read all that is kept of images, or of all images, again and compare it with its
+digests. What is damaged is made anew when the image is pulled again; servers go on with
+what they have until they are started again.`,
 		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
+			if len(args) == 0 {
+				all, err := engine.Images(cmd.Context())
+				if err != nil {
+					return err
+				}
+				for _, i := range all {
+					args = append(args, i.Reference)
+				}
+			}
 			return each(args, func(ref string) error {
 				ref, err := absoluteImage(ref)
 				if err != nil {

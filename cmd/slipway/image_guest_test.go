@@ -6,6 +6,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -151,6 +152,20 @@ func TestImageLife(t *testing.T) {
 	if n := len(layerFiles(t, s)); n != 4 {
 		t.Errorf("%d layers, want 4", n)
 	}
+	s.run("image", "verify").ok().says(one + ":latest: whole\n" + two + ": whole\n")
+	damaged := layerFiles(t, s)[0]
+	data, err := os.ReadFile(damaged)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)/2] ^= 1
+	if err := errors.Join(os.Chmod(damaged, 0o600), os.WriteFile(damaged, data, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	digest := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(damaged), "sha256-"), ".erofs")
+	s.run("image", "verify").exits(1).complains(digest, "corrupt", "pull it again")
+	s.run("image", "pull", two).ok().complains("done")
+	s.run("image", "verify", two).ok().says(two + ": whole\n")
 	s.run("image", "delete", two).ok()
 	if n := len(layerFiles(t, s)); n != 3 {
 		t.Errorf("%d layers are left, want 3", n)

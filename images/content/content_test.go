@@ -60,11 +60,17 @@ func TestStore(t *testing.T) {
 	if _, err := s.Bytes(h); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("a changed blob: %v", err)
 	}
+	if err := s.Verify(t.Context(), h); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), h.String()) {
+		t.Errorf("a changed blob is verified: %v", err)
+	}
 	if err := s.Put(h, b); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := s.Bytes(h); err != nil || !bytes.Equal(got, b) {
 		t.Errorf("a blob that was mended: %q, %v", got, err)
+	}
+	if err := s.Verify(t.Context(), h); err != nil {
+		t.Error(err)
 	}
 	for range 2 {
 		if err := s.Delete(h); err != nil {

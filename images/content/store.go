@@ -2,6 +2,7 @@ package content
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -145,6 +146,26 @@ func (s *Store) Bytes(h v1.Hash) ([]byte, error) {
 		return nil, fmt.Errorf("blob %s has digest %s: %w", h, got, ErrCorrupt)
 	}
 	return b, nil
+}
+
+// Verify reads a blob and compares it with its digest.
+func (s *Store) Verify(ctx context.Context, h v1.Hash) error {
+	f, err := s.Open(h)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	defer context.AfterFunc(ctx, func() { _ = f.Close() })()
+	got, _, err := v1.SHA256(f)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return fmt.Errorf("blob %s: %w", h, err)
+	case got != h:
+		return fmt.Errorf("blob %s has digest %s: %w", h, got, ErrCorrupt)
+	}
+	return nil
 }
 
 // List names the blobs.
