@@ -22,6 +22,7 @@ import (
 const victimVariable = "IMAGES_TEST_VICTIM"
 
 func TestMain(m *testing.M) {
+	crashtest.Private()
 	if dir := os.Getenv(victimVariable); dir != "" {
 		victim(dir)
 	}
@@ -123,8 +124,7 @@ func TestPowerFailureAnytime(t *testing.T) {
 		c := crashtest.Elsewhere(t, victimVariable+"="+disk.Dir)
 		start(t, c)
 		time.Sleep(time.Duration(rand.IntN(200)) * time.Millisecond)
-		disk.Fail(t, c.Process)
-		end(t, c)
+		disk.Fail(t, c)
 		disk.Recover(t)
 		check(t, disk.Dir)
 	}

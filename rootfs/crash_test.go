@@ -28,6 +28,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "these tests mount file systems: they need root")
 		os.Exit(1)
 	}
+	crashtest.Private()
 	if dir := os.Getenv(victimVariable); dir != "" {
 		victim(dir)
 	}
@@ -126,8 +127,7 @@ func TestPowerFailureAnytime(t *testing.T) {
 	for round := range crashes {
 		c, _ := start(t, crashtest.Elsewhere(t, victimVariable+"="+disk.Dir))
 		time.Sleep(moment(round, whole))
-		disk.Fail(t, c.Process)
-		end(t, c)
+		disk.Fail(t, c)
 		disk.Recover(t)
 		checkStore(t, disk.Dir, imgs[round%2], want)
 	}

@@ -3,6 +3,7 @@ package crashtest
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +19,21 @@ import (
 type Disk struct {
 	Dir   string // where it is mounted
 	image string
+}
+
+// Private begins a TestMain: the tests run in a mount namespace of their own. Whatever
+// else unshares its mounts on this host would hold the disks', and with them the disks.
+func Private() {
+	const inside = "CRASHTEST_PRIVATE"
+	if os.Geteuid() != 0 || os.Getenv(inside) != "" {
+		return
+	}
+	unshare, err := exec.LookPath("unshare")
+	if err == nil {
+		err = unix.Exec(unshare, append([]string{unshare, "--mount"}, os.Args...), append(os.Environ(), inside+"=1"))
+	}
+	fmt.Fprintln(os.Stderr, "a mount namespace for tests:", err)
+	os.Exit(1)
 }
 
 // New makes a disk and mounts it until the test ends.
@@ -41,18 +57,29 @@ func (d *Disk) mount(t testing.TB) {
 	run(t, "mount", "-o", "loop,noauto_da_alloc,commit=1", d.image, d.Dir)
 }
 
-// unmount waits for those who have been killed.
+// unmount waits for those who have been killed, whose namespaces may have the disk
+// too.
 func (d *Disk) unmount(t testing.TB) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		err := unix.Unmount(d.Dir, 0)
-		if err == nil {
+		if errors.Is(err, unix.EINVAL) && !d.attached(t) { // not mounted, nowhere
 			return
 		}
-		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
+		if err != nil && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.EINVAL) || time.Now().After(deadline) {
 			t.Fatalf("unmount %s: %v", d.Dir, err)
 		}
 	}
+}
+
+// attached reports whether a loop device has the disk's file.
+func (d *Disk) attached(t testing.TB) bool {
+	t.Helper()
+	out, err := exec.Command("losetup", "--associated", d.image).Output()
+	if err != nil {
+		t.Fatalf("losetup: %v", err)
+	}
+	return len(out) > 0
 }
 
 // Ioctl and flag of ext4, which x/sys does not know.
@@ -61,14 +88,24 @@ const (
 	noLogFlush = 2          // EXT4_GOING_FLAGS_NOLOGFLUSH
 )
 
-// Fail takes the power of the disk and of processes that use it: from this moment on
-// nothing is written, and what was not is lost. The processes wait to be killed.
-func (d *Disk) Fail(t testing.TB, users ...*os.Process) {
+// Fail takes the disk's power, at the same time as that of processes that use it, which
+// must be running and are killed: nothing is written any more, and what was not is lost.
+func (d *Disk) Fail(t testing.TB, users ...*exec.Cmd) {
 	t.Helper()
-	for _, p := range users {
-		if err := p.Signal(unix.SIGSTOP); err != nil {
+	for _, c := range users {
+		var info unix.Siginfo
+		err := unix.Waitid(unix.P_PID, c.Process.Pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+		if err != nil || info.Signo != 0 {
+			t.Fatalf("%s has ended by itself (%v)", c, err)
+		}
+		// It takes a moment to hear of it. It may find the disk gone, and end of that.
+		if err := c.Process.Signal(unix.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
+		defer func() {
+			_ = c.Process.Kill()
+			_ = c.Wait()
+		}()
 	}
 	dir, err := os.Open(d.Dir)
 	if err != nil {
@@ -88,8 +125,8 @@ func (d *Disk) Recover(t testing.TB) {
 	d.mount(t)
 }
 
-// Elsewhere is a command of this program as it was called, with variables added to its environment, that runs
-// in another boot of the kernel, as far as /proc tells, and in a mount namespace of
+// Elsewhere is a command of this program, with more variables in its environment, that
+// runs in another boot of the kernel, as far as /proc tells, and in a mount namespace of
 // its own.
 func Elsewhere(t testing.TB, env ...string) *exec.Cmd {
 	t.Helper()
