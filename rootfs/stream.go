@@ -85,9 +85,15 @@ func (a *ahead) fill(r io.Reader) {
 }
 
 func (a *ahead) Read(p []byte) (int, error) {
+	b, err := a.Next(len(p))
+	return copy(p, b), err
+}
+
+// Next gives up to n bytes, which are good until the next call.
+func (a *ahead) Next(n int) ([]byte, error) {
 	for len(a.rest) == 0 {
 		if a.err != nil {
-			return 0, a.err
+			return nil, a.err
 		}
 		if a.whole != nil {
 			a.empty <- a.whole[:cap(a.whole)]
@@ -100,9 +106,9 @@ func (a *ahead) Read(p []byte) (int, error) {
 			a.rest, a.err = nil, fmt.Errorf("%w of %d bytes", ErrTooLarge, a.limit)
 		}
 	}
-	n := copy(p, a.rest)
-	a.rest = a.rest[n:]
-	return n, nil
+	b := a.rest[:min(n, len(a.rest))]
+	a.rest = a.rest[len(b):]
+	return b, nil
 }
 
 // Close stops the goroutine and waits for it, so for the read it may be in.

@@ -122,6 +122,53 @@ func TestReader(t *testing.T) {
 	}
 }
 
+// pieces is a Viewer of pieces of all sizes.
+type pieces struct {
+	*bytes.Reader
+	n int
+}
+
+func (p *pieces) Next(n int) ([]byte, error) {
+	p.n = p.n*5%(300<<10) + 1
+	b := make([]byte, min(n, p.n))
+	n, err := p.Read(b)
+	return b[:n], err
+}
+
+func TestViewer(t *testing.T) {
+	data := make([]byte, 3<<20)
+	for i := range data {
+		if i>>17&3 != 0 { // some of it is zero
+			data[i] = byte(i ^ i>>8)
+		}
+	}
+	write := func(r func([]byte) io.Reader) []byte {
+		var m memory
+		w := NewWriter(&m, [16]byte{1})
+		tree := &flat{}
+		for i, size := range []int{100, 5000, len(data), 70_000, len(data) - 1} {
+			nid, err := w.File(Attr{Mode: ModeRegular}, int64(size), r(data[:size]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			tree.entries = append(tree.entries, Entry{Name: []byte(fmt.Sprint(i)), Mode: ModeRegular, NID: nid})
+		}
+		image, err := w.Finish(tree)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return append(m.b, make([]byte, image.Size)...)[:image.Size]
+	}
+	want := write(func(b []byte) io.Reader { return struct{ io.Reader }{bytes.NewReader(b)} })
+	if !bytes.Equal(write(func(b []byte) io.Reader { return &pieces{bytes.NewReader(b), 1} }), want) {
+		t.Error("an image differs by how its files are read")
+	}
+	w := NewWriter(&memory{}, [16]byte{1})
+	if _, err := w.File(Attr{Mode: ModeRegular}, 1<<20, &pieces{bytes.NewReader(data[:1<<19]), 1}); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("a file that is short: error %v", err)
+	}
+}
+
 func TestWriterRefuses(t *testing.T) {
 	w := NewWriter(&memory{}, [16]byte{})
 	if _, err := w.File(Attr{Mode: ModeRegular}, 10, strings.NewReader("short")); !errors.Is(err, io.ErrUnexpectedEOF) {

@@ -10,6 +10,7 @@ import (
 
 const (
 	bufferSize  = 1 << 20
+	passBytes   = 64 << 10 // are worth a write of their own
 	chunkBlocks = 32
 	chunkSize   = chunkBlocks * BlockSize
 
@@ -54,7 +55,14 @@ func (w *Writer) Inodes() int64 { return int64(w.inodes) }
 // Size is the size of the image so far.
 func (w *Writer) Size() int64 { return w.pos }
 
-// File writes a regular file of exactly size bytes from r.
+// Viewer is a reader that may be read without copying: Next gives up to n of the
+// next bytes, at least one, which are good until the next call.
+type Viewer interface {
+	io.Reader
+	Next(n int) ([]byte, error)
+}
+
+// File writes a regular file of exactly size bytes from r, which may be a Viewer.
 func (w *Writer) File(a Attr, size int64, r io.Reader) (NID, error) {
 	xattrs, count, err := encodeXattrs(a.Xattrs)
 	if err != nil {
@@ -231,7 +239,19 @@ func (w *Writer) flushChunk() error {
 
 // copyBlocks appends n bytes, a multiple of the block size, from r.
 func (w *Writer) copyBlocks(r io.Reader, n int64) error {
+	v, views := r.(Viewer)
 	for n > 0 {
+		if views {
+			b, err := v.Next(int(min(n, bufferSize)))
+			if err == nil {
+				err = w.pass(b)
+			}
+			if err != nil {
+				return short(err)
+			}
+			n -= int64(len(b))
+			continue
+		}
 		if len(w.buf) == cap(w.buf) {
 			if err := w.flush(); err != nil {
 				return err
@@ -247,6 +267,22 @@ func (w *Writer) copyBlocks(r io.Reader, n int64) error {
 			return short(err)
 		}
 	}
+	return nil
+}
+
+// pass appends bytes, those that are many without copying them.
+func (w *Writer) pass(b []byte) error {
+	if len(b) < passBytes {
+		return w.append(b)
+	}
+	if err := w.flush(); err != nil {
+		return err
+	}
+	if err := w.writeAt(b, w.pos); err != nil {
+		return err
+	}
+	w.pos += int64(len(b))
+	w.bufEnd = w.pos
 	return nil
 }
 

@@ -100,6 +100,28 @@ func (a *archive) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// data is the entry's data, and an [erofs.Viewer] where the archive is one.
+func (a *archive) data() io.Reader {
+	if v, ok := a.r.(erofs.Viewer); ok && a.slow == nil {
+		return viewed{a, v}
+	}
+	return a
+}
+
+type viewed struct {
+	*archive
+	of erofs.Viewer
+}
+
+func (v viewed) Next(n int) ([]byte, error) {
+	if v.left == 0 {
+		return nil, io.EOF
+	}
+	b, err := v.of.Next(int(min(int64(n), v.left)))
+	v.left -= int64(len(b))
+	return b, err
+}
+
 // skip passes over what was not read of the entry, and its padding.
 func (a *archive) skip() error {
 	if a.slow != nil {
@@ -228,7 +250,12 @@ func (a *archive) records() error {
 
 // octal reads a number as ustar has it, padded by spaces and zero bytes.
 func octal(b []byte) (int64, error) {
-	b = bytes.Trim(b, " \x00")
+	for len(b) > 0 && (b[0] == ' ' || b[0] == 0) {
+		b = b[1:]
+	}
+	for len(b) > 0 && (b[len(b)-1] == ' ' || b[len(b)-1] == 0) {
+		b = b[:len(b)-1]
+	}
 	n := int64(0)
 	for _, c := range b {
 		if c < '0' || c > '7' || n > 1<<59 {

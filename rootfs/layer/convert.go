@@ -89,7 +89,7 @@ func Convert(r io.Reader, file io.WriterAt, uuid [16]byte, budget Budget) (Info,
 		if err != nil {
 			return Info{}, streamError(err)
 		}
-		if err := t.add(&h, tr); err != nil {
+		if err := t.add(&h, tr.data()); err != nil {
 			return Info{}, fmt.Errorf("entry %.300q: %w", h.name, err)
 		}
 	}

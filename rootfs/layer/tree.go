@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
-	"path"
 	"strings"
 	"unsafe"
 
@@ -322,14 +321,20 @@ func split(name string) ([]string, error) {
 	if len(name) > maxPath {
 		return nil, fmt.Errorf("name of %d bytes: %w", len(name), erofs.ErrUnrepresentable)
 	}
-	if strings.ContainsRune(name, 0) {
+	if strings.IndexByte(name, 0) >= 0 {
 		return nil, fmt.Errorf("name with a zero byte: %w", erofs.ErrUnrepresentable)
 	}
-	clean := path.Clean("/" + name)[1:]
-	if clean == "" {
-		return nil, nil
+	parts := make([]string, 0, strings.Count(name, "/")+1)
+	for rest := name; rest != ""; {
+		var p string
+		switch p, rest, _ = strings.Cut(rest, "/"); p {
+		case "", ".":
+		case "..":
+			parts = parts[:max(len(parts)-1, 0)]
+		default:
+			parts = append(parts, p)
+		}
 	}
-	parts := strings.Split(clean, "/")
 	for _, p := range parts {
 		if len(p) > erofs.MaxName {
 			return nil, fmt.Errorf("name of %d bytes: %w", len(p), erofs.ErrUnrepresentable)

@@ -3,6 +3,8 @@ package layer
 import (
 	"errors"
 	"fmt"
+	"path"
+	"slices"
 	"strings"
 	"testing"
 
@@ -24,6 +26,23 @@ func TestText(t *testing.T) {
 	for s, at := range places {
 		if got := string(x.get(at, len(s))); got != s {
 			t.Errorf("got %.10q, want %.10q", got, s)
+		}
+	}
+}
+
+func TestSplit(t *testing.T) {
+	for _, name := range []string{"", ".", "/", "..", "../..", "a", "./a", "/a/", "a//b", "a/./b/.", "a/../b", "a/../../b", "../a/b/..", "a/b/../../..", "...", "a/..b"} {
+		var want []string
+		if clean := path.Clean("/" + name)[1:]; clean != "" {
+			want = strings.Split(clean, "/")
+		}
+		if got, err := split(name); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%q: %q, %v, want %q", name, got, err, want)
+		}
+	}
+	for _, name := range []string{"a\x00b", strings.Repeat("x", erofs.MaxName+1), strings.Repeat("x/", maxPath)} {
+		if _, err := split(name); !errors.Is(err, erofs.ErrUnrepresentable) {
+			t.Errorf("%.20q: error %v", name, err)
 		}
 	}
 }
