@@ -24,7 +24,8 @@ func (c *cli) serverExec() *cobra.Command {
 		Use: "exec [flags] SERVER COMMAND [ARG...]", Short: "Run a command in a server, beside its entrypoint",
 		Long: `Run a command in a server, beside its entrypoint, with its environment, user and
 working directory unless others are given. The exit status is the command's; 127 if
-it was not found, 126 if it could not be executed, 125 if Slipway failed.`,
+it was not found, 126 if it could not be executed, 125 if Slipway failed. Signals are
+passed on; at the third Ctrl-C or SIGTERM the command is given up.`,
 		Args: cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			engine, err := c.engine(cmd.Context())
@@ -79,15 +80,23 @@ func execute(ctx context.Context, engine *client.Client, server string, req agen
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer signal.Stop(signals)
 	numbers := make(chan int)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	go func() {
-		for {
+		for asked := 0; ; {
 			select {
 			case s := <-signals:
 				number, ok := s.(syscall.Signal)
 				if !ok {
 					continue
+				}
+				// A guest that hangs passes nothing on.
+				if number == syscall.SIGINT || number == syscall.SIGTERM {
+					asked++
+				}
+				if asked == patience {
+					cancel(errGivenUp)
+					return
 				}
 				select {
 				case numbers <- int(number):
@@ -99,10 +108,19 @@ func execute(ctx context.Context, engine *client.Client, server string, req agen
 			}
 		}
 	}()
-	return engine.Exec(ctx, server, req, agent.ExecIO{
+	exit, err := engine.Exec(ctx, server, req, agent.ExecIO{
 		Stdin: here.stdin, Stdout: os.Stdout, Stderr: os.Stderr, Resize: here.resize(), Signals: numbers, Detach: here.detach,
 	})
+	if errors.Is(context.Cause(ctx), errGivenUp) {
+		return exit, errGivenUp
+	}
+	return exit, err
 }
+
+// patience is how often a command is asked to end, docker's number.
+const patience = 3
+
+var errGivenUp = errors.New("the command was asked to end three times, and is given up")
 
 func (c *cli) serverKill() *cobra.Command {
 	var sig string

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -123,6 +124,22 @@ func TestCopy(t *testing.T) {
 	s.clean("file servers/" + strings.TrimSpace(s.run("server", "show", "-f", "value", "-c", "id", "web").ok().stdout))
 	s.run("server", "start", "web").ok()
 	s.run("server", "exec", "web", "sh", "-c", "cmp /srv/stopped/hard /srv/other/soft && stat -c %a /srv/stopped/sub").ok().says("1770\n")
+	s.run("server", "delete", "web").ok()
+	s.clean()
+}
+
+// Whoever asks a command to end three times is free, whatever it does.
+func TestExecGivenUp(t *testing.T) {
+	s := newState(t)
+	s.run("boot", "--detach", "--name", "web", busybox, "sleep", "1000").ok()
+	c := s.start("server", "exec", "web", "sh", "-c", "n=0; trap 'n=$((n+1)); echo asked $n' INT; echo ready; while :; do sleep 0.1; done")
+	c.expect("ready\n")
+	for _, asked := range []string{"asked 1\n", "asked 2\n"} {
+		c.signal(syscall.SIGINT)
+		c.expect(asked)
+	}
+	c.signal(syscall.SIGINT)
+	c.wait().exits(codeSlipway).complains("given up")
 	s.run("server", "delete", "web").ok()
 	s.clean()
 }
