@@ -42,6 +42,7 @@ type guestState struct {
 	mu         sync.Mutex
 	instanceID string
 	timeline   agent.Timeline
+	counter    uint64      // the time-stamp counter at the start of PID 1
 	entry      *entrypoint // the latest; nil until started
 	restarts   int
 	final      bool           // the entrypoint will not be restarted
@@ -63,13 +64,13 @@ type guestState struct {
 // Main is PID 1. It does not return. A panic in it is one of the kernel's too,
 // which under panic=-1 ends the guest.
 func Main() {
-	start := sinceBoot()
+	start, counter := sinceBoot(), tsc()
 	if os.Getpid() != 1 {
 		logf("this program is PID 1 of a guest and nothing else")
 		os.Exit(2)
 	}
 	g := newGuest()
-	g.timeline = agent.Timeline{{Step: agent.StepInit, At: start}}
+	g.timeline, g.counter = agent.Timeline{{Step: agent.StepInit, At: start}}, counter
 	// The main thread stays out of everything: threads that join other
 	// namespaces end with what they did, and this one cannot end.
 	go func() {
@@ -117,7 +118,7 @@ func (g *guestState) run() error {
 		return err
 	}
 	if g.cmdline.probe {
-		fmt.Printf("%s, %d ms after the kernel's start\n", share.ProbeLine, g.timeline[0].At.Milliseconds())
+		fmt.Printf("%s, %d ms after the machine's start\n", share.ProbeLine, g.begun().Milliseconds())
 		powerOff()
 	}
 	go g.reaper.run()
@@ -249,6 +250,18 @@ func (g *guestState) serveAgent() error {
 	}()
 	return nil
 }
+
+// begun is when PID 1 was started: since the machine's start, by the time-stamp
+// counter where its frequency is known, else since the kernel began to keep time.
+func (g *guestState) begun() time.Duration {
+	if khz := g.cmdline.tscKHz; khz > 0 {
+		return time.Duration(g.counter/khz) * time.Millisecond
+	}
+	return g.timeline[0].At
+}
+
+// tsc reads the time-stamp counter, which QEMU has begin at nought.
+func tsc() uint64
 
 func sinceBoot() time.Duration {
 	var ts unix.Timespec

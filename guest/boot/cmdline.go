@@ -2,6 +2,7 @@ package boot
 
 import (
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/slipway-vm/slipway/guest/share"
@@ -13,7 +14,9 @@ type cmdline struct {
 	share string
 	probe bool
 	debug bool
-	words []string
+	// tscKHz is the frequency of the time-stamp counter, where the host has told it.
+	tscKHz uint64
+	words  []string
 }
 
 func readCommandLine() (cmdline, error) {
@@ -37,6 +40,8 @@ func parseCommandLine(s string) cmdline {
 			c.probe = true
 		case share.ArgDebug:
 			c.debug = true
+		case "tsc_early_khz":
+			c.tscKHz, _ = strconv.ParseUint(value, 10, 64)
 		}
 	}
 	return c

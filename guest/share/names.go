@@ -40,7 +40,7 @@ const (
 )
 
 // ProbeLine begins what slipway-init prints on the console under slipway.probe; the
-// rest is ", N ms after the kernel's start".
+// rest is ", N ms after the machine's start".
 const ProbeLine = "slipway-init: probe ok"
 
 // RootMode says how the root reaches the guest.

@@ -40,7 +40,7 @@ func (f *floor) balloonFloor() *floor {
 // reportKernels prints how long each kernel takes to PID 1.
 func reportKernels(w io.Writer, minimal, stock *floor, onMinimal, onStock []times) {
 	t := newTable(w)
-	fmt.Fprintln(t, "\nfrom the kernel's start to PID 1\tmedian\tmin\tmax\tratio\t")
+	fmt.Fprintln(t, "\nfrom the machine's start to PID 1\tmedian\tmin\tmax\tratio\t")
 	kernel := func(t times) time.Duration { return t.kernel }
 	row(t, "Debian's kernel, "+kernelName(option(stock.args, "-kernel")), onStock, onStock, kernel)
 	row(t, "kernel "+kernelName(option(minimal.args, "-kernel")), onMinimal, onStock, kernel)

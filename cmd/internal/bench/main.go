@@ -212,7 +212,7 @@ func runBoot(ctx context.Context, o options) (err error) {
 type times struct {
 	first time.Duration // until the first byte that it was started for
 	end   time.Duration // until the command had ended
-	// kernel is the bare guest's own word for how long its kernel took to PID 1.
+	// kernel is the bare guest's own word for how long it took to PID 1.
 	kernel time.Duration
 }
 
