@@ -10,12 +10,21 @@ func TestCommandLine(t *testing.T) {
 		{
 			CommandLineOptions{Machine: MachineMicroVM, Accel: AccelTCG, Root: RootVirtioFS, TSCKHz: 2600000},
 			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd cryptomgr.notests dummy.numdummies=0 quiet loglevel=4 pci=off reboot=t " +
-				"tsc_early_khz=2600000 tsc=reliable no_timer_check mitigations=off noreplace-smp slipway.root=virtiofs:slipway",
+				"tsc_early_khz=2600000 tsc=reliable no_timer_check mitigations=off noreplace-smp clearcpuid=112 slipway.root=virtiofs:slipway",
 		},
 		{
 			CommandLineOptions{Machine: MachinePC, Accel: AccelTCG, VCPUs: 1, MPTable: true, Probe: true},
 			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd cryptomgr.notests dummy.numdummies=0 quiet loglevel=4 initcall_blacklist=piix_init " +
-				"tsc=reliable no_timer_check mitigations=off noreplace-smp nolapic_timer acpi=noirq slipway.probe",
+				"tsc=reliable no_timer_check mitigations=off noreplace-smp clearcpuid=112 nolapic_timer acpi=noirq slipway.probe",
+		},
+		{
+			CommandLineOptions{Machine: MachinePC, Accel: AccelTCG, VCPUs: 2, MPTable: true, Minimal: true, Probe: true},
+			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd cryptomgr.notests dummy.numdummies=0 quiet loglevel=4 initcall_blacklist=piix_init,acpi_init " +
+				"tsc=reliable no_timer_check mitigations=off noreplace-smp clearcpuid=112 acpi=noirq slipway.probe",
+		},
+		{
+			CommandLineOptions{Machine: MachinePC, Accel: AccelKVM, MPTable: true, Minimal: true, Probe: true},
+			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd cryptomgr.notests dummy.numdummies=0 quiet loglevel=4 initcall_blacklist=piix_init slipway.probe",
 		},
 		{
 			CommandLineOptions{Machine: MachinePC, Accel: AccelKVM, Root: Root9P, Debug: true, Extra: []string{"a=b"}},

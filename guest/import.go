@@ -62,7 +62,7 @@ func sourceKey(ctx context.Context, file string) (string, error) {
 	}
 	defer f.Close()
 	sum := sha256.New()
-	fmt.Fprintln(sum, wantedModules(), unrecordedDependencies, baseMemory, bootImage, mpTableMessage)
+	fmt.Fprintln(sum, wantedModules(), unrecordedDependencies, baseMemory, bootImage, mpTableMessage, minimalSuffix)
 	stop := context.AfterFunc(ctx, func() { f.Close() })
 	defer stop()
 	if _, err := io.Copy(sum, f); err != nil {
@@ -100,6 +100,7 @@ func (s *KernelStore) importSource(ctx context.Context, file string) (Kernel, er
 		Version:   info.version,
 		MinMemory: info.memory + moduleMemory(order),
 		MPTable:   info.mpTable,
+		Minimal:   info.minimal,
 		Imported:  time.Now().UTC(),
 	}
 	for _, m := range order {
@@ -110,7 +111,7 @@ func (s *KernelStore) importSource(ctx context.Context, file string) (Kernel, er
 		return Kernel{}, err
 	}
 	k.Digest = "sha256:" + digest
-	if old, err := s.load(digest); err == nil && old.Name == k.Name && old.MPTable == k.MPTable {
+	if old, err := s.load(digest); err == nil && old.Name == k.Name && old.MPTable == k.MPTable && old.Minimal == k.Minimal {
 		return old, s.keepBootImage(&old, src.bzImage)
 	}
 	if err := s.commit(digest, k, src, order); err != nil {

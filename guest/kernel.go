@@ -54,7 +54,9 @@ type Kernel struct {
 	MinMemory int64 `json:"minMemory"`
 	// MPTable says that it reads the firmware's MP table, which routes interrupts in
 	// ACPI's place.
-	MPTable  bool      `json:"mpTable,omitempty"`
+	MPTable bool `json:"mpTable,omitempty"`
+	// Minimal says that it was built by etc/kernel, so that what is in it is known.
+	Minimal  bool      `json:"minimal,omitempty"`
 	Modules  []Module  `json:"modules,omitempty"` // in load order
 	Imported time.Time `json:"imported"`
 }

@@ -119,6 +119,7 @@ type imageInfo struct {
 	version string
 	memory  int64 // that the kernel needs to reach init
 	mpTable bool
+	minimal bool
 }
 
 // baseMemory is what a kernel and slipway-init need beside the kernel's own
@@ -126,6 +127,10 @@ type imageInfo struct {
 // program with 104 MiB in all, and to stall in reclaim with 96; this makes it
 // 118.
 const baseMemory = 56 << 20
+
+// minimalSuffix ends the version of a kernel that etc/kernel built
+// (CONFIG_LOCALVERSION).
+const minimalSuffix = "-slipway"
 
 // mpTableMessage is what a kernel says of an MP table (CONFIG_X86_MPPARSE).
 const mpTableMessage = "MPTABLE: OEM ID"
@@ -170,6 +175,7 @@ func inspectImage(image []byte) (imageInfo, error) {
 		return imageInfo{}, fmt.Errorf("%w: broken version banner", ErrNotKernel)
 	}
 	info.version = version
+	info.minimal = strings.HasSuffix(version, minimalSuffix)
 	return info, nil
 }
 

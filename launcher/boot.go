@@ -351,7 +351,7 @@ func (r *run) domainSpec(ctx context.Context, srv *Server, kernel guest.Kernel, 
 	r.i.set(func(s *Server) { s.Timeline.Probe = time.Since(begin).Round(time.Millisecond) })
 	machine := guest.DefaultMachine(accel)
 	options := guest.CommandLineOptions{
-		Machine: machine, Accel: accel, Root: guest.RootMode(srv.RootMode), TSCKHz: host.TSCKHz(), VCPUs: uint(srv.Flavor.VCPUs), MPTable: kernel.MPTable,
+		Machine: machine, Accel: accel, Root: guest.RootMode(srv.RootMode), TSCKHz: host.TSCKHz(), VCPUs: uint(srv.Flavor.VCPUs), MPTable: kernel.MPTable, Minimal: kernel.Minimal,
 	}
 	var attached []domain.Disk
 	if d != nil {

@@ -11,7 +11,10 @@ import (
 // written is lost, then the machine. It does not return.
 func powerOff() {
 	leave()
-	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+	// Without ACPI the kernel would halt, and QEMU go on.
+	if _, err := os.Stat("/sys/firmware/acpi"); err == nil {
+		_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+	}
 	// A machine without a way to power off can at least reset, which ends
 	// QEMU under -no-reboot; and the end of PID 1 is a panic, with panic=-1
 	// a reset too.

@@ -219,7 +219,7 @@ func qemuArgs(t *testing.T, v vm, r *running) []string {
 		"-kernel", kernel.Path, "-initrd", initramfs,
 		"-append", guest.CommandLine(guest.CommandLineOptions{
 			Machine: v.machine, Accel: guest.AccelTCG, Root: v.root,
-			TSCKHz: tscKHz(), VCPUs: 1, MPTable: kernel.MPTable, Extra: v.extra,
+			TSCKHz: tscKHz(), VCPUs: 1, MPTable: kernel.MPTable, Minimal: kernel.Minimal, Extra: v.extra,
 		}),
 		"-serial", "file:" + r.console,
 		"-monitor", "unix:" + r.monitor + ",server=on,wait=off",
