@@ -254,6 +254,15 @@ func (r *run) supervise(ctx context.Context) (*Exit, error) {
 		return nil, err
 	}
 	go r.m.boundConsole(ctx, r.i)
+	watched := ctx
+	go func() {
+		switch err := r.watchShare(watched); {
+		case errors.Is(err, errShareLost):
+			cancel(err)
+		case err != nil:
+			r.m.log.Warn("virtiofsd is not watched", "server", r.i.id, "err", err)
+		}
+	}()
 	if r.half() {
 		var stop context.CancelFunc
 		ctx, stop = r.bootDeadline(ctx)

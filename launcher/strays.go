@@ -21,46 +21,54 @@ const strayTime = 10 * time.Second
 // killed, before the domain was there: nobody else knows of them. They are known by
 // their arguments, which name a file in their server's directory.
 func (m *Manager) endStrays(ctx context.Context, domains map[string]PowerState) error {
+	ctx, cancel := context.WithTimeout(ctx, strayTime)
+	defer cancel()
+	var errs []error
+	err := m.processes(func(id, _ string, pid int) {
+		if _, runs := domains[m.cfg.DomainPrefix+id]; runs {
+			return
+		}
+		m.log.Warn("process without a domain ended", "server", id, "pid", pid)
+		errs = append(errs, EndProcess(ctx, pid, unix.SIGKILL))
+	})
+	return errors.Join(append(errs, err)...)
+}
+
+// processes calls f for each emulator and each file system daemon of a server.
+func (m *Manager) processes(f func(id, program string, pid int)) error {
 	paths, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, strayTime)
-	defer cancel()
-	var errs []error
 	for _, path := range paths {
 		args, err := os.ReadFile(path)
-		id := m.serverOf(args)
+		id, program := m.serverOf(args)
 		if err != nil || id == "" {
 			continue // it has ended, or is nothing of ours
-		}
-		if _, runs := domains[m.cfg.DomainPrefix+id]; runs {
-			continue
 		}
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
 		if err != nil {
 			return err
 		}
-		m.log.Warn("process without a domain ended", "server", id, "pid", pid)
-		errs = append(errs, EndProcess(ctx, pid, unix.SIGKILL))
+		f(id, program, pid)
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // serverOf returns the server whose emulator or file system daemon has been started
-// with args; empty where they are of something else.
-func (m *Manager) serverOf(args []byte) string {
-	program, rest, _ := bytes.Cut(args, []byte{0})
-	name := filepath.Base(string(program))
-	if name != "virtiofsd" && !strings.HasPrefix(name, "qemu-system-") {
-		return ""
+// with args, and which of them it is; empty where they are of something else.
+func (m *Manager) serverOf(args []byte) (id, program string) {
+	command, rest, _ := bytes.Cut(args, []byte{0})
+	program = filepath.Base(string(command))
+	if program != virtiofsd && !strings.HasPrefix(program, "qemu-system-") {
+		return "", ""
 	}
 	_, rest, found := bytes.Cut(rest, []byte(m.cfg.Dir+"/"))
-	id, _, _ := bytes.Cut(rest, []byte("/"))
-	if !found || !isServerID(string(id)) {
-		return ""
+	name, _, _ := bytes.Cut(rest, []byte("/"))
+	if !found || !isServerID(string(name)) {
+		return "", ""
 	}
-	return string(id)
+	return string(name), program
 }
 
 // EndProcess sends a process a signal and waits until it has ended, and has let go of

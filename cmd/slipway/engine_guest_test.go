@@ -107,6 +107,28 @@ func TestGuestDies(t *testing.T) {
 	s.clean()
 }
 
+// A guest without its file system daemon would wait for its files forever.
+func TestVirtiofsdDies(t *testing.T) {
+	t.Parallel()
+	s := newState(t)
+	c := s.start("boot", "--root", "virtiofs", busybox, "sh", "-c", "echo on; exec sleep 1000")
+	c.expect("on\n")
+	killed := 0
+	for pid, args := range traces.Processes() {
+		if filepath.Base(args[0]) == "virtiofsd" && strings.Contains(strings.Join(args, " "), s.dir) {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			killed++
+		}
+	}
+	if killed == 0 {
+		t.Error("there is no virtiofsd")
+	}
+	c.wait().exits(codeSlipway).complains("virtiofsd")
+	s.run("server", "list", "-f", "value", "-c", "Status", "-c", "Exit Code").ok().says("SHUTOFF 125\n")
+	s.deleteAll()
+	s.clean()
+}
+
 // Any number of calls at once start one engine from nothing, and it serves all.
 func TestManyCalls(t *testing.T) {
 	t.Parallel()
