@@ -87,7 +87,8 @@ build: ## Build slipway, slipwayd and slipway-init into bin/.
 	@echo "build: slipway, slipwayd and slipway-init $(VERSION) (the first time takes minutes)"
 	@mkdir -p bin
 	@go build -tags '$(TAGS)' -ldflags '$(STAMP)' -o bin/ ./cmd/slipway ./cmd/slipwayd
-	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w $(STAMP)' -o bin/ ./cmd/slipway-init ./cmd/slipway-configure
+	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w $(STAMP)' -o bin/ ./cmd/slipway-configure
+	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -E _rt0_slipway $(STAMP)' -o bin/ ./cmd/slipway-init
 
 .PHONY: serve
 serve: deps build some-kernel ## Serve OpenStack's APIs, until Ctrl-C: make serve [SERVEFLAGS='--listen :8774'].

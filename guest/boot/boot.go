@@ -42,7 +42,6 @@ type guestState struct {
 	mu         sync.Mutex
 	instanceID string
 	timeline   agent.Timeline
-	counter    uint64      // the time-stamp counter at the start of PID 1
 	entry      *entrypoint // the latest; nil until started
 	restarts   int
 	final      bool           // the entrypoint will not be restarted
@@ -64,13 +63,13 @@ type guestState struct {
 // Main is PID 1. It does not return. A panic in it is one of the kernel's too,
 // which under panic=-1 ends the guest.
 func Main() {
-	start, counter := sinceBoot(), tsc()
+	start := sinceBoot()
 	if os.Getpid() != 1 {
 		logf("this program is PID 1 of a guest and nothing else")
 		os.Exit(2)
 	}
 	g := newGuest()
-	g.timeline, g.counter = agent.Timeline{{Step: agent.StepInit, At: start}}, counter
+	g.timeline = agent.Timeline{{Step: agent.StepInit, At: start}}
 	// The main thread stays out of everything: threads that join other
 	// namespaces end with what they did, and this one cannot end.
 	go func() {
@@ -251,17 +250,18 @@ func (g *guestState) serveAgent() error {
 	return nil
 }
 
-// begun is when PID 1 was started: since the machine's start, by the time-stamp
-// counter where its frequency is known, else since the kernel began to keep time.
+// entered is the time-stamp counter at PID 1's first instruction, see tsc_amd64.s; QEMU
+// has it begin at nought.
+var entered uint64
+
+// begun is when PID 1 was started: since the machine's start where the counter and its
+// frequency are known, else since the kernel began to keep time.
 func (g *guestState) begun() time.Duration {
-	if khz := g.cmdline.tscKHz; khz > 0 {
-		return time.Duration(g.counter/khz) * time.Millisecond
+	if khz := g.cmdline.tscKHz; khz > 0 && entered > 0 {
+		return time.Duration(entered/khz) * time.Millisecond
 	}
 	return g.timeline[0].At
 }
-
-// tsc reads the time-stamp counter, which QEMU has begin at nought.
-func tsc() uint64
 
 func sinceBoot() time.Duration {
 	var ts unix.Timespec
