@@ -101,7 +101,7 @@ func CommandLine(o CommandLineOptions) string {
 			// ACPI's tables of timers and processors are read, but its programs are not
 			// interpreted: they describe what PCI and the MP table do too. Without ACPI
 			// slipway-init ends the guest by a reset.
-			skipped += ",acpi_init"
+			skipped += ",acpi_init,acpi_button_driver_init"
 		}
 		args = append(args, "initcall_blacklist="+skipped)
 	}

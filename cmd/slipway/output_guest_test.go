@@ -78,7 +78,7 @@ func TestLogs(t *testing.T) {
 	// What the kernel says stays apart from what the entrypoint says.
 	eventually(t, 20*time.Second, func() error {
 		r := s.run("server", "logs", "--console", "logged").ok()
-		if !strings.Contains(r.stdout, "Power down") || strings.Contains(r.stdout, "three") {
+		if !strings.Contains(r.stdout, "reboot: ") || strings.Contains(r.stdout, "three") {
 			return fmt.Errorf("the console says %q", tail(r.stdout))
 		}
 		return nil
