@@ -127,7 +127,7 @@ func TestCloud(t *testing.T) {
 	c.run("server", "create", "--image", busybox, "--flavor", "m1.nosuch", "x").exits(1).complains("no flavor", "m1.tiny")
 	c.run("service", "register").exits(1).complains("the engine of this host")
 	c.run("boot", "--rm", "-e", "A=b", busybox, "sh", "-c", "echo $A; exit 6").exits(6).says("b\n")
-	if r := c.run("server", "console", "made").ok(); !strings.Contains(r.stdout, "Power down") {
+	if r := c.run("server", "console", "made").ok(); !strings.Contains(r.stdout, "reboot: ") {
 		t.Errorf("console: %q", tail(r.stdout))
 	}
 	c.run("server", "list", "--kernel-outdated", "-f", "value").ok().says("")
