@@ -108,7 +108,7 @@ func TestKilled(t *testing.T) {
 		c.Stderr = os.Stderr
 		start(t, c)
 		time.Sleep(time.Duration(rand.IntN(40)) * time.Millisecond)
-		end(t, c)
+		crashtest.End(t, c)
 		check(t, dir)
 	}
 }
@@ -175,18 +175,6 @@ func start(t *testing.T, c *exec.Cmd) {
 	}
 	if _, err := out.Read(make([]byte, 10)); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// end kills a victim.
-func end(t *testing.T, c *exec.Cmd) {
-	t.Helper()
-	if err := c.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	var exit *exec.ExitError
-	if err := c.Wait(); !errors.As(err, &exit) || exit.ExitCode() != -1 {
-		t.Fatalf("the victim ended by itself: %v", err)
 	}
 }
 

@@ -112,7 +112,7 @@ func TestKilled(t *testing.T) {
 	for round := range crashes {
 		c, _ := start(t, victimOf(dir))
 		time.Sleep(moment(round, whole))
-		end(t, c)
+		crashtest.End(t, c)
 		checkStore(t, dir, imgs[round%2], want)
 	}
 }
@@ -222,7 +222,7 @@ func lifetime(t *testing.T) time.Duration {
 	if err != nil {
 		t.Fatal(err)
 	}
-	end(t, c)
+	crashtest.End(t, c)
 	whole, err := time.ParseDuration(strings.TrimSpace(line))
 	if err != nil {
 		t.Fatal(err)
@@ -253,18 +253,6 @@ func start(t *testing.T, c *exec.Cmd) (*exec.Cmd, *bufio.Reader) {
 		t.Fatal(err)
 	}
 	return c, lines
-}
-
-// end kills a victim.
-func end(t *testing.T, c *exec.Cmd) {
-	t.Helper()
-	if err := c.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	var exit *exec.ExitError
-	if err := c.Wait(); !errors.As(err, &exit) || exit.ExitCode() != -1 {
-		t.Fatalf("the victim ended by itself: %v", err)
-	}
 }
 
 func unmountBelow(t testing.TB, dir string) {

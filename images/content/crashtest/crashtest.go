@@ -118,6 +118,18 @@ func (d *Disk) Fail(t testing.TB, users ...*exec.Cmd) {
 	}
 }
 
+// End kills a process that must be running.
+func End(t testing.TB, c *exec.Cmd) {
+	t.Helper()
+	if err := c.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	var exit *exec.ExitError
+	if err := c.Wait(); !errors.As(err, &exit) || exit.ExitCode() != -1 {
+		t.Fatalf("the process ended by itself: %v", err)
+	}
+}
+
 // Recover mounts a disk that has failed, and that nobody has open.
 func (d *Disk) Recover(t testing.TB) {
 	t.Helper()
