@@ -116,7 +116,7 @@ func CommandLine(o CommandLineOptions) string {
 			// and emulated by one thread it costs nothing.
 			"noreplace-smp",
 			// Without REP_GOOD memory is cleared and copied by plain instructions, which
-			// are half as slow as repeated ones when they are emulated.
+			// emulation runs faster than repeated ones.
 			"clearcpuid=112")
 		if o.Machine == MachinePC && o.VCPUs == 1 {
 			// The HPET, whose frequency is known, in place of the local APIC's timer,
