@@ -103,7 +103,7 @@ func stuck(t *testing.T, part string) func(http.Handler) http.Handler {
 				hold()
 				return
 			}
-			next.ServeHTTP(&halfway{ResponseWriter: w, hold: hold, left: 1 << 10}, r)
+			next.ServeHTTP(&halfway{ResponseWriter: w, hold: hold, left: 100}, r)
 		})
 	}
 }

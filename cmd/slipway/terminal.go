@@ -98,7 +98,8 @@ func openConsole(interactive, tty bool, keys string) (*console, error) {
 }
 
 // detachable is an input in which the detach keys were looked for. When they come
-// it fails: its end would be the process's too.
+// it fails: its end would be the process's too. What was typed before them has been
+// passed on by then.
 type detachable struct {
 	io.Reader
 	detach chan struct{}
@@ -107,10 +108,14 @@ type detachable struct {
 func (d *detachable) Read(b []byte) (int, error) {
 	n, err := d.Reader.Read(b)
 	var escape mobyterm.EscapeError
-	if errors.As(err, &escape) {
-		close(d.detach)
+	if !errors.As(err, &escape) {
+		return n, err
 	}
-	return n, err
+	if n > 0 {
+		return n, nil // the next one fails
+	}
+	close(d.detach)
+	return 0, err
 }
 
 // addDetachKeys adds docker's flag.

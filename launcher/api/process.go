@@ -27,6 +27,8 @@ func (a *API) execServer(w http.ResponseWriter, r *http.Request) error {
 		}
 		if req.Stdin {
 			streams.Stdin = p.stdin
+		} else {
+			_ = p.stdin.Close()
 		}
 		go p.receive(ctx)
 		exit, err := a.manager.Exec(ctx, ref, req, streams)
@@ -249,6 +251,7 @@ func (p *peer) receive(ctx context.Context) {
 		case MessageDetach:
 			if !detached {
 				detached = true
+				_, _ = p.feed.Write(nil) // until all that came before has been passed on
 				close(p.detach)
 			}
 		default:
