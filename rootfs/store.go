@@ -59,6 +59,8 @@ type Config struct {
 	Dir    string
 	Log    *slog.Logger // nil: none
 	Limits Limits
+	// Processors is the number of those that unpacking may use; 0 means GOMAXPROCS.
+	Processors int
 	// Parallel is the number of layers unpacked at once, of all images
 	// together; 0 means one more than there are processors, from three to eight.
 	Parallel int
@@ -97,8 +99,11 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if c.Limits.Memory == 0 {
 		c.Limits.Memory = 96 << 20
 	}
+	if c.Processors <= 0 {
+		c.Processors = runtime.GOMAXPROCS(0)
+	}
 	if c.Parallel <= 0 {
-		c.Parallel = min(max(3, runtime.GOMAXPROCS(0)+1), 8)
+		c.Parallel = min(max(3, c.Processors+1), 8)
 	}
 	// A file mounted without a loop device counts as a stacked file system, of
 	// which Linux allows two: our overlay, and one below it.

@@ -19,11 +19,16 @@ const (
 	blocksAhead = 4
 )
 
-// ahead decompresses in a goroutine of its own, a few blocks in front of its
-// reader, so that decompressing one layer and writing it take two processors.
-// It sums what it gives out, by whole blocks, and refuses more than limit bytes.
+// ahead decompresses a block when its reader asks for it, who then finds it in the
+// processor's cache. Once a processor is to spare it does so in a goroutine of its
+// own, a few blocks in front of its reader: decompressing one layer and writing it
+// take two processors then. It sums what it gives out, by whole blocks, and refuses
+// more than limit bytes.
 type ahead struct {
-	full  chan block
+	r     io.Reader
+	spare func() bool
+
+	full  chan block // nil without the goroutine
 	empty chan []byte
 	stop  chan struct{}
 	ended chan struct{}
@@ -43,22 +48,24 @@ type block struct {
 	err  error
 }
 
-func newAhead(r io.Reader, limit int64) *ahead {
-	a := &ahead{
-		sum: sha256.New(), left: limit, limit: limit,
-		full:  make(chan block, blocksAhead),
-		empty: make(chan []byte, blocksAhead),
-		stop:  make(chan struct{}),
-		ended: make(chan struct{}),
-	}
-	for range blocksAhead {
-		a.empty <- make([]byte, blockBytes)
-	}
-	go a.fill(r)
-	return a
+// newAhead asks spare before each block until that says yes.
+func newAhead(r io.Reader, limit int64, spare func() bool) *ahead {
+	return &ahead{r: r, spare: spare, whole: make([]byte, blockBytes), sum: sha256.New(), left: limit, limit: limit}
 }
 
-func (a *ahead) fill(r io.Reader) {
+// start begins the goroutine.
+func (a *ahead) start() {
+	a.full = make(chan block, blocksAhead)
+	a.empty = make(chan []byte, blocksAhead)
+	a.stop = make(chan struct{})
+	a.ended = make(chan struct{})
+	for range blocksAhead - 1 {
+		a.empty <- make([]byte, blockBytes)
+	}
+	go a.fill()
+}
+
+func (a *ahead) fill() {
 	defer close(a.ended)
 	for {
 		var buf []byte
@@ -67,21 +74,40 @@ func (a *ahead) fill(r io.Reader) {
 		case <-a.stop:
 			return
 		}
-		n, err := 0, error(nil)
-		for n < len(buf) && err == nil {
-			var got int
-			got, err = r.Read(buf[n:])
-			n += got
-		}
+		b := a.decompress(buf)
 		select {
-		case a.full <- block{buf[:n], err}:
+		case a.full <- b:
 		case <-a.stop:
 			return
 		}
-		if err != nil {
+		if b.err != nil {
 			return
 		}
 	}
+}
+
+// decompress fills a block.
+func (a *ahead) decompress(buf []byte) block {
+	n, err := 0, error(nil)
+	for n < len(buf) && err == nil {
+		var got int
+		got, err = a.r.Read(buf[n:])
+		n += got
+	}
+	return block{buf[:n], err}
+}
+
+// next gives the next block; the one before is no longer needed.
+func (a *ahead) next() block {
+	if a.full == nil && a.spare() {
+		a.start()
+	}
+	used := a.whole[:cap(a.whole)]
+	if a.full == nil {
+		return a.decompress(used)
+	}
+	a.empty <- used
+	return <-a.full
 }
 
 func (a *ahead) Read(p []byte) (int, error) {
@@ -95,11 +121,7 @@ func (a *ahead) Next(n int) ([]byte, error) {
 		if a.err != nil {
 			return nil, a.err
 		}
-		if a.whole != nil {
-			a.empty <- a.whole[:cap(a.whole)]
-			a.whole = nil
-		}
-		b := <-a.full
+		b := a.next()
 		a.whole, a.rest, a.err = b.data, b.data, b.err
 		a.sum.Write(b.data)
 		if a.left -= int64(len(b.data)); a.left < 0 {
@@ -111,9 +133,12 @@ func (a *ahead) Next(n int) ([]byte, error) {
 	return b, nil
 }
 
-// Close stops the goroutine and waits for it, so for the read it may be in.
+// Close stops the goroutine, if any, and waits for it, so for the read it may be in.
 // Closing again does nothing.
 func (a *ahead) Close() {
+	if a.full == nil {
+		return
+	}
 	a.once.Do(func() { close(a.stop) })
 	<-a.ended
 }

@@ -241,7 +241,7 @@ func (s *Store) convert(ctx context.Context, j *job, f *os.File, b *budget) (lay
 	}
 	defer z.Close()
 	// Headers and padding come on top of the files' bytes.
-	pipe := newAhead(z, b.limits.Bytes+b.limits.Bytes/4+1<<20)
+	pipe := newAhead(z, b.limits.Bytes+b.limits.Bytes/4+1<<20, s.spare)
 	defer pipe.Close()
 	info, err := layer.Convert(pipe, f, uuid(j.DiffID), struct {
 		*budget
@@ -261,6 +261,9 @@ func (s *Store) convert(ctx context.Context, j *job, f *os.File, b *budget) (lay
 	}
 	return info, nil
 }
+
+// spare says whether there are more processors than layers being unpacked.
+func (s *Store) spare() bool { return len(s.slots) < s.config.Processors }
 
 // blame prefers the reason the source stopped for to what was then made of
 // the bytes that were missing.

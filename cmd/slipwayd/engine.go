@@ -55,8 +55,9 @@ type engine struct {
 	service  *service     // nil where no network service is wanted
 	cloud    *cloud.Cloud // nil where it belongs to none
 	// onDemand: the engine may be ended by one that serves the network too.
-	onDemand bool
-	closers  []func() error // in the order of opening
+	onDemand   bool
+	processors int
+	closers    []func() error // in the order of opening
 
 	ctx    context.Context // of all requests
 	cancel context.CancelFunc
@@ -69,11 +70,12 @@ type engine struct {
 type start struct {
 	onDemand      bool // by a command, which wants no network service
 	resetPassword bool // of the user admin
+	processors    int
 }
 
 // open brings an engine up as far as its socket. After an error nothing is left.
 func open(ctx context.Context, cfg *config.Config, log *slog.Logger, how start) (_ *engine, err error) {
-	e := &engine{cfg: cfg, log: log, onDemand: how.onDemand, used: time.Now()}
+	e := &engine{cfg: cfg, log: log, onDemand: how.onDemand, processors: how.processors, used: time.Now()}
 	e.ctx, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
@@ -170,7 +172,7 @@ func (e *engine) onClose(f func() error) { e.closers = append(e.closers, f) }
 func (e *engine) openManager(ctx context.Context) error {
 	cfg := e.cfg
 	layers, err := rootfs.Open(ctx, rootfs.Config{
-		Dir: e.path("rootfs"), Log: e.log,
+		Dir: e.path("rootfs"), Log: e.log, Processors: e.processors,
 		Limits: rootfs.Limits{Bytes: int64(cfg.Images.MaxUnpacked), Inodes: cfg.Images.MaxInodes, Memory: int64(cfg.Images.MaxMemory)},
 	})
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -34,6 +35,17 @@ func main() {
 		fmt.Fprintln(os.Stderr, "slipwayd:", err)
 		os.Exit(1)
 	}
+}
+
+// oversubscribe lets a few more threads run Go at once than there are processors, and
+// returns the number of those. Unpacking spends most of its time in C and in the
+// kernel. A thread that comes back from there and finds its place taken has to wait
+// for another, while its processor may be idle: it cost a pull a tenth of its time.
+func oversubscribe() (processors int) {
+	const more = 4
+	processors = runtime.GOMAXPROCS(0)
+	runtime.GOMAXPROCS(processors + more)
+	return processors
 }
 
 func run(ctx context.Context, args []string) error {
@@ -64,7 +76,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	onDemand := *readyFD >= 0
-	e, err := open(ctx, cfg, newLog(cfg.Log), start{onDemand: onDemand, resetPassword: *reset})
+	e, err := open(ctx, cfg, newLog(cfg.Log), start{onDemand: onDemand, resetPassword: *reset, processors: oversubscribe()})
 	if errors.Is(err, errRunning) {
 		if onDemand {
 			return nil // and there is one
