@@ -25,7 +25,7 @@ LINT := go tool -modfile=.tools/go.mod golangci-lint
 PACKAGES := gcc libc6-dev pkg-config libisal-dev libvirt-dev libvirt-daemon-driver-qemu \
 	qemu-system-x86 qemu-utils e2fsprogs erofs-utils kmod grub-common grub-pc-bin grub-efi-amd64-bin \
 	passt mmdebstrap busybox-static jq tar xz-utils zstd attr libcap2-bin ca-certificates
-KERNEL_PACKAGES := make binutils flex bison bc perl libelf-dev xz-utils zstd
+KERNEL_PACKAGES := make binutils flex bison bc patch perl libelf-dev xz-utils zstd
 # Clients that tests use, what tests run in guests, and what the real cloud-init runs on.
 TEST_PACKAGES := python3-openstackclient nftables iptables iproute2 libvirt-daemon systemd \
 	ovmf gdisk fdisk mtools dosfstools syslinux syslinux-common \
