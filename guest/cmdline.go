@@ -54,6 +54,9 @@ type CommandLineOptions struct {
 	Extra            []string
 }
 
+// minimalHZ is CONFIG_HZ of the kernels of etc/kernel.
+const minimalHZ = 250
+
 // CommandLine returns the kernel command line of a guest.
 //
 // It belongs to these QEMU options, which were found to boot and to power off
@@ -110,6 +113,11 @@ func CommandLine(o CommandLineOptions) string {
 		// TSC against; without these a microvm hangs in calibration.
 		if o.TSCKHz > 0 {
 			args = append(args, fmt.Sprintf("tsc_early_khz=%d", o.TSCKHz))
+			if o.Minimal && o.VCPUs > 1 {
+				// Loops in a tick: each processor but the first would count them for
+				// 100 ms, in vain.
+				args = append(args, fmt.Sprintf("lpj=%d", o.TSCKHz*1000/minimalHZ))
+			}
 		}
 		args = append(args, "tsc=reliable", "no_timer_check", "mitigations=off",
 			// Each lock that is patched out of the kernel's code is translated anew;
