@@ -151,12 +151,22 @@ func layerImages(t *testing.T, imgs []v1.Image) map[v1.Hash]string {
 // one more.
 func checkStore(t *testing.T, dir string, img v1.Image, want map[v1.Hash]string) {
 	t.Helper()
-	s := open(t, filepath.Join(dir, "rootfs"))
-	if err := s.Close(); err != nil { // it seals what the victim did not
-		t.Fatal(err)
+	// A child that the victim was just about to start has its files open until it
+	// executes mkfs.
+	for limit := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		s := open(t, filepath.Join(dir, "rootfs"))
+		if err := s.Close(); err != nil { // it seals what the victim did not
+			t.Fatal(err)
+		}
+		left, err := os.ReadDir(filepath.Join(dir, "rootfs", "tmp"))
+		if err == nil && len(left) == 0 {
+			break
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("%s holds %v (%v)", filepath.Join(dir, "rootfs", "tmp"), left, err)
+		}
 	}
-	empty(t, dir, "rootfs", "tmp")
-	s = open(t, filepath.Join(dir, "rootfs"))
+	s := open(t, filepath.Join(dir, "rootfs"))
 	layers, err := s.Layers()
 	if err != nil {
 		t.Fatal(err)
