@@ -54,7 +54,7 @@ type CommandLineOptions struct {
 	Extra            []string
 }
 
-// minimalHZ is CONFIG_HZ of the kernels of etc/kernel.
+// minimalHZ is CONFIG_HZ of the kernels of etc/kernel, Linux's default.
 const minimalHZ = 250
 
 // CommandLine returns the kernel command line of a guest.

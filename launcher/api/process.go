@@ -28,7 +28,7 @@ func (a *API) execServer(w http.ResponseWriter, r *http.Request) error {
 		if req.Stdin {
 			streams.Stdin = p.stdin
 		} else {
-			_ = p.stdin.Close()
+			_ = p.stdin.Close() // or what is sent for it would hold up all else
 		}
 		go p.receive(ctx)
 		exit, err := a.manager.Exec(ctx, ref, req, streams)
