@@ -251,7 +251,11 @@ func (m *Manager) recordedProcess(dir string) (*guest.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	return guest.ParseSpec(b)
+	spec, err := guest.ParseSpec(b)
+	if err == nil {
+		spec.Found = nil // in the root as it was
+	}
+	return spec, err
 }
 
 // pullProgress shows how far a pull is.
@@ -269,10 +273,11 @@ func (r *run) furnish(ctx context.Context, srv *Server, spec *guest.Spec, networ
 	if err != nil {
 		return nil, err
 	}
-	if err := makeShare(r.i.dir, srv.Spec.Volumes); err != nil {
+	share, err := makeShare(r.i.dir, srv.Spec.Volumes)
+	if err != nil {
 		return nil, err
 	}
-	share := filepath.Join(r.i.dir, shareDir)
+	defer func() { _ = share.Close() }()
 	if err := r.writeSeed(srv, spec, networks, share); err != nil {
 		return nil, err
 	}
@@ -284,7 +289,7 @@ func (r *run) furnish(ctx context.Context, srv *Server, spec *guest.Spec, networ
 		}
 	}
 	// The share is read-only once it is mounted, and what this says is known then.
-	capable, err := createCapable(share, mode)
+	capable, err := createCapable(share.Name(), mode)
 	if err != nil {
 		return nil, err
 	}
@@ -297,7 +302,7 @@ func (r *run) furnish(ctx context.Context, srv *Server, spec *guest.Spec, networ
 	if mode == guest.RootBlock {
 		return makeDisks(ctx, r.i.dir, overlay)
 	}
-	root := filepath.Join(share, guest.RootDir)
+	root := filepath.Join(share.Name(), guest.RootDir)
 	mount := overlay.Mount
 	if upper != nil {
 		mount = overlay.MountBase
@@ -313,26 +318,33 @@ func (r *run) furnish(ctx context.Context, srv *Server, spec *guest.Spec, networ
 	if len(srv.Spec.Volumes) > 0 || upper != nil && srv.Run > 1 {
 		return upper, nil
 	}
-	return upper, preflight(root, spec)
+	// What it takes to look for the entrypoint is spared to the guest.
+	if err := preflight(root, spec); err != nil {
+		return nil, err
+	}
+	return upper, writeSpec(share, spec)
 }
 
-// preflight finds what the guest would fail on: a missing or unusable entrypoint,
-// an unknown user.
+// preflight finds the entrypoint in the mounted root, or what the guest would fail on:
+// a missing or unusable entrypoint, an unknown user.
 func preflight(dir string, spec *guest.Spec) error {
 	root, err := process.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = root.Close() }()
-	return startable(root, spec)
+	found, err := find(root, spec)
+	spec.Found = &found
+	return err
 }
 
-// startable says why a root's entrypoint could not be started.
-func startable(root process.Files, spec *guest.Spec) error {
-	if _, err := process.Resolve(root, process.Request{Args: spec.Args, Env: spec.Env, User: spec.User, Groups: spec.GroupAdd, Dir: spec.Dir}); err != nil {
-		return codedError{err, process.ExitCode(err)}
+// find says why a root's entrypoint could not be started.
+func find(root process.Files, spec *guest.Spec) (process.Found, error) {
+	found, err := process.Find(root, spec.Request())
+	if err != nil {
+		err = codedError{err, process.ExitCode(err)}
 	}
-	return nil
+	return found, err
 }
 
 // domainSpec says what the hypervisor is to run.

@@ -74,17 +74,18 @@ func (r *run) furnishClassic(ctx context.Context, srv *Server, spec *guest.Spec,
 	if err != nil {
 		return nil, err
 	}
-	if err := makeShare(r.i.dir, srv.Spec.Volumes); err != nil {
+	share, err := makeShare(r.i.dir, srv.Spec.Volumes)
+	if err != nil {
 		return nil, err
 	}
-	share := filepath.Join(r.i.dir, shareDir)
+	defer func() { _ = share.Close() }()
 	if err := r.writeSeed(srv, spec, networks, share); err != nil {
 		return nil, err
 	}
 	if err := mountShare(r.i.dir, srv.Spec.Volumes); err != nil {
 		return nil, err
 	}
-	root := filepath.Join(share, guest.RootDir)
+	root := filepath.Join(share.Name(), guest.RootDir)
 	if err := overlay.Mount(ctx, root); err != nil {
 		return nil, fmt.Errorf("mount the root: %w", err)
 	}

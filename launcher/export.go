@@ -245,7 +245,7 @@ func exportable(base *rootfs.Base, spec *guest.Spec) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, view.Close()) }()
-	if err := startable(view, spec); err != nil {
+	if _, err := find(view, spec); err != nil {
 		return errorf(ErrInvalid, "%v", err)
 	}
 	return nil

@@ -79,22 +79,19 @@ func (r *run) writeSeedDisk(srv *Server, data *cloudinit.Seed, _ string) error {
 // the kernel's generator holds.
 const entropySize = 32
 
-func (r *run) writeSeed(srv *Server, spec *guest.Spec, networks *cloudinit.NetworkConfig, share string) error {
+// writeSeed writes what the guest is told, to the directory that becomes its share.
+func (r *run) writeSeed(srv *Server, spec *guest.Spec, networks *cloudinit.NetworkConfig, to *os.Root) error {
+	share := to.Name()
 	spec.InstanceID = srv.ID
 	spec.Restart.Count = srv.RestartCount
 	spec.Entropy = make([]byte, entropySize)
 	_, _ = rand.Read(spec.Entropy)
-	process, err := spec.Marshal()
-	if err != nil {
-		return err
-	}
-	dir := filepath.Join(share, guest.SeedDir)
 	data, err := srv.seed(spec.Hostname)
 	if err != nil {
 		return err
 	}
 	data.Network = networks
-	if err := seed.Write(dir, data); err != nil {
+	if err := seed.Write(filepath.Join(share, guest.SeedDir), data); err != nil {
 		return err
 	}
 	tell := []func(*Server, *cloudinit.Seed, string) error{r.writeSeedDisk, r.writeConfigure}
@@ -106,7 +103,20 @@ func (r *run) writeSeed(srv *Server, spec *guest.Spec, networks *cloudinit.Netwo
 			return err
 		}
 	}
-	return os.WriteFile(filepath.Join(share, guest.SpecFile), process, 0o600)
+	return writeSpec(to, spec)
+}
+
+// writeSpec leaves the old one whole if it fails.
+func writeSpec(share *os.Root, spec *guest.Spec) error {
+	data, err := spec.Marshal()
+	if err != nil {
+		return err
+	}
+	tmp := guest.SpecFile + ".new"
+	if err := share.WriteFile(tmp, data, 0o600); err != nil {
+		return errors.Join(err, share.RemoveAll(tmp))
+	}
+	return share.Rename(tmp, guest.SpecFile)
 }
 
 // writeConfigure gives the guest the program that does what the seed asks of the

@@ -28,21 +28,22 @@ const (
 // makeShare makes the one directory that the guest is given: the seed's
 // directory, places for the root and the volumes, and nothing else. The directory
 // is a read-only mount of itself, so that what a guest writes goes to its overlay
-// or to a volume, or nowhere.
-func makeShare(dir string, volumes []Volume) error {
+// or to a volume, or nowhere. By what is returned, which is to be closed, it can be
+// written all the same.
+func makeShare(dir string, volumes []Volume) (*os.Root, error) {
 	share := filepath.Join(dir, shareDir)
 	for _, d := range []string{guest.RootDir, guest.SeedDir, guest.VolumeDir} {
 		if err := os.MkdirAll(filepath.Join(share, d), 0o755); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	for n, v := range volumes {
 		target := filepath.Join(share, guest.VolumeDir, strconv.Itoa(n))
 		if err := makeMountpoint(v.Host, target); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return os.OpenRoot(share)
 }
 
 func makeMountpoint(source, target string) error {

@@ -48,8 +48,9 @@ type stageConfig struct {
 	Spec     json.RawMessage `json:"spec"`
 	Hostname string          `json:"hostname"`
 	Env      []string        `json:"env"`
-	// Configure has the root configured as the seed says, first.
-	Configure bool `json:"configure,omitempty"`
+	// First says that the entrypoint has not run yet: its root is as the host has seen it,
+	// and is to be configured as the seed says.
+	First bool `json:"first,omitempty"`
 }
 
 // stageReport is what the stage says: warnings, and then, where it does not get to
@@ -120,7 +121,7 @@ func (g *guestState) launch() (*stage, error) {
 		return nil, err
 	}
 	failure, err := st.wait(stageConfig{
-		Share: shareDir, Etc: etcDir, Configure: g.entry == nil,
+		Share: shareDir, Etc: etcDir, First: g.entry == nil,
 		Spec: g.seedSpec, Hostname: g.spec.Hostname, Env: g.spec.Env,
 	}, g.warn)
 	if err != nil {

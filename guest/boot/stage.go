@@ -55,7 +55,7 @@ func runStage(report *os.File) error {
 	}
 	defer self.Close()
 	var program *configuration
-	if c.Configure {
+	if c.First {
 		if program, err = openConfiguration(c.Share); err != nil {
 			return err
 		}
@@ -73,6 +73,9 @@ func runStage(report *os.File) error {
 		if err := takeTerminal(); err != nil {
 			return err
 		}
+	}
+	if !c.First || program != nil {
+		spec.Found = nil // it may be another by now
 	}
 	return execute(spec, self)
 }
@@ -123,13 +126,15 @@ func execute(spec *share.Spec, self *os.File) error {
 		return err
 	}
 	defer root.Close()
-	p, err := process.Resolve(root, process.Request{
-		Args: spec.Args, Env: spec.Env, User: spec.User, Groups: spec.GroupAdd, Dir: spec.Dir,
-		Hostname: spec.Hostname, TTY: spec.TTY,
-	})
-	if err != nil {
-		return err
+	found := spec.Found
+	if found == nil {
+		f, err := process.Find(root, spec.Request())
+		if err != nil {
+			return err
+		}
+		found = &f
 	}
+	p := spec.Request().With(*found)
 	dir, err := root.MkdirAll(p.Dir, 0o755, 0, 0)
 	if err != nil {
 		return fmt.Errorf("make the working directory: %w", err)

@@ -40,11 +40,16 @@ type Request struct {
 
 // Process is a process that can be executed inside the root.
 type Process struct {
+	Found
+	Args []string
+	Env  []string
+	Dir  string
+}
+
+// Found is what a root has of a Request.
+type Found struct {
 	Identity
-	Path string   `json:"path"` // of the executable, absolute inside the root
-	Args []string `json:"args"`
-	Env  []string `json:"env"`
-	Dir  string   `json:"dir"`
+	Path string `json:"path"` // of the executable, absolute inside the root
 }
 
 // Files is what is looked at of a root: a [Root] is one. Both follow symbolic links
@@ -57,31 +62,44 @@ type Files interface {
 // finder finds programs and users in a root.
 type finder struct{ Files }
 
-// Resolve finds what req asks for in the root. It changes nothing there: a
-// working directory that is missing is no error, since it is made on start.
-func Resolve(files Files, req Request) (*Process, error) {
+// Find looks in the root for the user and the executable that req asks for. It changes
+// nothing there: a working directory that is missing is no error, since it is made on
+// start.
+func Find(files Files, req Request) (found Found, err error) {
 	root := finder{files}
 	if len(req.Args) == 0 || req.Args[0] == "" {
-		return nil, fmt.Errorf("%w: no command", ErrNotFound)
+		return found, fmt.Errorf("%w: no command", ErrNotFound)
 	}
-	id, err := root.user(req.User)
-	if err != nil {
-		return nil, err
+	if found.Identity, err = root.user(req.User); err != nil {
+		return found, err
 	}
-	if err := root.addGroups(&id, req.Groups); err != nil {
-		return nil, err
+	if err := root.addGroups(&found.Identity, req.Groups); err != nil {
+		return found, err
 	}
-	p := &Process{Identity: id, Args: slices.Clone(req.Args), Dir: path.Clean("/" + req.Dir)}
-	if st, err := root.Stat(p.Dir); err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		return nil, fmt.Errorf("%w: working directory %s is not a directory", ErrNotExecutable, p.Dir)
+	dir := req.dir()
+	if st, err := root.Stat(dir); err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return found, fmt.Errorf("%w: working directory %s is not a directory", ErrNotExecutable, dir)
 	}
-	p.Env = environment(req, id)
-	p.Path, err = root.executable(req.Args[0], p.Dir, lookupEnv(p.Env, "PATH"))
-	if err != nil {
-		return nil, err
-	}
-	return p, nil
+	searchPath := lookupEnv(environment(req, found.Identity), "PATH")
+	found.Path, err = root.executable(req.Args[0], dir, searchPath)
+	return found, err
 }
+
+// With is the process that req asks for, given what the root has of it.
+func (req Request) With(found Found) *Process {
+	return &Process{Found: found, Args: slices.Clone(req.Args), Env: environment(req, found.Identity), Dir: req.dir()}
+}
+
+// Resolve is Find and With.
+func Resolve(files Files, req Request) (*Process, error) {
+	found, err := Find(files, req)
+	if err != nil {
+		return nil, err
+	}
+	return req.With(found), nil
+}
+
+func (req Request) dir() string { return path.Clean("/" + req.Dir) }
 
 // environment completes req.Env as docker does: PATH, HOSTNAME and HOME where
 // they are missing, and TERM for a terminal. The last value of a name wins.

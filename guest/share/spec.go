@@ -8,6 +8,8 @@ import (
 	"path"
 	"strings"
 	"time"
+
+	"github.com/slipway-vm/slipway/guest/process"
 )
 
 // SpecVersion is the version of Spec that Marshal writes. slipway-init
@@ -55,6 +57,9 @@ type Spec struct {
 	// Entropy, fresh for each boot, is what the guest's random numbers begin with.
 	Entropy  []byte   `json:"entropy,omitempty"`
 	InitMode InitMode `json:"initMode,omitempty"`
+	// Found is what the host found in the root for the entrypoint's first start; without
+	// it the guest looks for itself.
+	Found *process.Found `json:"found,omitempty"`
 	// Linger is how long a guest that no engine hears goes on after its entrypoint: its
 	// cloud shows a console only as long as that.
 	Linger time.Duration `json:"linger,omitempty"`
@@ -100,6 +105,13 @@ type Interface struct {
 type Route struct {
 	To  netip.Prefix `json:"to"`
 	Via netip.Addr   `json:"via"`
+}
+
+// Request is the entrypoint's process.
+func (s *Spec) Request() process.Request {
+	return process.Request{
+		Args: s.Args, Env: s.Env, User: s.User, Groups: s.GroupAdd, Dir: s.Dir, Hostname: s.Hostname, TTY: s.TTY,
+	}
 }
 
 // ParseSpec reads and validates a Spec.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/slipway-vm/slipway/guest"
 	"github.com/slipway-vm/slipway/guest/agent"
+	"github.com/slipway-vm/slipway/guest/process"
 )
 
 // events collects the guest's events until one that want accepts.
@@ -108,6 +109,23 @@ func TestRestartEnds(t *testing.T) {
 			t.Errorf("got %+v", got)
 		}
 	})
+}
+
+// What the host found in the root goes for the first start; later ones look again.
+func TestFound(t *testing.T) {
+	v := restarting(guest.RestartAlways, 0, "id")
+	v.spec.Found = &process.Found{Identity: process.Identity{UID: 12, GID: 34, Home: "/found"}, Path: "/bin/probe"}
+	ctx := deadline(t)
+	r := boot(t, v)
+	c := r.dial(ctx)
+	r.waitFor(ctx, c, " uid=0 ")
+	if got := r.out[agent.Stdout].String(); !strings.HasPrefix(got, "pid=1 uid=12 gid=34 ") {
+		t.Errorf("stdout %q", got)
+	}
+	if err := c.Stop(ctx, time.Minute); err != nil && !errors.Is(err, agent.ErrNotRunning) {
+		t.Error(err)
+	}
+	r.finish(ctx, c)
 }
 
 func TestHealth(t *testing.T) {
