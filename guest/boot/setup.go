@@ -2,7 +2,6 @@ package boot
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -34,10 +33,7 @@ func (g *guestState) setUp() error {
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return fmt.Errorf("set the limit of open files: %w", err)
 	}
-	if err := raiseLoopback(); err != nil {
-		return err
-	}
-	if err := setInterfaces(g.spec.Interfaces); err != nil {
+	if err := setNetwork(g.spec.Interfaces); err != nil {
 		return err
 	}
 	if err := setEntropy(g.spec.Entropy); err != nil {
@@ -108,28 +104,4 @@ func ownAddresses(spec *share.Spec) []string {
 		}
 	}
 	return []string{"127.0.1.1"}
-}
-
-// raiseLoopback sets lo up, by which the kernel gives it its addresses.
-func raiseLoopback() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if errors.Is(err, unix.EAFNOSUPPORT) {
-		return nil // a kernel without IPv4
-	}
-	if err != nil {
-		return fmt.Errorf("raise the loopback: %w", err)
-	}
-	defer unix.Close(fd)
-	req, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	if err := unix.IoctlIfreq(fd, unix.SIOCGIFFLAGS, req); err != nil {
-		return fmt.Errorf("raise the loopback: %w", err)
-	}
-	req.SetUint16(req.Uint16() | unix.IFF_UP)
-	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req); err != nil {
-		return fmt.Errorf("raise the loopback: %w", err)
-	}
-	return nil
 }
