@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"libvirt.org/go/libvirtxml"
 
@@ -28,6 +29,10 @@ type Spec struct {
 	Accel   guest.Accel
 	VCPUs   uint
 	Memory  int64 // bytes, rounded up to whole KiB
+
+	// MemoryDir is a directory on a file system in memory, for the memory of a guest with
+	// virtiofs: QEMU makes a file in it that has no name. Where it is empty, a memfd does.
+	MemoryDir string
 
 	Kernel      string // ELF or bzImage
 	Initramfs   string
@@ -91,7 +96,7 @@ func (s Spec) XML() (string, error) {
 			Del: []libvirtxml.DomainQEMUCapabilitiesEntry{{Name: "cpu-unavailable-features"}},
 		}
 	}
-	if args := append(s.machineArgs(), s.streams()...); len(args) > 0 {
+	if args := slices.Concat(s.machineArgs(), s.memoryArgs(), s.streams()); len(args) > 0 {
 		d.QEMUCommandline = &libvirtxml.DomainQEMUCommandline{Args: args}
 	}
 	xml, err := d.Marshal()
@@ -182,6 +187,18 @@ func (s Spec) machineArgs() []libvirtxml.DomainQEMUCommandlineArg {
 		global("PIIX4_PM.acpi-pci-hotplug-with-bridge-support=off")
 	}
 	return args
+}
+
+// memoryArgs put the guest's memory into MemoryDir, aligned so that it can be in huge
+// pages. libvirt, which has no word for that, makes a memfd besides, which stays empty.
+func (s Spec) memoryArgs() []libvirtxml.DomainQEMUCommandlineArg {
+	if s.MemoryDir == "" || s.ShareMode != guest.RootVirtioFS {
+		return nil
+	}
+	const mib, id = 1 << 20, "slipway.ram"
+	object := fmt.Sprintf(`{"qom-type":"memory-backend-file","id":%q,"mem-path":%q,"share":true,"align":%d,"size":%d}`,
+		id, s.MemoryDir, 2*mib, (s.Memory+mib-1)/mib*mib)
+	return []libvirtxml.DomainQEMUCommandlineArg{{Value: "-object"}, {Value: object}, {Value: "-machine"}, {Value: "memory-backend=" + id}}
 }
 
 // address is where a device sits: on microvm it must be said, on pc libvirt assigns.

@@ -40,6 +40,7 @@ func TestXML(t *testing.T) {
 	for name, change := range map[string]func(*Spec){
 		"microvm-tcg-virtiofs": func(*Spec) {},
 		"own-share":            func(s *Spec) { s.OwnShare = true },
+		"memory-dir":           func(s *Spec) { s.MemoryDir = "/proc/1/fd/2" },
 		"microvm-kvm-9p":       func(s *Spec) { s.Accel, s.ShareMode = guest.AccelKVM, guest.Root9P },
 		"pc-tcg-virtiofs":      func(s *Spec) { s.Machine = guest.MachinePC },
 		"pc-kvm-9p":            func(s *Spec) { s.Machine, s.Accel, s.ShareMode = guest.MachinePC, guest.AccelKVM, guest.Root9P },

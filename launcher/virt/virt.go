@@ -51,6 +51,8 @@ type Hypervisor struct {
 	prefix string
 	log    *slog.Logger
 	lost   chan error
+	// memory is where guests have theirs that share it; nil, in a memfd.
+	memory *os.File
 
 	mu       sync.Mutex
 	watchers []func(launcher.DomainEvent)
@@ -136,6 +138,11 @@ func Open(cfg Config) (*Hypervisor, error) {
 	if err := h.sweep(); err != nil {
 		_, cerr := conn.Close()
 		return nil, errors.Join(err, cerr)
+	}
+	if root != "" && os.Geteuid() == 0 {
+		if h.memory, err = sharedMemory(); err != nil {
+			log.Warn("guests' memory is in small pages", "err", err)
+		}
 	}
 	return h, nil
 }
@@ -240,6 +247,7 @@ func writeConf(root string) error {
 
 // Close closes the connection. Running domains go on.
 func (h *Hypervisor) Close() error {
+	_ = h.memory.Close()                 // guests keep theirs
 	_ = h.conn.UnregisterCloseCallback() // there is none after the connection was lost
 	_, err := h.conn.Close()
 	return err
@@ -270,6 +278,7 @@ func dotted(v uint64) string {
 
 // Start creates and starts a domain. On an error nothing of it runs.
 func (h *Hypervisor) Start(_ context.Context, spec domain.Spec) error {
+	spec.MemoryDir = memoryDir(h.memory)
 	xml, err := spec.XML()
 	if err != nil {
 		return err
