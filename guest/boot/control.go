@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -64,7 +65,16 @@ func (c *control) Signal(sig int) error {
 	if s := syscall.Signal(sig); s == unix.SIGKILL || s == e.signal {
 		(*guestState)(c).forbidRestart()
 	}
-	if err := unix.Kill(e.pid, syscall.Signal(sig)); err != nil {
+	return kill(e.pid, syscall.Signal(sig))
+}
+
+// kill signals a process, which may have ended by now.
+func kill(pid int, sig syscall.Signal) error {
+	err := unix.Kill(pid, sig)
+	if errors.Is(err, unix.ESRCH) {
+		return agent.ErrNotRunning
+	}
+	if err != nil {
 		return fmt.Errorf("kill: %w", err)
 	}
 	return nil
@@ -80,9 +90,9 @@ func (c *control) Stop(grace time.Duration) error {
 	g.mu.Unlock()
 	e, err := c.running()
 	if err == nil {
-		return g.stopEntrypoint(e, grace)
+		err = g.stopEntrypoint(e, grace)
 	}
-	if !ended {
+	if errors.Is(err, agent.ErrNotRunning) && !ended {
 		err = nil // the one that may be on its way will be stopped
 	}
 	return err
@@ -96,8 +106,8 @@ func (g *guestState) stopEntrypoint(e *entrypoint, grace time.Duration) error {
 	if err := setFrozen(false); err != nil {
 		return err
 	}
-	if err := unix.Kill(e.pid, e.signal); err != nil {
-		return fmt.Errorf("kill: %w", err)
+	if err := kill(e.pid, e.signal); err != nil {
+		return err
 	}
 	time.AfterFunc(grace, func() {
 		// Looked at again, so that a pid in use by another is not killed.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -39,15 +40,14 @@ func exitCode(err error) int {
 	return process.ExitFailure
 }
 
-// stageConfig is what the stage, the child that becomes the entrypoint, gets
-// from init.
+// stageConfig is what the stage, the child that becomes the entrypoint, gets from
+// init, as a line of JSON. The specification follows it as it came with the seed.
 type stageConfig struct {
 	Share string `json:"share"`
 	Etc   string `json:"etc"` // directory of files to lay over /etc
-	// Spec is the one of the seed as it came, but for what follows it.
-	Spec     json.RawMessage `json:"spec"`
-	Hostname string          `json:"hostname"`
-	Env      []string        `json:"env"`
+	// Hostname and Env stand for those of the specification.
+	Hostname string   `json:"hostname"`
+	Env      []string `json:"env"`
 	// First says that the entrypoint has not run yet: its root is as the host has seen it,
 	// and is to be configured as the seed says.
 	First bool `json:"first,omitempty"`
@@ -122,8 +122,8 @@ func (g *guestState) launch() (*stage, error) {
 	}
 	failure, err := st.wait(stageConfig{
 		Share: shareDir, Etc: etcDir, First: g.entry == nil,
-		Spec: g.seedSpec, Hostname: g.spec.Hostname, Env: g.spec.Env,
-	}, g.warn)
+		Hostname: g.spec.Hostname, Env: g.spec.Env,
+	}, g.seedSpec, g.warn)
 	if err != nil {
 		return nil, err
 	}
@@ -259,12 +259,12 @@ func (g *guestState) forkStage(cgroup *os.File) (*stage, error) {
 
 // wait hands the stage its configuration and waits until it has executed the
 // entrypoint or says why not.
-func (s *stage) wait(config stageConfig, warn func(string)) (*stageFailure, error) {
-	data, err := json.Marshal(config)
+func (s *stage) wait(config stageConfig, spec []byte, warn func(string)) (*stageFailure, error) {
+	line, err := json.Marshal(config)
 	if err != nil {
 		return nil, err
 	}
-	_, err = s.config.Write(data)
+	_, err = s.config.Write(slices.Concat(line, []byte("\n"), spec))
 	s.config.Close()
 	if err != nil {
 		return nil, fmt.Errorf("configure the stage: %w", err)

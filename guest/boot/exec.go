@@ -270,7 +270,7 @@ func (s *sibling) Signal(sig int) error {
 		return agent.ErrNotRunning
 	default:
 	}
-	return unix.Kill(s.pid, syscall.Signal(sig))
+	return kill(s.pid, syscall.Signal(sig))
 }
 
 // Resize implements agent.Process.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -38,10 +37,11 @@ func openPort(name string) (*port, error) {
 }
 
 func findPort(name string) string {
-	files, _ := filepath.Glob("/sys/class/virtio-ports/*/name")
-	for _, file := range files {
-		if data, err := os.ReadFile(file); err == nil && strings.TrimSpace(string(data)) == name {
-			return filepath.Join("/dev", filepath.Base(filepath.Dir(file)))
+	const dir = "/sys/class/virtio-ports/"
+	ports, _ := os.ReadDir(dir) // none as long as the driver has found none
+	for _, p := range ports {
+		if data, err := os.ReadFile(dir + p.Name() + "/name"); err == nil && strings.TrimSpace(string(data)) == name {
+			return "/dev/" + p.Name()
 		}
 	}
 	return ""

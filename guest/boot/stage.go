@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -39,11 +40,12 @@ func runStage(report *os.File) error {
 	if err != nil {
 		return fmt.Errorf("read the stage's configuration: %w", err)
 	}
+	line, rest, _ := bytes.Cut(data, []byte("\n"))
 	var c stageConfig
-	if err := json.Unmarshal(data, &c); err != nil {
+	if err := json.Unmarshal(line, &c); err != nil {
 		return fmt.Errorf("read the stage's configuration: %w", err)
 	}
-	spec, err := share.ParseSpec(c.Spec)
+	spec, err := share.ParseSpec(rest)
 	if err != nil {
 		return err
 	}
@@ -181,14 +183,16 @@ func become(id process.Identity) error {
 	for i, gid := range id.Groups {
 		groups[i] = int(gid)
 	}
-	if err := syscall.Setgroups(groups); err != nil {
+	if err := unix.Setgroups(groups); err != nil {
 		return fmt.Errorf("set groups: %w", err)
 	}
-	if err := syscall.Setresgid(int(id.GID), int(id.GID), int(id.GID)); err != nil {
-		return fmt.Errorf("set gid %d: %w", id.GID, err)
+	// Package syscall would stop the other threads and change these too.
+	uid, gid := uintptr(id.UID), uintptr(id.GID)
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, gid, gid, gid); errno != 0 {
+		return fmt.Errorf("set gid %d: %w", gid, errno)
 	}
-	if err := syscall.Setresuid(int(id.UID), int(id.UID), int(id.UID)); err != nil {
-		return fmt.Errorf("set uid %d: %w", id.UID, err)
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uid, uid, uid); errno != 0 {
+		return fmt.Errorf("set uid %d: %w", uid, errno)
 	}
 	return nil
 }
