@@ -2,6 +2,7 @@ package virt
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -40,6 +41,12 @@ func reapDaemons() error {
 // that somebody here waits for stay in our session; daemons have one that their
 // parent began, and led: that one is waited for, by who forked it.
 func reapStrangers(session int) {
+	// Mostly there are none: who waits for a command was here first.
+	var ended unix.Siginfo
+	err := unix.Waitid(unix.P_ALL, 0, &ended, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+	if errors.Is(err, unix.ECHILD) || err == nil && ended.Signo == 0 {
+		return
+	}
 	lists, _ := filepath.Glob("/proc/self/task/*/children")
 	for _, list := range lists {
 		b, err := os.ReadFile(list)
