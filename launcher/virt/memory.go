@@ -36,10 +36,20 @@ func sharedMemory() (*os.File, error) {
 	return os.NewFile(uintptr(fd), "shared memory"), nil
 }
 
-// memoryDir is the directory of f for QEMU; empty, it uses a memfd.
-func memoryDir(f *os.File) string {
-	if f == nil {
+// memoryDir is the directory of the shared memory for QEMU; where it is empty, a memfd
+// does.
+func (h *Hypervisor) memoryDir() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.memory == nil {
 		return ""
 	}
-	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd())
+	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), h.memory.Fd())
+}
+
+func (h *Hypervisor) giveUpMemory() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_ = h.memory.Close()
+	h.memory = nil
 }

@@ -247,7 +247,7 @@ func writeConf(root string) error {
 
 // Close closes the connection. Running domains go on.
 func (h *Hypervisor) Close() error {
-	_ = h.memory.Close()                 // guests keep theirs
+	h.giveUpMemory()                     // guests keep theirs
 	_ = h.conn.UnregisterCloseCallback() // there is none after the connection was lost
 	_, err := h.conn.Close()
 	return err
@@ -278,7 +278,19 @@ func dotted(v uint64) string {
 
 // Start creates and starts a domain. On an error nothing of it runs.
 func (h *Hypervisor) Start(_ context.Context, spec domain.Spec) error {
-	spec.MemoryDir = memoryDir(h.memory)
+	spec.MemoryDir = h.memoryDir()
+	err := h.create(spec)
+	if err != nil && spec.MemoryDir != "" && strings.Contains(err.Error(), spec.MemoryDir) {
+		// A QEMU with fewer rights than ours cannot open it.
+		h.log.Warn("guests' memory is in small pages from now on", "err", err)
+		h.giveUpMemory()
+		spec.MemoryDir = ""
+		err = h.create(spec)
+	}
+	return err
+}
+
+func (h *Hypervisor) create(spec domain.Spec) error {
 	xml, err := spec.XML()
 	if err != nil {
 		return err
