@@ -338,7 +338,7 @@ func preflight(dir string, spec *guest.Spec) error {
 	return err
 }
 
-// find says why a root's entrypoint could not be started.
+// find looks for the entrypoint in a root, or says why it could not be started.
 func find(root process.Files, spec *guest.Spec) (process.Found, error) {
 	found, err := process.Find(root, spec.Request())
 	if err != nil {

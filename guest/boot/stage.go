@@ -128,15 +128,15 @@ func execute(spec *share.Spec, self *os.File) error {
 		return err
 	}
 	defer root.Close()
-	found := spec.Found
-	if found == nil {
-		f, err := process.Find(root, spec.Request())
+	req := spec.Request()
+	if spec.Found == nil {
+		found, err := process.Find(root, req)
 		if err != nil {
 			return err
 		}
-		found = &f
+		spec.Found = &found
 	}
-	p := spec.Request().With(*found)
+	p := req.With(*spec.Found)
 	dir, err := root.MkdirAll(p.Dir, 0o755, 0, 0)
 	if err != nil {
 		return fmt.Errorf("make the working directory: %w", err)

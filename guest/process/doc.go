@@ -2,9 +2,9 @@
 // that can be executed: which file, as which user, in which directory, with
 // which environment.
 //
-// It is used twice on the same root: by slipway-init in the guest, and by the
-// host as a preflight on the mounted root, or on another view of the same files,
-// where the content is hostile. Root therefore resolves every path as if its
+// It is used by the host before a boot, on the mounted root or on another view of the
+// same files, where the content is hostile; and by slipway-init in the guest, where the
+// host has not found what it needs to start. Root therefore resolves every path as if its
 // directory were /, by openat2's RESOLVE_IN_ROOT: no symbolic link, absolute or
 // with any number of "..", leads out of it. Files that are read are regular and
 // bounded in size; nothing is opened that could block.

@@ -51,11 +51,11 @@ type Hypervisor struct {
 	prefix string
 	log    *slog.Logger
 	lost   chan error
-	// memory is where guests have theirs that share it; nil, in a memfd.
-	memory *os.File
 
 	mu       sync.Mutex
 	watchers []func(launcher.DomainEvent)
+	// memory is where guests have theirs that share it; nil, in a memfd.
+	memory *os.File
 }
 
 // qemuConf is the embedded driver's qemu.conf. The guests' files are ours and
