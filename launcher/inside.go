@@ -31,23 +31,37 @@ func (m *Manager) inside(ctx context.Context, ref, action string) (*instance, *a
 	if err != nil {
 		return nil, nil, err
 	}
+	c, srv := i.reach(ctx, func(s Server) bool {
+		return (s.TaskState == TaskNone || s.TaskState == TaskImageSnapshot) && !s.Restarting
+	})
+	if c == nil {
+		return nil, nil, &StateError{Server: srv.Name, Action: action, VM: srv.VMState, Task: srv.TaskState}
+	}
+	return i, c, nil
+}
+
+// reach returns the agent in an active server. Where there is none, it waits for it
+// as long as soon says that one is to be expected, and returns nil after that, with
+// the server as it is then.
+func (i *instance) reach(ctx context.Context, soon func(Server) bool) (*agent.Client, Server) {
 	ctx, cancel := context.WithTimeout(ctx, reconnectTime)
 	defer cancel()
 	for {
 		i.mu.Lock()
 		c, srv, changed := i.agent, i.srv, i.changed
 		i.mu.Unlock()
-		if c != nil && srv.VMState == VMActive {
-			return i, c, nil
-		}
-		refused := &StateError{Server: srv.Name, Action: action, VM: srv.VMState, Task: srv.TaskState}
-		if srv.VMState != VMActive || srv.TaskState != TaskNone && srv.TaskState != TaskImageSnapshot || srv.Restarting {
-			return nil, nil, refused
+		switch {
+		case srv.VMState != VMActive:
+			return nil, srv
+		case c != nil:
+			return c, srv
+		case !soon(srv):
+			return nil, srv
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, nil, refused
+			return nil, srv
 		}
 	}
 }

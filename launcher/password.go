@@ -44,9 +44,7 @@ func (i *instance) chpasswd(ctx context.Context, lines string) error {
 	refused := func(reason string) error {
 		return errorf(ErrConflict, "Failed to set admin password on %s because %s", i.id, reason)
 	}
-	i.mu.Lock()
-	c := i.agent
-	i.mu.Unlock()
+	c, _ := i.reach(ctx, func(s Server) bool { return s.TaskState == TaskUpdatingPassword })
 	if c == nil {
 		return refused("its guest does not answer")
 	}

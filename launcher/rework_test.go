@@ -122,11 +122,15 @@ func TestSetPassword(t *testing.T) {
 	if err := set("a: b"); err != nil || given != "root:a: b\n" {
 		t.Errorf("chpasswd was given %q, %v", given, err)
 	}
+	b.reopen() // the engine finds the server before it has reached into it
+	if err := set("b"); err != nil || given != "root:b\n" {
+		t.Errorf("after a restart chpasswd was given %q, %v", given, err)
+	}
 	if err := set("x\napp:y"); !errors.Is(err, launcher.ErrInvalid) {
 		t.Errorf("two lines: %v", err)
 	}
 	records, err := b.m.Actions(t.Context(), srv.ID)
-	if err != nil || len(records) != 5 || records[0].Message != "" || !strings.Contains(records[1].Message, "too") {
+	if err != nil || len(records) != 6 || records[0].Message != "" || !strings.Contains(records[2].Message, "too") {
 		t.Errorf("recorded are %+v, %v", records, err)
 	}
 }

@@ -343,6 +343,8 @@ func (r *run) session(ctx context.Context) (*Exit, error) {
 	defer func() { _ = c.Close() }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	r.i.setAgent(c) // before it can be seen that the entrypoint runs
+	defer r.i.setAgent(nil)
 	exited, kept := make(chan result, 1), make(chan error, 1)
 	started := make(chan struct{})
 	go func() { exited <- r.events(ctx, c, started) }()
@@ -355,8 +357,6 @@ func (r *run) session(ctx context.Context) (*Exit, error) {
 		}
 	}()
 	go r.keepClock(ctx, c)
-	r.i.setAgent(c)
-	defer r.i.setAgent(nil)
 	var exit *Exit
 	for exit == nil || kept != nil {
 		select {
