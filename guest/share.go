@@ -68,11 +68,12 @@ const (
 	EndReboot   = share.EndReboot
 	EndStay     = share.EndStay
 
-	ArgRoot   = share.ArgRoot
-	ArgShare  = share.ArgShare
-	ArgProbe  = share.ArgProbe
-	ArgDebug  = share.ArgDebug
-	ProbeLine = share.ProbeLine
+	ArgRoot    = share.ArgRoot
+	ArgShare   = share.ArgShare
+	ArgProbe   = share.ArgProbe
+	ArgStandby = share.ArgStandby
+	ArgDebug   = share.ArgDebug
+	ProbeLine  = share.ProbeLine
 
 	RootVirtioFS = share.RootVirtioFS
 	Root9P       = share.Root9P

@@ -333,6 +333,18 @@ func (c *Client) Stop(ctx context.Context, grace time.Duration) error {
 	return nil
 }
 
+// Assign tells a guest that stands by that its server is there: that the share holds
+// all that it is to have. To be told again does nothing.
+func (c *Client) Assign(ctx context.Context) error {
+	if err := c.requires(versionAssign); err != nil {
+		return err
+	}
+	if err := c.call(ctx, methodAssign, assignParams{Time: time.Now().UnixNano()}, nil); err != nil {
+		return fmt.Errorf("assign the guest its server: %w", err)
+	}
+	return nil
+}
+
 // Shutdown tells the guest that its exit and all output have been recorded, so
 // that it may power off. It is an error while the entrypoint runs or output is
 // not acknowledged.

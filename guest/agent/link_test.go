@@ -65,6 +65,7 @@ func (c *fakeControl) SetClock(t time.Time) {
 }
 
 func (c *fakeControl) SetInterfaces([]share.Interface) error { return nil }
+func (c *fakeControl) Assign(time.Time)                      {}
 
 func (c *fakeControl) Clock(step time.Duration) (time.Time, error) {
 	c.mu.Lock()

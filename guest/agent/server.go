@@ -41,6 +41,9 @@ type Control interface {
 	Clock(step time.Duration) (time.Time, error)
 	// SetClock tells the host's time when a host introduces itself.
 	SetClock(t time.Time)
+	// Assign lets a guest that stands by go on, as its server is there now; one that has
+	// gone on, or did not stand by, does nothing.
+	Assign(now time.Time)
 	// Shutdown returns what powers the guest off, to be called when the host
 	// has been answered: ErrRunning while the entrypoint does.
 	Shutdown() (powerOff func(), err error)
@@ -157,6 +160,11 @@ func (s *Server) call(ctx context.Context, stream *yamux.Stream, req request) er
 	case methodLinks:
 		return withParams(req, func(p interfacesParams) error {
 			return reply(stream, s.Control.SetInterfaces(p.Interfaces))
+		})
+	case methodAssign:
+		return withParams(req, func(p assignParams) error {
+			s.Control.Assign(time.Unix(0, p.Time))
+			return reply(stream, nil)
 		})
 	case methodShutdown:
 		return s.shutdown(stream)

@@ -12,12 +12,13 @@ import (
 // Version is the version of the calls, which only grow: an end that is asked
 // for a call it does not know answers with ErrUnsupported. What a call can do
 // besides, from which version on, says requires.
-const Version = 2
+const Version = 3
 
 // The versions from which on guests do what older ones would leave out silently.
 const (
 	versionDetach = 2 // executed processes that stay, and privileged ones
 	versionFollow = 2 // copies of what a link leads to
+	versionAssign = 3
 )
 
 // Calls.
@@ -40,6 +41,7 @@ const (
 	methodThaw     = "thaw"
 	methodClock    = "clock"
 	methodLinks    = "interfaces"
+	methodAssign   = "assign"
 )
 
 type request struct {
@@ -56,6 +58,10 @@ type helloParams struct {
 
 type interfacesParams struct {
 	Interfaces []share.Interface `json:"interfaces"`
+}
+
+type assignParams struct {
+	Time int64 `json:"time"` // the host's, in nanoseconds since 1970
 }
 
 type clockParams struct {
@@ -87,6 +93,8 @@ type Hello struct {
 	InstanceID string   `json:"instanceID"`
 	BootID     string   `json:"bootID"`
 	Timeline   Timeline `json:"timeline"`
+	// Standby says that the guest waits to be assigned its server.
+	Standby bool `json:"standby,omitempty"`
 }
 
 // Timeline is the boot as the guest saw it, in the order of happening.
@@ -105,9 +113,11 @@ const (
 	StepModules = "modules" // modules needed for the share are loaded
 	StepRoot    = "root"    // the share is mounted
 	StepAgent   = "agent"   // the port is open
-	StepStarted = "started" // the entrypoint has been executed
-	StepOutput  = "output"  // its first byte of output was read
-	StepEnded   = "ended"
+	// StepAssigned is of guests that stood by: the server is there.
+	StepAssigned = "assigned"
+	StepStarted  = "started" // the entrypoint has been executed
+	StepOutput   = "output"  // its first byte of output was read
+	StepEnded    = "ended"
 )
 
 // At returns when a step happened.

@@ -55,6 +55,11 @@ type guestState struct {
 	wrote sync.Once       // the first output
 	clock clock
 
+	assigned struct { // of a guest that stands by
+		sync.Once
+		done chan struct{}
+	}
+
 	powerOff  chan struct{}
 	once      sync.Once
 	rebooting atomic.Bool // instead of powering off
@@ -85,7 +90,7 @@ func Main() {
 }
 
 func newGuest() *guestState {
-	return &guestState{
+	g := &guestState{
 		reaper:   newReaper(),
 		output:   agent.NewOutputLog(0),
 		events:   agent.NewEventLog(),
@@ -93,6 +98,8 @@ func newGuest() *guestState {
 		clock:    newClock(),
 		powerOff: make(chan struct{}),
 	}
+	g.assigned.done = make(chan struct{})
+	return g
 }
 
 // guarded makes an error of a panic of ours, which is to be told like any other
@@ -129,6 +136,7 @@ func (g *guestState) run() error {
 		{"load modules", g.loadModules, agent.StepModules},
 		{"open the agent's port", g.serveAgent, agent.StepAgent},
 		{"mount the share", g.mountShare, agent.StepRoot},
+		{"stand by", g.standBy, ""},
 		{"ask who this is", g.askSource, ""},
 		{"read the seed", g.readSeed, ""},
 		{"set up the guest", g.setUp, ""},

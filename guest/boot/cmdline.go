@@ -14,6 +14,8 @@ type cmdline struct {
 	share string
 	probe bool
 	debug bool
+	// standby: the server is yet to come.
+	standby bool
 	// tscKHz is the frequency of the time-stamp counter, where the host has told it.
 	tscKHz uint64
 	words  []string
@@ -38,6 +40,8 @@ func parseCommandLine(s string) cmdline {
 			c.share = value
 		case share.ArgProbe:
 			c.probe = true
+		case share.ArgStandby:
+			c.standby = true
 		case share.ArgDebug:
 			c.debug = true
 		case "tsc_early_khz":

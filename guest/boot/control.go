@@ -19,7 +19,12 @@ type control guestState
 // Hello implements agent.Control.
 func (c *control) Hello() agent.Hello {
 	g := (*guestState)(c)
-	hello := agent.Hello{Version: agent.Version, Kernel: kernelRelease()}
+	hello := agent.Hello{Version: agent.Version, Kernel: kernelRelease(), Standby: g.cmdline.standby}
+	select {
+	case <-g.assigned.done:
+		hello.Standby = false
+	default:
+	}
 	if id, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil {
 		hello.BootID = strings.TrimSpace(string(id))
 	}

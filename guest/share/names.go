@@ -37,6 +37,9 @@ const (
 	ArgShare = "slipway.share" // slipway.share=MODE:TAG, volumes beside a block root
 	ArgProbe = "slipway.probe" // print ProbeLine and power off
 	ArgDebug = "slipway.debug" // log each step on the console
+	// ArgStandby has the guest wait, once the share is mounted, until it is assigned its
+	// server; before that there is nothing in the share.
+	ArgStandby = "slipway.standby"
 )
 
 // ProbeLine begins what slipway-init prints on the console under slipway.probe; the

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -58,6 +59,7 @@ type Hypervisor struct {
 	Gate chan struct{}
 
 	mu       sync.Mutex
+	started  int
 	guests   map[string]*fakeGuest
 	watchers []func(launcher.DomainEvent)
 }
@@ -82,13 +84,11 @@ func (h *Hypervisor) Start(start context.Context, d domain.Spec) error {
 	if _, err := d.XML(); err != nil {
 		return err
 	}
-	b, err := os.ReadFile(filepath.Join(d.Share, guest.SpecFile))
-	if err != nil {
-		return err
-	}
-	var spec guest.Spec
-	if err := json.Unmarshal(b, &spec); err != nil {
-		return err
+	standby := slices.Contains(strings.Fields(d.CommandLine), guest.ArgStandby)
+	if !standby {
+		if _, err := readSpec(d.Share); err != nil {
+			return err
+		}
 	}
 	_ = os.Remove(d.AgentSocket)
 	l, err := new(net.ListenConfig).Listen(start, "unix", d.AgentSocket)
@@ -107,12 +107,21 @@ func (h *Hypervisor) Start(start context.Context, d domain.Spec) error {
 		h.guests = map[string]*fakeGuest{}
 	}
 	h.guests[d.Name] = g
-	go h.live(ctx, g, spec)
+	h.started++
+	go h.live(ctx, g, d.Share, standby)
 	return nil
 }
 
+func readSpec(share string) (spec guest.Spec, err error) {
+	b, err := os.ReadFile(filepath.Join(share, guest.SpecFile))
+	if err == nil {
+		err = json.Unmarshal(b, &spec)
+	}
+	return spec, err
+}
+
 // live is a guest from its start to its power-off.
-func (h *Hypervisor) live(ctx context.Context, g *fakeGuest, spec guest.Spec) {
+func (h *Hypervisor) live(ctx context.Context, g *fakeGuest, share string, standby bool) {
 	defer h.gone(g)
 	if h.DieEarly {
 		return
@@ -121,15 +130,30 @@ func (h *Hypervisor) live(ctx context.Context, g *fakeGuest, spec guest.Spec) {
 		<-ctx.Done()
 		return
 	}
-	c := &control{commands: h.Commands, off: g.off, stop: make(chan struct{}), began: time.Now()}
+	c := &control{commands: h.Commands, off: g.off, stop: make(chan struct{}), began: time.Now(), standby: standby, server: make(chan struct{})}
 	s := &agent.Server{Control: c, Output: agent.NewOutputLog(0), Events: agent.NewEventLog()}
 	go func() { _ = s.Serve(ctx, &port{l: g.listen, ctx: ctx}) }()
-	program := h.Programs[spec.Args[0]]
-	if program == nil {
+	fail := func(why string) {
 		s.Output.End(agent.Stdout)
 		s.Output.End(agent.Stderr)
-		s.Events.Append(agent.Event{Type: agent.EventFailed, Exit: &agent.Exit{Code: 127, Err: spec.Args[0] + ": no such program"}})
+		s.Events.Append(agent.Event{Type: agent.EventFailed, Exit: &agent.Exit{Code: 127, Err: why}})
 		<-ctx.Done()
+	}
+	if standby {
+		select {
+		case <-c.server:
+		case <-ctx.Done():
+			return
+		}
+	}
+	spec, err := readSpec(share)
+	if err != nil {
+		fail(err.Error())
+		return
+	}
+	program := h.Programs[spec.Args[0]]
+	if program == nil {
+		fail(spec.Args[0] + ": no such program")
 		return
 	}
 	running, kill := context.WithCancel(ctx)
@@ -254,6 +278,13 @@ func (h *Hypervisor) Watch(f func(launcher.DomainEvent)) {
 	h.watchers = append(h.watchers, f)
 }
 
+// Started is how many guests have been started.
+func (h *Hypervisor) Started() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.started
+}
+
 // Forget drops the watchers, as the end of their process does.
 func (h *Hypervisor) Forget() {
 	h.mu.Lock()
@@ -275,6 +306,10 @@ type control struct {
 	running bool
 	stopped bool
 	stop    chan struct{}
+
+	standby  bool
+	assigned sync.Once
+	server   chan struct{} // closed once it is assigned
 }
 
 func (c *control) run(kill func()) {
@@ -289,9 +324,19 @@ func (c *control) end() {
 	c.running = false
 }
 
-func (c *control) Hello() agent.Hello { return agent.Hello{Version: agent.Version, Kernel: "fake"} }
+func (c *control) Hello() agent.Hello {
+	hello := agent.Hello{Version: agent.Version, Kernel: "fake", Standby: c.standby}
+	select {
+	case <-c.server:
+		hello.Standby = false
+	default:
+	}
+	return hello
+}
 
 func (c *control) SetClock(time.Time) {}
+
+func (c *control) Assign(time.Time) { c.assigned.Do(func() { close(c.server) }) }
 
 func (c *control) SetInterfaces([]share.Interface) error { return nil }
 
