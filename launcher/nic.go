@@ -84,6 +84,14 @@ type Plugged struct {
 	Published []Publish
 }
 
+// Sparer is a [Networks] that can make the host ready for a server that is yet to come.
+type Sparer interface {
+	// Spare makes taps, each with one of the MTUs and on no network, and decides the MACs
+	// for them. The ports that Allocate makes for the server, where no MAC is asked for,
+	// will have these in their order. Release gives up what it did not take.
+	Spare(ctx context.Context, server string, mtus []int) ([]domain.NIC, error)
+}
+
 // Networks gives servers their interfaces. [network.Service] does.
 type Networks interface {
 	// Allocate makes the ports that a new server asks for. After an error it has

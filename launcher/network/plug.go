@@ -131,6 +131,9 @@ func (s *Service) makePort(ctx context.Context, srv *launcher.Server, i int, r l
 		Base: Base{Project: srv.Project}, Network: n.ID, MAC: r.MAC, Device: srv.ID, Owner: OwnerServer, Index: i, Tag: r.Tag, Made: true,
 		NoPortSecurity: n.NoPortSecurity, DNSName: launcher.Hostname(srv.Name), Bandwidth: bandwidth(srv.Flavor.ExtraSpecs),
 	}
+	if ready, ok := s.spareOf(srv.ID, i); ok && r.MAC == "" {
+		p.ID, p.MAC = ready.port, ready.nic.MAC
+	}
 	if len(r.IPs) > 0 {
 		p.FixedIPs = s.asked(n.ID, r.IPs)
 	}
@@ -241,6 +244,7 @@ func (s *Service) Plug(ctx context.Context, srv *launcher.Server) (_ *launcher.P
 				return err
 			}
 		}
+		delete(s.spares, srv.ID) // they are the ports', or nobody's
 		return nil
 	})
 	if err == nil {
@@ -390,6 +394,9 @@ func (s *Service) Unplug(ctx context.Context, server string) error {
 
 // Release implements launcher.Networks.
 func (s *Service) Release(ctx context.Context, server string) error {
+	s.mu.Lock()
+	delete(s.spares, server)
+	s.mu.Unlock()
 	if err := s.Unplug(ctx, server); err != nil {
 		return err
 	}

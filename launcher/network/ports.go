@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"slices"
@@ -47,7 +48,9 @@ func (s *Service) addPort(tx *records.Tx, p *Port) error {
 	if err := admit(s, "port", &s.ports, portBase, p.Project); err != nil {
 		return err
 	}
+	id := p.ID
 	s.begin(&p.Base)
+	p.ID = cmp.Or(id, p.ID)
 	p.Status, p.Tap = StatusDown, ""
 	if p.MAC == "" {
 		p.MAC = s.newMAC()

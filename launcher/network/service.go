@@ -54,6 +54,8 @@ type Service struct {
 	floating  records.Table[FloatingIP]
 	published records.Table[Published]
 	limits    records.Table[Limits] // by project
+	// spares are what servers will have that are yet to come, by their IDs.
+	spares map[string][]spare
 
 	applying sync.Mutex      // held while the host is brought in line
 	applied  *State          // nil where it is not known
@@ -62,7 +64,7 @@ type Service struct {
 
 // Open reads networks from their store.
 func Open(ctx context.Context, cfg Config) (*Service, error) {
-	s := &Service{cfg: cfg, log: cfg.Log, attended: map[string]bool{}}
+	s := &Service{cfg: cfg, log: cfg.Log, attended: map[string]bool{}, spares: map[string][]spare{}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

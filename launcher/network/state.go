@@ -13,6 +13,8 @@ import (
 type State struct {
 	Bridges []Bridge
 	Taps    []Tap
+	// Spares are taps for servers that are yet to come, down and on no bridge.
+	Spares []Spare
 	// Groups are the rules of the security groups that taps have, by ID; Members
 	// the addresses of the groups that rules name.
 	Groups  map[string][]Rule
@@ -40,6 +42,12 @@ type Tap struct {
 	// Open says that the host may reach it: it belongs to nobody but the host's own
 	// users, who expect what docker gives them.
 	Open bool
+}
+
+// Spare is a tap that is no port's yet.
+type Spare struct {
+	Tap string
+	MTU int
 }
 
 // Forward leads from a port of the host to one of a server.
@@ -77,6 +85,11 @@ func (s *Service) state() State {
 	}
 	for _, n := range sorted(&s.networks, networkBase, func(n Network) bool { return used[n.ID] }) {
 		st.Bridges = append(st.Bridges, s.bridge(n))
+	}
+	for _, server := range slices.Sorted(maps.Keys(s.spares)) {
+		for _, p := range s.spares[server] {
+			st.Spares = append(st.Spares, Spare{p.nic.Tap, p.nic.MTU})
+		}
 	}
 	s.addRules(&st)
 	s.addForwards(&st)

@@ -326,6 +326,57 @@ func TestBandwidth(t *testing.T) {
 	}
 }
 
+// What is made for a server that is yet to come is that server's, or goes.
+func TestSpare(t *testing.T) {
+	v := newSite(t)
+	ctx := context.WithoutCancel(t.Context())
+	link := func(name string) *netlink.LinkAttrs {
+		t.Helper()
+		l, err := netlink.LinkByName(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l.Attrs()
+	}
+	nics, err := v.s.Spare(ctx, "a", []int{1450, 1500})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, mtu := range []int{1450, 1500} {
+		if a := link(nics[i].Tap); a.MasterIndex != 0 || a.Flags&net.FlagUp != 0 || a.MTU != mtu {
+			t.Errorf("spare tap %+v", a)
+		}
+	}
+	srv := launcher.Server{ID: "a", Name: "a"}
+	if srv.NICs, err = v.s.Allocate(ctx, &srv); err != nil {
+		t.Fatal(err)
+	}
+	plugged, err := v.s.Plug(ctx, &srv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := plugged.NICs; len(got) != 1 || got[0].Tap != nics[0].Tap || got[0].MAC != nics[0].MAC || srv.NICs[0].MAC != nics[0].MAC {
+		t.Errorf("plugged is %+v, spare was %+v", got, nics[0])
+	}
+	if a := link(nics[0].Tap); a.MasterIndex == 0 || a.Flags&net.FlagUp == 0 || a.MTU != plugged.NICs[0].MTU {
+		t.Errorf("plugged tap %+v", a)
+	}
+	if _, err := netlink.LinkByName(nics[1].Tap); err == nil {
+		t.Error("the tap is there that the server has no port for")
+	}
+	if _, err := v.s.Spare(ctx, "b", []int{1500}); err != nil {
+		t.Fatal(err)
+	}
+	for _, server := range []string{"a", "b"} {
+		if err := v.s.Release(ctx, server); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if found := left(t, v.plane); len(found) > 0 {
+		t.Errorf("left: %v", found)
+	}
+}
+
 // A bridge keeps its MAC, which servers have noted, whoever joins it and leaves.
 func TestBridgeKeepsItsMAC(t *testing.T) {
 	v := newSite(t)

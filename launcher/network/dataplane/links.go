@@ -61,6 +61,12 @@ func (p *Plane) links(st *network.State) error {
 			errs = append(errs, fmt.Errorf("make tap %s: %w", t.Port.Tap, err))
 		}
 	}
+	for _, s := range st.Spares {
+		keep[s.Tap] = true
+		if _, err := p.makeTap(there[s.Tap], s.Tap, s.MTU); err != nil {
+			errs = append(errs, fmt.Errorf("make tap %s: %w", s.Tap, err))
+		}
+	}
 	for name, l := range there {
 		if !keep[name] {
 			if err := netlink.LinkDel(l); err != nil && !errors.Is(err, unix.ENODEV) {
@@ -184,26 +190,9 @@ func proxyNeighbours(bridge netlink.Link, st *network.State, b *network.Bridge) 
 
 // tap makes a port's tap on a bridge, or corrects one that is there.
 func (p *Plane) tap(l netlink.Link, t *network.Tap, bridge int) error {
-	name := t.Port.Tap
-	if l == nil {
-		attrs := netlink.NewLinkAttrs()
-		attrs.Name = name
-		made := &netlink.Tuntap{LinkAttrs: attrs, Mode: netlink.TUNTAP_MODE_TAP, Flags: netlink.TUNTAP_NO_PI | netlink.TUNTAP_VNET_HDR}
-		if err := netlink.LinkAdd(made); err != nil {
-			return err
-		}
-		var err error
-		if l, err = netlink.LinkByName(name); err != nil {
-			return err
-		}
-		if err := errors.Join(netlink.LinkSetAlias(l, p.alias()), tapSettings(name)); err != nil {
-			return errors.Join(err, netlink.LinkDel(l))
-		}
-	}
-	if l.Attrs().MTU != t.MTU {
-		if err := netlink.LinkSetMTU(l, t.MTU); err != nil {
-			return err
-		}
+	l, err := p.makeTap(l, t.Port.Tap, t.MTU)
+	if err != nil {
+		return err
 	}
 	if bridge != 0 && l.Attrs().MasterIndex != bridge {
 		if err := netlink.LinkSetMasterByIndex(l, bridge); err != nil {
@@ -220,6 +209,30 @@ func (p *Plane) tap(l netlink.Link, t *network.Tap, bridge int) error {
 		return netlink.LinkSetUp(l)
 	}
 	return nil
+}
+
+// makeTap makes a tap that is down and on no bridge, or corrects the MTU of one that is
+// there.
+func (p *Plane) makeTap(l netlink.Link, name string, mtu int) (netlink.Link, error) {
+	if l == nil {
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name = name
+		made := &netlink.Tuntap{LinkAttrs: attrs, Mode: netlink.TUNTAP_MODE_TAP, Flags: netlink.TUNTAP_NO_PI | netlink.TUNTAP_VNET_HDR}
+		if err := netlink.LinkAdd(made); err != nil {
+			return nil, err
+		}
+		var err error
+		if l, err = netlink.LinkByName(name); err != nil {
+			return nil, err
+		}
+		if err := errors.Join(netlink.LinkSetAlias(l, p.alias()), tapSettings(name)); err != nil {
+			return nil, errors.Join(err, netlink.LinkDel(l))
+		}
+	}
+	if l.Attrs().MTU == mtu {
+		return l, nil
+	}
+	return l, netlink.LinkSetMTU(l, mtu)
 }
 
 // floating gives the host the floating IPs, on its loopback interface: it answers
