@@ -108,8 +108,15 @@ func (r *run) spawn(ctx context.Context) error {
 		return err
 	}
 	spec.NICs = plugged.NICs
+	r.standby = r.m.standbyKindOf(&srv, spec)
 	r.step(StepDefine)
+	begin := time.Now()
+	adopted, err := r.adopt(ctx, spec)
+	if err != nil {
+		return err
+	}
 	err = r.i.update(ctx, r.m.cfg.Store, func(s *Server) {
+		s.Standby = false
 		s.Kernel, s.KernelID, s.Machine, s.Accel = kernel.Name, kernel.Digest, spec.Machine, spec.Accel
 		if s.classic() {
 			s.Kernel, s.KernelID = "", "" // its own
@@ -121,13 +128,15 @@ func (r *run) spawn(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
-	if r.yield, err = r.take(ctx, r.m.boots); err != nil {
-		return err
-	}
-	r.step(StepDefine)
-	begin := time.Now()
-	if err := r.m.cfg.Hypervisor.Start(ctx, spec); err != nil {
-		return err
+	if !adopted {
+		if r.yield, err = r.take(ctx, r.m.boots); err != nil {
+			return err
+		}
+		r.step(StepDefine)
+		begin = time.Now()
+		if err := r.m.cfg.Hypervisor.Start(ctx, spec); err != nil {
+			return err
+		}
 	}
 	r.defined = time.Now()
 	r.i.set(func(s *Server) { s.Timeline.Define, s.Step = r.defined.Sub(begin), StepGuest })
@@ -273,11 +282,16 @@ func (r *run) furnish(ctx context.Context, srv *Server, spec *guest.Spec, networ
 	if err != nil {
 		return nil, err
 	}
-	share, err := makeShare(r.i.dir, srv.Spec.Volumes)
-	if err != nil {
-		return nil, err
+	stoodBy := r.i.standby != nil
+	var share *shareDirectory
+	if stoodBy {
+		share = r.i.standby.share // and it is mounted
+	} else {
+		if share, err = makeShare(r.i.dir, srv.Spec.Volumes); err != nil {
+			return nil, err
+		}
+		defer func() { _ = share.Close() }()
 	}
-	defer func() { _ = share.Close() }()
 	if err := r.writeSeed(srv, spec, networks, share); err != nil {
 		return nil, err
 	}
@@ -294,7 +308,7 @@ func (r *run) furnish(ctx context.Context, srv *Server, spec *guest.Spec, networ
 		return nil, err
 	}
 	defer func() { _ = capable.Close() }()
-	if mode != guest.RootBlock || len(srv.Spec.Volumes) > 0 {
+	if !stoodBy && (mode != guest.RootBlock || len(srv.Spec.Volumes) > 0) {
 		if err := mountShare(r.i.dir, srv.Spec.Volumes); err != nil {
 			return nil, err
 		}
@@ -302,7 +316,7 @@ func (r *run) furnish(ctx context.Context, srv *Server, spec *guest.Spec, networ
 	if mode == guest.RootBlock {
 		return makeDisks(ctx, r.i.dir, overlay)
 	}
-	root := filepath.Join(share.Name(), guest.RootDir)
+	root := filepath.Join(r.i.dir, shareDir, guest.RootDir)
 	mount := overlay.Mount
 	if upper != nil {
 		mount = overlay.MountBase
@@ -391,17 +405,22 @@ func (r *run) domainSpec(ctx context.Context, srv *Server, kernel guest.Kernel, 
 		CommandLine: guest.CommandLine(options),
 		Disks:       attached,
 		ShareMode:   p.share,
-		Share:       filepath.Join(r.i.dir, shareDir),
 		Virtiofsd:   p.virtiofsd,
 		OwnShare:    len(srv.Spec.Volumes) == 0,
 		Emulator:    p.emulator,
-		ConsoleLog:  filepath.Join(r.i.dir, consoleFile),
-		AgentSocket: filepath.Join(r.i.dir, agentFile),
 	}
+	r.m.setFiles(&spec, r.i.dir)
 	if srv.classic() { // it boots as a machine does
 		spec.Machine, spec.Kernel, spec.Initramfs, spec.CommandLine = guest.MachinePC, "", "", ""
 	}
 	return spec, nil
+}
+
+// setFiles says which files of a server's directory its domain has.
+func (m *Manager) setFiles(d *domain.Spec, dir string) {
+	d.Share = filepath.Join(dir, shareDir)
+	d.ConsoleLog = filepath.Join(dir, consoleFile)
+	d.AgentSocket = filepath.Join(dir, agentFile)
 }
 
 // unmountServer unmounts all there is of a server.

@@ -85,7 +85,7 @@ func (r *run) furnishClassic(ctx context.Context, srv *Server, spec *guest.Spec,
 	if err := mountShare(r.i.dir, srv.Spec.Volumes); err != nil {
 		return nil, err
 	}
-	root := filepath.Join(share.Name(), guest.RootDir)
+	root := filepath.Join(r.i.dir, shareDir, guest.RootDir)
 	if err := overlay.Mount(ctx, root); err != nil {
 		return nil, fmt.Errorf("mount the root: %w", err)
 	}

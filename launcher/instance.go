@@ -19,6 +19,8 @@ type instance struct {
 	log  *output.Log
 	auth *Credentials // for the first boot's pull
 	disk disk
+	// standby is the guest that the first run is to have; that run's.
+	standby *standby
 
 	mu      sync.Mutex
 	srv     Server

@@ -33,6 +33,8 @@ type Config struct {
 	// others; the server's ID follows it.
 	DomainPrefix string
 	Store        Store
+	// Standby is how many guests are kept that have booted for servers yet to come.
+	Standby int
 	// Host says how guests run on this host.
 	Host Host
 	// Init is the path of slipway-init, Configure that of slipway-configure.
@@ -93,6 +95,8 @@ type Host interface {
 	Accelerator(ctx context.Context, k guest.Kernel) (guest.Accel, error)
 	// TSCKHz is the frequency of the time-stamp counter in kHz, 0 if unknown.
 	TSCKHz() int
+	// MemoryFree is how much memory could be had without swapping, in bytes.
+	MemoryFree() (int64, error)
 	// Virtiofsd is the path of virtiofsd, or an error that says what to install.
 	Virtiofsd() (string, error)
 	// Emulator is the path of QEMU, or an error that says what to install.
@@ -111,6 +115,8 @@ type Manager struct {
 	runs   sync.WaitGroup
 	boots  slots
 	builds slots
+
+	standbys *standbys
 
 	mu      sync.Mutex
 	servers map[string]*instance
@@ -145,6 +151,7 @@ func New(ctx context.Context, cfg Config) (*Manager, error) {
 		m.cfg.KeepDeleted = 24 * time.Hour
 	}
 	m.boots, m.builds = newSlots(cfg.MaxBoots), newSlots(cfg.MaxBuilds)
+	m.standbys = newStandbys(m, cfg.Standby)
 	if err := os.MkdirAll(cfg.Dir, 0o711); err != nil {
 		return nil, fmt.Errorf("make servers' directory: %w", err)
 	}
@@ -162,8 +169,10 @@ func (m *Manager) Close() error {
 	m.mu.Lock()
 	m.closed = true
 	m.mu.Unlock()
+	m.standbys.close()
 	m.cancel(errDetached)
 	m.runs.Wait()
+	m.standbys.endAll()
 	var errs []error
 	for _, i := range m.all() {
 		errs = append(errs, i.log.Close())
@@ -428,17 +437,22 @@ func (m *Manager) create(ctx context.Context, srv Server, auth *Credentials) (Se
 	}
 	srv.Created = time.Now().UTC()
 	srv.Updated = srv.Created
+	standby := m.standbys.take(&srv)
+	if standby != nil {
+		srv.ID, srv.Standby = standby.id, true
+	}
 	i, err := m.add(srv)
 	if err != nil {
-		return Server{}, err
+		return Server{}, errors.Join(err, m.endStandby(context.WithoutCancel(ctx), standby))
 	}
-	i.auth = auth
+	i.auth, i.standby = auth, standby
 	if err := m.allocate(ctx, i); err != nil {
-		return Server{}, errors.Join(err, m.drop(i))
+		return Server{}, errors.Join(err, m.endStandby(context.WithoutCancel(ctx), standby), m.drop(i))
 	}
 	m.happened(i, events.Create, nil)
 	if err := m.firstStart(ctx, i, newAction(ctx, srv.ID, ActionCreate)); err != nil {
-		return Server{}, errors.Join(err, m.release(context.WithoutCancel(ctx), i), m.drop(i))
+		ctx := context.WithoutCancel(ctx)
+		return Server{}, errors.Join(err, m.endStandby(ctx, standby), m.release(ctx, i), m.drop(i))
 	}
 	srv, _ = i.snapshot()
 	return srv, nil
@@ -494,8 +508,12 @@ func (m *Manager) drop(i *instance) error {
 // domainEvent notes what the hypervisor says, and passes the end of a domain to the
 // run of its server.
 func (m *Manager) domainEvent(e DomainEvent) {
+	id := strings.TrimPrefix(e.Domain, m.cfg.DomainPrefix)
+	if e.State != PowerRunning && e.State != PowerPaused && m.standbys.ended(id) {
+		return
+	}
 	m.mu.Lock()
-	i := m.servers[strings.TrimPrefix(e.Domain, m.cfg.DomainPrefix)]
+	i := m.servers[id]
 	m.mu.Unlock()
 	if i == nil {
 		return

@@ -32,8 +32,11 @@ type bench struct {
 	store *launchertest.Store
 	image string
 	limit int64 // on the bytes of layer images
-	m     *launcher.Manager
-	roots *rootfs.Store
+	// standby is how many guests stand by.
+	standby int
+	kernels launchertest.Kernels
+	m       *launcher.Manager
+	roots   *rootfs.Store
 }
 
 var programs = map[string]launchertest.Program{
@@ -81,8 +84,12 @@ func newBench(t *testing.T) *bench {
 				t.Error(err)
 			}
 		}
-		b.empty()
-		if err := errors.Join(b.m.Close(), b.roots.Close(), os.RemoveAll(dir)); err != nil {
+		if b.standby == 0 {
+			b.empty()
+		}
+		err := b.m.Close()
+		b.empty() // what stood by has ended with the engine
+		if err := errors.Join(err, b.roots.Close(), os.RemoveAll(dir)); err != nil {
 			t.Error(err)
 		}
 	})
@@ -103,10 +110,13 @@ func (b *bench) open() {
 	}
 	b.m, err = launcher.New(ctx, launcher.Config{
 		Dir: filepath.Join(b.dir, "servers"), Images: pulled, Roots: roots,
-		Kernels: launchertest.Kernels{}, Host: launchertest.Host{},
+		Kernels: &b.kernels, Host: launchertest.Host{},
 		Hypervisor: b.hv, DomainPrefix: prefix, Store: b.store, Init: "/test/init",
-		Flavors:       []launcher.Flavor{{Name: "tiny", VCPUs: 1, Memory: 128 << 20, Disk: 64 << 20}},
-		MaxImages:     b.limit,
+		Flavors: []launcher.Flavor{
+			{Name: "tiny", VCPUs: 1, Memory: 128 << 20, Disk: 64 << 20},
+			{Name: "small", VCPUs: 1, Memory: 256 << 20, Disk: 64 << 20},
+		},
+		MaxImages: b.limit, Standby: b.standby,
 		DefaultFlavor: "tiny", StopGrace: 100 * time.Millisecond, BootTimeout: 20 * time.Second,
 	})
 	if err != nil {

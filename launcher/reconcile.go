@@ -75,6 +75,13 @@ func (m *Manager) resume(ctx context.Context, i *instance, runs bool, power Powe
 	}
 	srv, _ := i.snapshot()
 	log := m.log.With("server", srv.ID)
+	if runs && srv.Standby && srv.TaskState != TaskDeleting {
+		// What its guest waits for is not known to be all there.
+		if err := m.cfg.Hypervisor.Destroy(ctx, m.cfg.DomainPrefix+i.id); err != nil {
+			return err
+		}
+		runs = false
+	}
 	switch {
 	case srv.TaskState == TaskDeleting:
 		return m.remove(ctx, i)

@@ -34,6 +34,10 @@ type run struct {
 		sync.Once
 		err error
 	}
+	// dialed is the agent of a guest that stood by, for the first session.
+	dialed *agent.Client
+	// standby is what kind of guest could have stood by for this run; nil, none.
+	standby *standbyKind
 	// yield gives back the run's turn to boot.
 	yield func()
 	told  int // number of the guest's latest event, from 1
@@ -107,6 +111,14 @@ func (r *run) half() bool {
 // clear takes back domain and mounts.
 func (r *run) clear(ctx context.Context) error {
 	r.i.setAgent(nil)
+	if sb := r.i.standby; sb != nil {
+		r.i.standby = nil
+		r.m.standbys.part(sb)
+		sb.close()
+	}
+	if r.dialed != nil {
+		_ = r.dialed.Close()
+	}
 	r.giveTurn()
 	if r.timer != nil {
 		r.timer.Stop()
@@ -336,11 +348,16 @@ func printable(s string) string {
 // session is one connection to the guest's agent. It returns the exit once the
 // guest has been told that it may power off.
 func (r *run) session(ctx context.Context) (*Exit, error) {
-	c, err := agent.Dial(ctx, filepath.Join(r.i.dir, agentFile))
+	c, err := r.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = c.Close() }()
+	if c.Hello().Standby {
+		if err := c.Assign(ctx); err != nil {
+			return nil, err
+		}
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	r.i.setAgent(c) // before it can be seen that the entrypoint runs
@@ -389,6 +406,14 @@ func (r *run) session(ctx context.Context) (*Exit, error) {
 		return exit, err
 	}
 	return exit, nil
+}
+
+func (r *run) dial(ctx context.Context) (*agent.Client, error) {
+	if c := r.dialed; c != nil {
+		r.dialed = nil
+		return c, nil
+	}
+	return agent.Dial(ctx, filepath.Join(r.i.dir, agentFile))
 }
 
 type result struct {
@@ -453,6 +478,7 @@ func (r *run) launched(ctx context.Context, e agent.Event) error {
 		}
 		r.giveTurn()
 		r.m.happened(r.i, events.Start, nil)
+		r.m.standbys.wanted(r.standby)
 		r.m.log.Info("server started", "server", r.i.id, "elapsed", now.Sub(r.began))
 	}
 	srv, _ := r.i.snapshot()
@@ -560,6 +586,9 @@ func (t *Timeline) started(e agent.Event, now, defined, began time.Time) {
 	}
 	t.Kernel = max(0, up.Add(at).Sub(defined))
 	t.Init = max(0, e.At-at)
+	if _, stood := e.Timeline.At(agent.StepAssigned); stood {
+		t.Init = now.Sub(defined)
+	}
 	t.Total = now.Sub(began)
 }
 

@@ -80,7 +80,7 @@ func (r *run) writeSeedDisk(srv *Server, data *cloudinit.Seed, _ string) error {
 const entropySize = 32
 
 // writeSeed writes what the guest is told, to the directory that becomes its share.
-func (r *run) writeSeed(srv *Server, spec *guest.Spec, networks *cloudinit.NetworkConfig, to *os.Root) error {
+func (r *run) writeSeed(srv *Server, spec *guest.Spec, networks *cloudinit.NetworkConfig, to *shareDirectory) error {
 	share := to.Name()
 	spec.InstanceID = srv.ID
 	spec.Restart.Count = srv.RestartCount
@@ -107,7 +107,7 @@ func (r *run) writeSeed(srv *Server, spec *guest.Spec, networks *cloudinit.Netwo
 }
 
 // writeSpec leaves the old one whole if it fails.
-func writeSpec(share *os.Root, spec *guest.Spec) error {
+func writeSpec(share *shareDirectory, spec *guest.Spec) error {
 	data, err := spec.Marshal()
 	if err != nil {
 		return err

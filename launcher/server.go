@@ -170,6 +170,9 @@ type Server struct {
 	// InitMode is what the entrypoint has turned out to be.
 	InitMode guest.InitMode `json:"init_mode,omitempty"`
 
+	// Standby says that a guest stands by that has not been told yet of the server.
+	Standby bool `json:"standby,omitempty"`
+
 	NICs      []NIC     `json:"nics,omitempty"`
 	Published []Publish `json:"published,omitempty"` // while it runs
 
@@ -238,6 +241,11 @@ type Pauser interface {
 	Pause(ctx context.Context, name string) error
 	// Unpause lets a domain go on. One that is not held is no error.
 	Unpause(ctx context.Context, name string) error
+}
+
+// Titler is a Hypervisor that can change what a domain is called for people.
+type Titler interface {
+	SetTitle(ctx context.Context, name, title string) error
 }
 
 // Store keeps the records of servers through a crash.

@@ -25,12 +25,22 @@ const (
 	agentFile   = "agent.sock"
 )
 
+// shareDirectory is a share as the engine writes it: its Name leads to the directory,
+// whatever is mounted there.
+type shareDirectory struct {
+	*os.Root
+	handle *os.File
+}
+
+// Close closes it.
+func (s *shareDirectory) Close() error { return errors.Join(s.Root.Close(), s.handle.Close()) }
+
 // makeShare makes the one directory that the guest is given: the seed's
 // directory, places for the root and the volumes, and nothing else. The directory
 // is a read-only mount of itself, so that what a guest writes goes to its overlay
 // or to a volume, or nowhere. By what is returned, which is to be closed, it can be
 // written all the same.
-func makeShare(dir string, volumes []Volume) (*os.Root, error) {
+func makeShare(dir string, volumes []Volume) (*shareDirectory, error) {
 	share := filepath.Join(dir, shareDir)
 	for _, d := range []string{guest.RootDir, guest.SeedDir, guest.VolumeDir} {
 		if err := os.MkdirAll(filepath.Join(share, d), 0o755); err != nil {
@@ -43,7 +53,15 @@ func makeShare(dir string, volumes []Volume) (*os.Root, error) {
 			return nil, err
 		}
 	}
-	return os.OpenRoot(share)
+	handle, err := os.OpenFile(share, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", handle.Fd()))
+	if err != nil {
+		return nil, errors.Join(err, handle.Close())
+	}
+	return &shareDirectory{root, handle}, nil
 }
 
 func makeMountpoint(source, target string) error {

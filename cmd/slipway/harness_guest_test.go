@@ -84,7 +84,7 @@ func prepareAndRun(m *testing.M) (_ int, err error) {
 }
 
 // environ is the environment of programs under test: nothing of the user's own
-// settings, and an engine that ends soon after a test has gone wrong.
+// settings, and no guests but those that tests have asked for.
 func environ(stateDir string, more ...string) []string {
 	var env []string
 	for _, e := range os.Environ() {
@@ -92,7 +92,7 @@ func environ(stateDir string, more ...string) []string {
 			env = append(env, e)
 		}
 	}
-	return append(append(env, "HOME="+scratch, "SLIPWAY_STATE_DIR="+stateDir), more...)
+	return append(append(env, "HOME="+scratch, "SLIPWAY_STATE_DIR="+stateDir, "SLIPWAY_BOOT_STANDBY=0"), more...)
 }
 
 // state is a state directory and how to call slipway on it.
@@ -106,6 +106,8 @@ type state struct {
 	under []string
 	// program is the slipway that is called, where it is not that of bin.
 	program string
+	// standby says that guests stand by until the engine ends.
+	standby bool
 	// patience is for calls that take longer than deadline.
 	patience time.Duration
 }
@@ -176,7 +178,9 @@ func (s *state) end() {
 		}
 	}
 	s.deleteAll()
-	s.clean()
+	if !s.standby {
+		s.clean()
+	}
 	if err := endEngine(s.dir, syscall.SIGTERM); err != nil {
 		s.t.Error(err)
 	}

@@ -139,5 +139,9 @@ func (c *cli) engineFinding(cmd *cobra.Command) host.Finding {
 	if err != nil {
 		return host.Finding{Item: item, Status: host.Missing, Detail: err.Error()}
 	}
-	return host.Finding{Item: item, Status: host.OK, Detail: fmt.Sprintf("libvirt %s, QEMU %s, %s", info.Libvirt, info.QEMU, info.URI)}
+	detail := fmt.Sprintf("libvirt %s, QEMU %s, %s", info.Libvirt, info.QEMU, info.URI)
+	if info.Standby > 0 {
+		detail += fmt.Sprintf(", guests standing by: %d", info.Standby)
+	}
+	return host.Finding{Item: item, Status: host.OK, Detail: detail}
 }

@@ -238,7 +238,7 @@ func (e *engine) openManager(ctx context.Context) error {
 		Events:       happened,
 		OutputLimit:  output.Limit{Bytes: int64(cfg.Logs.MaxSize), Files: int(cfg.Logs.MaxFiles)},
 		ConsoleLimit: int64(cfg.Logs.MaxConsole),
-		BootTimeout:  cfg.Boot.Timeout, StopGrace: cfg.Boot.StopGrace, Log: e.log,
+		BootTimeout:  cfg.Boot.Timeout, StopGrace: cfg.Boot.StopGrace, Standby: int(cfg.Boot.Standby), Log: e.log,
 	})
 	if err != nil {
 		return err
@@ -455,7 +455,7 @@ func ignoreTimeout(err error) error {
 }
 
 func (e *engine) info(context.Context) api.Info {
-	info := api.Info{Version: version, PID: os.Getpid(), StateDir: e.cfg.StateDir, URI: e.cfg.Libvirt.URI}
+	info := api.Info{Version: version, PID: os.Getpid(), StateDir: e.cfg.StateDir, URI: e.cfg.Libvirt.URI, Standby: e.manager.Standby()}
 	info.Libvirt, info.QEMU, _ = e.virt.Version()
 	return info
 }

@@ -126,7 +126,8 @@ var (
 	serversDesc = prometheus.NewDesc("slipway_servers", "Servers by Nova's status.", []string{"status"}, nil)
 	memoryDesc  = prometheus.NewDesc("slipway_server_memory_bytes",
 		"Memory of the host that a server's processes take, each with its share of what is shared (PSS).", []string{"server", "process"}, nil)
-	flavorDesc = prometheus.NewDesc("slipway_server_flavor_memory_bytes", "Memory that the guest of a running server has.", []string{"server"}, nil)
+	standbyDesc = prometheus.NewDesc("slipway_standby_guests", "Guests that have booted and wait for a server.", nil, nil)
+	flavorDesc  = prometheus.NewDesc("slipway_server_flavor_memory_bytes", "Memory that the guest of a running server has.", []string{"server"}, nil)
 )
 
 // Describe implements prometheus.Collector.
@@ -134,6 +135,7 @@ func (*guests) Describe(ch chan<- *prometheus.Desc) {
 	ch <- serversDesc
 	ch <- memoryDesc
 	ch <- flavorDesc
+	ch <- standbyDesc
 }
 
 // Collect implements prometheus.Collector.
@@ -150,6 +152,7 @@ func (g *guests) Collect(ch chan<- prometheus.Metric) {
 			ch <- prometheus.MustNewConstMetric(memoryDesc, prometheus.GaugeValue, float64(bytes), s.ID, name)
 		}
 	}
+	ch <- prometheus.MustNewConstMetric(standbyDesc, prometheus.GaugeValue, float64(g.e.manager.Standby()))
 	for status, n := range count {
 		ch <- prometheus.MustNewConstMetric(serversDesc, prometheus.GaugeValue, float64(n), status)
 	}

@@ -74,7 +74,7 @@ func newImage(t *testing.T, script string) string {
 func slipway(t *testing.T, stateDir string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), filepath.Join(os.Getenv("SLIPWAY_TEST_BIN"), "slipway"), args...)
-	cmd.Env = append(os.Environ(), "SLIPWAY_STATE_DIR="+stateDir)
+	cmd.Env = append(os.Environ(), "SLIPWAY_STATE_DIR="+stateDir, "SLIPWAY_BOOT_STANDBY=0")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s: %v\n%s", cmd, err, out)

@@ -47,6 +47,7 @@ type Info struct {
 	Libvirt  string `json:"libvirt"`
 	QEMU     string `json:"qemu"`
 	URI      string `json:"uri"`
+	Standby  int    `json:"standby"` // guests that wait for a server
 }
 
 // New makes the handler. A nil log discards.

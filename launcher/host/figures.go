@@ -63,6 +63,12 @@ func ReadFigures(ctx context.Context, dir string) (Figures, error) {
 	return f, errorIn(ctx, err)
 }
 
+// MemoryFree is how much memory could be had without swapping, in bytes.
+func (h *Host) MemoryFree() (int64, error) {
+	memory, err := pairs("/proc/meminfo")
+	return kibibytes(memory["MemAvailable"]), err
+}
+
 func errorIn(ctx context.Context, err error) error {
 	if err == nil {
 		return ctx.Err()

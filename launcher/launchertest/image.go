@@ -3,6 +3,7 @@ package launchertest
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -77,6 +78,9 @@ func (Host) Accelerator(context.Context, guest.Kernel) (guest.Accel, error) {
 
 // TSCKHz is a number that is easy to recognise.
 func (Host) TSCKHz() int { return 2500000 }
+
+// MemoryFree is plenty.
+func (Host) MemoryFree() (int64, error) { return 1 << 40, nil }
 
 // Virtiofsd is a path that nothing runs.
 func (Host) Virtiofsd() (string, error) { return "/usr/libexec/virtiofsd", nil }
@@ -155,14 +159,17 @@ func (s *Store) Servers(context.Context) ([]*launcher.Server, error) {
 }
 
 // Kernels has one kernel, called test. It implements launcher.Kernels.
-type Kernels struct{}
+type Kernels struct {
+	// Path is that of the kernel, /test/vmlinux where it is empty.
+	Path string
+}
 
 // Lookup implements launcher.Kernels.
-func (Kernels) Lookup(_ context.Context, ref string) (guest.Kernel, error) {
+func (k Kernels) Lookup(_ context.Context, ref string) (guest.Kernel, error) {
 	if ref != "" && ref != "test" {
 		return guest.Kernel{}, fmt.Errorf("%w: %s", guest.ErrKernelNotFound, ref)
 	}
-	return guest.Kernel{Name: "test", Digest: "sha256:00", Path: "/test/vmlinux", MinMemory: 64 << 20}, nil
+	return guest.Kernel{Name: "test", Digest: "sha256:00", Path: cmp.Or(k.Path, "/test/vmlinux"), MinMemory: 64 << 20}, nil
 }
 
 // Initramfs implements launcher.Kernels.

@@ -322,17 +322,24 @@ func (h *Hypervisor) Destroy(_ context.Context, name string) error {
 	return nil
 }
 
+// SetTitle implements launcher.Titler.
+func (h *Hypervisor) SetTitle(_ context.Context, name, title string) error {
+	return h.with(name, "entitle", func(dom *libvirt.Domain) error {
+		return dom.SetMetadata(libvirt.DOMAIN_METADATA_TITLE, title, "", "", libvirt.DOMAIN_AFFECT_LIVE)
+	})
+}
+
 // Pause implements launcher.Pauser.
 func (h *Hypervisor) Pause(_ context.Context, name string) error {
-	return h.hold(name, "pause", (*libvirt.Domain).Suspend)
+	return h.with(name, "pause", (*libvirt.Domain).Suspend)
 }
 
 // Unpause implements launcher.Pauser.
 func (h *Hypervisor) Unpause(_ context.Context, name string) error {
-	return h.hold(name, "unpause", (*libvirt.Domain).Resume)
+	return h.with(name, "unpause", (*libvirt.Domain).Resume)
 }
 
-func (h *Hypervisor) hold(name, what string, do func(*libvirt.Domain) error) error {
+func (h *Hypervisor) with(name, what string, do func(*libvirt.Domain) error) error {
 	dom, err := h.conn.LookupDomainByName(name)
 	if err != nil {
 		return fmt.Errorf("%s domain %s: %w", what, name, explain(err))

@@ -25,7 +25,7 @@ type slipway struct {
 
 func (s *slipway) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, filepath.Join(s.bin, "slipway"), args...)
-	cmd.Env = append(append(os.Environ(), "SLIPWAY_STATE_DIR="+s.state), s.env...)
+	cmd.Env = append(append(os.Environ(), "SLIPWAY_STATE_DIR="+s.state, "SLIPWAY_BOOT_STANDBY=0"), s.env...)
 	// An interrupt of the benchmark lets the program clean up behind itself.
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 30 * time.Second

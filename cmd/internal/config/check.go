@@ -49,6 +49,7 @@ var checks = map[string]func(*Config) error{
 	"boot.base_vm_image":    func(c *Config) error { return absoluteOrEmpty(c.Boot.BaseVM) },
 	"boot.timeout":          func(c *Config) error { return atLeast(c.Boot.Timeout, time.Second) },
 	"boot.stop_grace":       func(c *Config) error { return atLeast(c.Boot.StopGrace, 0) },
+	"boot.standby":          func(c *Config) error { return atLeast(c.Boot.Standby, 0) },
 	"logs.max_size":         func(c *Config) error { return zeroOr(c.Logs.MaxSize, 64*KiB) },
 	"logs.max_files":        func(c *Config) error { return atLeast(c.Logs.MaxFiles, 1) },
 	"logs.max_console":      func(c *Config) error { return zeroOr(c.Logs.MaxConsole, 64*KiB) },

@@ -81,6 +81,7 @@ type Boot struct {
 	BaseVM    string        `key:"base_vm_image"` // path, empty: none
 	Timeout   time.Duration `key:"timeout"`
 	StopGrace time.Duration `key:"stop_grace"`
+	Standby   int64         `key:"standby"` // 0: no guest stands by
 }
 
 // Logs bounds what is kept of servers' output and consoles.
@@ -161,6 +162,7 @@ func Default() *Config {
 			Flavor:    "m1.tiny",
 			Timeout:   2 * time.Minute,
 			StopGrace: 10 * time.Second,
+			Standby:   1,
 		},
 		Logs: Logs{MaxSize: 20 * MiB, MaxFiles: 5, MaxConsole: 4 * MiB},
 		Images: Images{
