@@ -17,6 +17,7 @@ import (
 type memory struct {
 	qemu, virtiofsd, engine int64
 	floor                   int64 // of the bare guest
+	standby                 int64 // of a guest that stands by and its virtiofsd
 }
 
 func (m memory) total() int64 { return m.qemu + m.virtiofsd + m.engine }

@@ -9,7 +9,7 @@ import (
 )
 
 // report prints the results, each as a ratio to the floor's.
-func report(w io.Writer, o options, f *floor, m memory, bare, balloon, warm, cold []times) {
+func report(w io.Writer, o options, f *floor, m memory, bare, balloon, warm, cold, standby []times) {
 	fmt.Fprintf(w, "Slipway on %d CPUs: %s\nimage %s, %d runs, medians\n\n", runtime.NumCPU(), f, o.image, o.runs)
 	first := func(t times) time.Duration { return t.first }
 	end := func(t times) time.Duration { return t.end }
@@ -20,11 +20,13 @@ func report(w io.Writer, o options, f *floor, m memory, bare, balloon, warm, col
 	row(t, "bare QEMU with a balloon", balloon, bare, first)
 	row(t, "slipway boot, engine running", warm, bare, first)
 	row(t, "slipway boot, with the engine's start", cold, bare, first)
+	row(t, "slipway boot, a guest standing by", standby, bare, first)
 	fmt.Fprintln(t, "\t\t\t\t\t")
 	fmt.Fprintln(t, "until everything has ended\tmedian\tmin\tmax\tratio\t")
 	row(t, "bare QEMU, powered off", bare, bare, end)
 	row(t, "slipway boot --rm, engine running", warm, bare, end)
 	row(t, "slipway boot --rm, with the engine's start", cold, bare, end)
+	row(t, "slipway boot --rm, a guest standing by", standby, bare, end)
 	fmt.Fprintln(t, "\t\t\t\t\t")
 	fmt.Fprintln(t, "memory of one idle server (PSS)\tMiB\t\t\tratio\t")
 	for _, r := range []struct {
@@ -34,6 +36,7 @@ func report(w io.Writer, o options, f *floor, m memory, bare, balloon, warm, col
 		{"bare QEMU, after init's line", m.floor},
 		{"QEMU", m.qemu}, {"virtiofsd", m.virtiofsd}, {"slipwayd", m.engine},
 		{"QEMU, virtiofsd and slipwayd", m.total()},
+		{"QEMU and virtiofsd that stand by", m.standby},
 	} {
 		fmt.Fprintf(t, "%s\t%.1f\t\t\t%.2f\t\n", r.name, float64(r.bytes)/(1<<20), float64(r.bytes)/float64(m.floor))
 	}
