@@ -282,16 +282,13 @@ func (r *run) furnish(ctx context.Context, srv *Server, spec *guest.Spec, networ
 	if err != nil {
 		return nil, err
 	}
-	stoodBy := r.i.standby != nil
-	var share *shareDirectory
-	if stoodBy {
-		share = r.i.standby.share // and it is mounted
-	} else {
-		if share, err = makeShare(r.i.dir, srv.Spec.Volumes); err != nil {
+	share, mounted := r.takeShare()
+	if !mounted {
+		if share, err = makeShare(r.i.dir); err != nil {
 			return nil, err
 		}
-		defer func() { _ = share.Close() }()
 	}
+	defer func() { _ = share.Close() }()
 	if err := r.writeSeed(srv, spec, networks, share); err != nil {
 		return nil, err
 	}
@@ -308,10 +305,13 @@ func (r *run) furnish(ctx context.Context, srv *Server, spec *guest.Spec, networ
 		return nil, err
 	}
 	defer func() { _ = capable.Close() }()
-	if !stoodBy && (mode != guest.RootBlock || len(srv.Spec.Volumes) > 0) {
-		if err := mountShare(r.i.dir, srv.Spec.Volumes); err != nil {
+	if !mounted && (mode != guest.RootBlock || len(srv.Spec.Volumes) > 0) {
+		if err := mountShare(r.i.dir); err != nil {
 			return nil, err
 		}
+	}
+	if err := mountVolumes(share, r.i.dir, srv.Spec.Volumes); err != nil {
+		return nil, err
 	}
 	if mode == guest.RootBlock {
 		return makeDisks(ctx, r.i.dir, overlay)

@@ -74,7 +74,7 @@ func (r *run) furnishClassic(ctx context.Context, srv *Server, spec *guest.Spec,
 	if err != nil {
 		return nil, err
 	}
-	share, err := makeShare(r.i.dir, srv.Spec.Volumes)
+	share, err := makeShare(r.i.dir)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +82,10 @@ func (r *run) furnishClassic(ctx context.Context, srv *Server, spec *guest.Spec,
 	if err := r.writeSeed(srv, spec, networks, share); err != nil {
 		return nil, err
 	}
-	if err := mountShare(r.i.dir, srv.Spec.Volumes); err != nil {
+	if err := mountShare(r.i.dir); err != nil {
+		return nil, err
+	}
+	if err := mountVolumes(share, r.i.dir, srv.Spec.Volumes); err != nil {
 		return nil, err
 	}
 	root := filepath.Join(r.i.dir, shareDir, guest.RootDir)

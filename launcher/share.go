@@ -36,20 +36,12 @@ type shareDirectory struct {
 func (s *shareDirectory) Close() error { return errors.Join(s.Root.Close(), s.handle.Close()) }
 
 // makeShare makes the one directory that the guest is given: the seed's
-// directory, places for the root and the volumes, and nothing else. The directory
-// is a read-only mount of itself, so that what a guest writes goes to its overlay
-// or to a volume, or nowhere. By what is returned, which is to be closed, it can be
-// written all the same.
-func makeShare(dir string, volumes []Volume) (*shareDirectory, error) {
+// directory, places for the root and the volumes, and nothing else. What is returned
+// is to be closed.
+func makeShare(dir string) (*shareDirectory, error) {
 	share := filepath.Join(dir, shareDir)
 	for _, d := range []string{guest.RootDir, guest.SeedDir, guest.VolumeDir} {
 		if err := os.MkdirAll(filepath.Join(share, d), 0o755); err != nil {
-			return nil, err
-		}
-	}
-	for n, v := range volumes {
-		target := filepath.Join(share, guest.VolumeDir, strconv.Itoa(n))
-		if err := makeMountpoint(v.Host, target); err != nil {
 			return nil, err
 		}
 	}
@@ -62,6 +54,27 @@ func makeShare(dir string, volumes []Volume) (*shareDirectory, error) {
 		return nil, errors.Join(err, handle.Close())
 	}
 	return &shareDirectory{root, handle}, nil
+}
+
+// mountShare makes the share a read-only mount of itself, so that what a guest writes
+// goes to its overlay or to a volume, or nowhere.
+func mountShare(dir string) error {
+	share := filepath.Join(dir, shareDir)
+	return bind(share, share, true)
+}
+
+// mountVolumes mounts the volumes in the mounted share of dir.
+func mountVolumes(share *shareDirectory, dir string, volumes []Volume) error {
+	for n, v := range volumes {
+		place := filepath.Join(guest.VolumeDir, strconv.Itoa(n))
+		if err := makeMountpoint(v.Host, filepath.Join(share.Name(), place)); err != nil {
+			return err
+		}
+		if err := bind(v.Host, filepath.Join(dir, shareDir, place), v.ReadOnly); err != nil {
+			return fmt.Errorf("volume %s: %w", v.Host, err)
+		}
+	}
+	return nil
 }
 
 func makeMountpoint(source, target string) error {
@@ -83,39 +96,22 @@ func makeMountpoint(source, target string) error {
 	return errorf(ErrInvalid, "volume %s: neither a directory nor a regular file", source)
 }
 
-// mountShare makes the share read-only and mounts the volumes. The root is
-// mounted by its overlay.
-func mountShare(dir string, volumes []Volume) error {
-	share := filepath.Join(dir, shareDir)
-	if err := bind(share, share, true); err != nil {
-		return err
+// bind mounts source, without what is mounted below it, at target. It is read-only
+// before it is there: the mounts of others to which it spreads would stay writable.
+func bind(source, target string, readOnly bool) error {
+	tree, err := unix.OpenTree(unix.AT_FDCWD, source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("bind %s: %w", source, err)
 	}
-	for n, v := range volumes {
-		target := filepath.Join(share, guest.VolumeDir, strconv.Itoa(n))
-		if err := bind(v.Host, target, v.ReadOnly); err != nil {
-			return fmt.Errorf("volume %s: %w", v.Host, err)
+	defer func() { _ = unix.Close(tree) }()
+	if readOnly {
+		attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+		if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &attr); err != nil {
+			return fmt.Errorf("make %s read-only: %w", source, err)
 		}
 	}
-	return nil
-}
-
-// bind mounts source, without what is mounted below it, at target.
-func bind(source, target string, readOnly bool) error {
-	if err := unix.Mount(source, target, "", unix.MS_BIND, ""); err != nil {
+	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 		return fmt.Errorf("bind %s at %s: %w", source, target, err)
-	}
-	if !readOnly {
-		return nil
-	}
-	// Flags of the source that a remount would otherwise drop must be given again.
-	var st unix.Statfs_t
-	if err := unix.Statfs(target, &st); err != nil {
-		return fmt.Errorf("look at %s: %w", target, err)
-	}
-	keep := uintptr(st.Flags) & (unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME | unix.MS_NODIRATIME)
-	err := unix.Mount("", target, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY|keep, "")
-	if err != nil {
-		return fmt.Errorf("make %s read-only: %w", target, err)
 	}
 	return nil
 }

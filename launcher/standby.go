@@ -42,10 +42,11 @@ type standbyKind struct {
 
 // standbyRequest is what is known of a domain when its server is asked for.
 type standbyRequest struct {
-	kernel string // as in Spec
-	vcpus  int
-	memory int64
-	nics   int
+	kernel  string // as in Spec
+	vcpus   int
+	memory  int64
+	nics    int
+	volumes bool // any
 }
 
 // standby is one guest that stands by.
@@ -94,10 +95,10 @@ func (s *standbys) begin(work func()) {
 func (m *Manager) standbyRequestOf(srv *Server) (r standbyRequest, ok bool) {
 	spec := &srv.Spec
 	if srv.VMState == VMError || guest.RootMode(srv.RootMode) != guest.RootVirtioFS || srv.classic() || srv.ConfigDrive ||
-		len(spec.Volumes) > 0 || spec.SeedDisk != "" || len(spec.Preload) > 0 || spec.hostUser() {
+		spec.SeedDisk != "" || len(spec.Preload) > 0 || spec.hostUser() {
 		return r, false
 	}
-	r = standbyRequest{kernel: spec.Kernel, vcpus: srv.Flavor.VCPUs, memory: srv.Flavor.Memory}
+	r = standbyRequest{kernel: spec.Kernel, vcpus: srv.Flavor.VCPUs, memory: srv.Flavor.Memory, volumes: len(spec.Volumes) > 0}
 	if spec.Networks == nil && m.cfg.Networks != nil {
 		r.nics = 1
 	}
@@ -117,7 +118,7 @@ func (m *Manager) standbyRequestOf(srv *Server) (r standbyRequest, ok bool) {
 // none can be.
 func (m *Manager) standbyKindOf(srv *Server, d domain.Spec) *standbyKind {
 	r, ok := m.standbyRequestOf(srv)
-	if !ok || len(d.Disks) > 0 || !d.OwnShare {
+	if !ok || len(d.Disks) > 0 {
 		return nil
 	}
 	d.Name, d.UUID, d.Title = "", "", ""
@@ -278,13 +279,13 @@ func (s *standbys) make(kind *standbyKind) (err error) {
 	if err := os.MkdirAll(sb.dir, 0o711); err != nil {
 		return err
 	}
-	if sb.share, err = makeShare(sb.dir, nil); err != nil {
+	if sb.share, err = makeShare(sb.dir); err != nil {
 		return err
 	}
-	if err := mountShare(sb.dir, nil); err != nil {
+	if err := mountShare(sb.dir); err != nil {
 		return err
 	}
-	// The root will be mounted there, and virtiofsd is to see it.
+	// Root and volumes will be mounted there, and virtiofsd is to see them.
 	if err := unix.Mount("", filepath.Join(sb.dir, shareDir), "", unix.MS_SHARED, ""); err != nil {
 		return fmt.Errorf("share mounts of %s: %w", sb.dir, err)
 	}
@@ -346,11 +347,8 @@ func (sb *standby) fits(d domain.Spec) bool {
 	return reflect.DeepEqual(d, sb.domain)
 }
 
-// close lets go of what the engine holds of a guest; nil holds nothing.
+// close lets go of what the engine holds of a guest.
 func (sb *standby) close() {
-	if sb == nil {
-		return
-	}
 	if sb.share != nil {
 		_ = sb.share.Close()
 	}
@@ -388,7 +386,7 @@ func (m *Manager) endStandby(ctx context.Context, sb *standby) error {
 	return os.RemoveAll(sb.dir)
 }
 
-// close ends all guests that no server has taken; those are their servers' business.
+// close has no more guests made.
 func (s *standbys) close() {
 	s.mu.Lock()
 	s.closed = true
@@ -396,6 +394,7 @@ func (s *standbys) close() {
 	s.mu.Unlock()
 }
 
+// endAll ends the guests that no server has taken; the others are their servers'.
 func (s *standbys) endAll() {
 	s.mu.Lock()
 	var idle []*standby
@@ -413,6 +412,14 @@ func (s *standbys) endAll() {
 // Standby returns how many guests stand by.
 func (m *Manager) Standby() int { return m.standbys.count() }
 
+// takeShare returns the share of the guest that stands by, if there is one; it is mounted.
+func (r *run) takeShare() (share *shareDirectory, ok bool) {
+	if sb := r.i.standby; sb != nil {
+		share, sb.share = sb.share, nil
+	}
+	return share, share != nil
+}
+
 // adopt makes the guest that stands by the server's, where it is what d says, and else
 // ends it.
 func (r *run) adopt(ctx context.Context, d domain.Spec) (adopted bool, err error) {
@@ -421,7 +428,7 @@ func (r *run) adopt(ctx context.Context, d domain.Spec) (adopted bool, err error
 		return false, nil
 	}
 	r.i.standby = nil
-	_ = sb.share.Close()
+	defer r.m.standbys.part(sb)
 	if sb.fits(d) {
 		if r.m.standbys.part(sb) {
 			r.dialed = sb.agent
@@ -441,7 +448,6 @@ func (r *run) adopt(ctx context.Context, d domain.Spec) (adopted bool, err error
 	case <-ctx.Done():
 		return false, context.Cause(ctx)
 	}
-	r.m.standbys.part(sb)
 	return false, nil
 }
 

@@ -148,9 +148,9 @@ func TestStandbyKinds(t *testing.T) {
 	}
 	takes()
 	takes("--env", "A=B", "--tty")
-	leaves("--volume", t.TempDir()+":/mnt")
 	leaves("--root", "9p")
 	takes()
+	replaces("--volume", t.TempDir()+":/mnt")
 	replaces("--memory", "256M")
 	replaces("--network", "none", "--memory", "256M")
 
@@ -158,6 +158,37 @@ func TestStandbyKinds(t *testing.T) {
 	s.standsBy()
 	s.run("boot", "--network", "none", "--memory", "256M", busybox, "/missing").exits(127).complains("/missing")
 	s.run("boot", "--network", "none", "--memory", "256M", "--rm", busybox, "sh", "-c", "exit 7").exits(7)
+}
+
+// Volumes reach a guest that has booted before. One that is read-only is so for its
+// kernel, too, whatever that does.
+func TestStandbyVolumes(t *testing.T) {
+	t.Parallel()
+	s := newStandbyState(t)
+	first := s.standsBy()
+	mine, other := t.TempDir(), t.TempDir()
+	file := filepath.Join(t.TempDir(), "file")
+	for _, name := range []string{filepath.Join(other, "given"), file} {
+		if err := os.WriteFile(name, []byte("given\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	boot := func() *result {
+		return s.run("boot", "--rm", "--privileged", "--volume", mine+":/mine", "--volume", other+":/other:ro", "--volume", file+":/etc/file:ro",
+			busybox, "sh", "-c", `cat /other/given /etc/file; echo made >>/mine/made
+			for dir in /other /etc/file; do mount -o remount,bind,rw $dir; done
+			echo no >/other/made || echo no >/etc/file || echo refused`).ok()
+	}
+	boot()
+	eventually(t, deadline, func() error { return s.gone(first) })
+	guest := s.standsBy()
+	if r := boot(); r.stdout != "given\ngiven\nrefused\n" || strings.Count(r.stderr, "Read-only file system") != 2 {
+		t.Errorf("it said %q and %q", r.stdout, r.stderr)
+	}
+	s.start("server", "events", "--filter", "event=create", "--since", "10m").expect(guest)
+	if made, err := os.ReadFile(filepath.Join(mine, "made")); err != nil || string(made) != "made\nmade\n" {
+		t.Errorf("made: %q, %v", made, err)
+	}
 }
 
 // What stands by ends with its engine, however that ends.
