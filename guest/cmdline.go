@@ -103,8 +103,9 @@ func CommandLine(o CommandLineOptions) string {
 		if o.Accel == AccelTCG && o.MPTable && o.Minimal {
 			// ACPI's tables of timers and processors are read, but its programs are not
 			// interpreted: they describe what PCI and the MP table do too. Without ACPI
-			// slipway-init ends the guest by a reset.
-			skipped += ",acpi_init,acpi_button_driver_init"
+			// slipway-init ends the guest by a reset. Nor is the ACPI timer tried as a
+			// clock, which the time-stamp counter is.
+			skipped += ",acpi_init,acpi_button_driver_init,init_acpi_pm_clocksource"
 		}
 		args = append(args, "initcall_blacklist="+skipped)
 	}

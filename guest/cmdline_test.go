@@ -19,7 +19,7 @@ func TestCommandLine(t *testing.T) {
 		},
 		{
 			CommandLineOptions{Machine: MachinePC, Accel: AccelTCG, VCPUs: 2, MPTable: true, Minimal: true, Probe: true, TSCKHz: 2600000},
-			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd cryptomgr.notests dummy.numdummies=0 quiet loglevel=4 initcall_blacklist=piix_init,acpi_init,acpi_button_driver_init " +
+			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd cryptomgr.notests dummy.numdummies=0 quiet loglevel=4 initcall_blacklist=piix_init,acpi_init,acpi_button_driver_init,init_acpi_pm_clocksource " +
 				"tsc_early_khz=2600000 lpj=10400000 tsc=reliable no_timer_check mitigations=off noreplace-smp clearcpuid=112 acpi=noirq slipway.probe",
 		},
 		{
