@@ -22,6 +22,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/servers"
 
 	"github.com/slipway-vm/slipway/cmd/internal/traces"
+	"github.com/slipway-vm/slipway/guest"
 )
 
 // numbering is an entrypoint that numbers what it writes, and says last how far it got.
@@ -249,16 +250,24 @@ func (l *load) check(dir string, list []servers.Server) {
 		l.t.Fatal(err)
 	}
 	var dirs, guests []string
-	for _, e := range entries {
-		dirs = append(dirs, e.Name())
-	}
+	standsBy := map[string]bool{} // by ID
 	for _, args := range traces.Processes() {
 		line := strings.Join(args, " ")
 		if strings.HasPrefix(filepath.Base(args[0]), "qemu-system") && strings.Contains(line, dir+"/") {
 			if _, name, ok := strings.Cut(line, "guest=slipway-"); ok {
 				name, _, _ = strings.Cut(name, ",")
-				guests = append(guests, name[len(name)-36:]) // before it there may be whose it is
+				id := name[len(name)-36:] // before it there may be whose it is
+				if strings.Contains(line, guest.ArgStandby) && !slices.Contains(ids, id) {
+					standsBy[id] = true
+				} else {
+					guests = append(guests, id)
+				}
 			}
+		}
+	}
+	for _, e := range entries {
+		if !standsBy[e.Name()] {
+			dirs = append(dirs, e.Name())
 		}
 	}
 	for _, lists := range [][]string{ids, running, dirs, guests} {

@@ -163,6 +163,7 @@ func (d *slipwayd) askInside() {
 // TestBandwidth compares what goes to and from a server whose flavor bounds it with what
 // goes to and from one that nothing bounds.
 func TestBandwidth(t *testing.T) {
+	t.Setenv("SLIPWAY_BOOT_STANDBY", "0")
 	dir := newStateDir(t)
 	d := startService(t, dir)
 	image := newImage(t, `mkdir -p /www/cgi-bin && dd if=/dev/zero of=/www/data bs=1M count=4 &&

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,7 +26,9 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/identity/v3/applicationcredentials"
 	"github.com/gophercloud/gophercloud/v2/openstack/identity/v3/projects"
 	"github.com/gophercloud/gophercloud/v2/openstack/identity/v3/tokens"
+	"github.com/moby/sys/mountinfo"
 	"go.yaml.in/yaml/v3"
+	"golang.org/x/sys/unix"
 
 	"github.com/slipway-vm/slipway/cmd/internal/traces"
 )
@@ -230,11 +233,18 @@ func killGuests(dir string) {
 	}
 }
 
+// unmountAll unmounts what is mounted in a directory, and the directory.
 func unmountAll(t *testing.T, dir string) {
 	t.Helper()
-	out, err := exec.Command("umount", "--recursive", dir).CombinedOutput()
-	if err != nil && !bytes.Contains(out, []byte("not mounted")) && !bytes.Contains(out, []byte("not found")) {
-		t.Errorf("umount: %v: %s", err, out)
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
+	if err != nil {
+		t.Error(err)
+	}
+	for _, m := range slices.Backward(mounts) {
+		// Detached, since who used it may be on its way out.
+		if err := unix.Unmount(m.Mountpoint, unix.MNT_DETACH); err != nil {
+			t.Errorf("unmount %s: %v", m.Mountpoint, err)
+		}
 	}
 }
 
