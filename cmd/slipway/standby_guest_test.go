@@ -72,12 +72,12 @@ func TestStandby(t *testing.T) {
 	began := time.Now()
 	s.run("boot", "--detach", "--name", "web", "--hostname", "window", "--publish", "127.0.0.1::80", "--env", "COLOUR=blue",
 		"--user", "1000:1000", "--sysctl", "net.ipv4.ip_unprivileged_port_start=80", "--tmpfs", "/www:mode=1777",
-		busybox, "sh", "-c", "echo $COLOUR $(id -u) $(date +%s); hostname >/www/index.html; exec httpd -f -p 80 -h /www").ok()
+		busybox, "sh", "-c", "echo $COLOUR $(id -u) $(ulimit -n) $(date +%s); hostname >/www/index.html; exec httpd -f -p 80 -h /www").ok()
 	s.run("server", "list", "-f", "value", "-c", "ID", "-c", "Name").ok().says(id + " web\n")
 	if now := s.emulators(); len(emulators) != 1 || !slices.Contains(now, emulators[0]) {
 		t.Errorf("emulators were %v and are %v", emulators, now)
 	}
-	s.start("server", "logs", "--follow", "web").expect("blue 1000 ")
+	s.start("server", "logs", "--follow", "web").expect("blue 1000 1048576 ")
 	words := strings.Fields(s.run("server", "logs", "web").ok().stdout)
 	if at, err := strconv.ParseInt(words[len(words)-1], 10, 64); err != nil || time.Unix(at, 0).Before(began.Add(-time.Second)) || time.Unix(at, 0).After(time.Now()) {
 		t.Errorf("the guest's clock says %q, %v", words, err)
@@ -109,6 +109,14 @@ func TestStandby(t *testing.T) {
 	page()
 	s.run("server", "exec", "web", "cat", "/kept").ok().says("kept\n")
 	s.run("server", "delete", "web").ok()
+
+	// An input, and a terminal, are more than what is ready for it.
+	s.run("boot", "--rm", busybox, "true").ok() // this engine has started none yet
+	s.standsBy()
+	s.startWith(strings.NewReader("typed\n"), "boot", "--rm", "--interactive", busybox, "cat").wait().ok().says("typed\n")
+	s.standsBy()
+	s.run("boot", "--detach", "--tty", "--name", "screen", busybox, "sh", "-c", "tty; ulimit -n").ok()
+	s.run("server", "logs", "--follow", "screen").ok().says("/dev/pts/0\r\n1048576\r\n")
 }
 
 // Each guest is one server's, whatever that is asked to run, and one that is not what

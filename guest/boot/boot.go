@@ -59,6 +59,7 @@ type guestState struct {
 		sync.Once
 		done chan struct{}
 	}
+	ahead *stage // started while it stood by
 
 	powerOff  chan struct{}
 	once      sync.Once

@@ -116,7 +116,7 @@ func (g *guestState) launch() (*stage, error) {
 	if err := limitProcesses(entryCgroup, g.spec.PidsLimit); err != nil {
 		return nil, err
 	}
-	st, err := g.forkStage(cgroup)
+	st, err := g.takeStage(cgroup)
 	if err != nil {
 		return nil, err
 	}
@@ -196,7 +196,7 @@ func (s *stage) takeTerminal() error {
 }
 
 // forkStage executes init again, in the entrypoint's namespaces.
-func (g *guestState) forkStage(cgroup *os.File) (*stage, error) {
+func (g *guestState) forkStage(cgroup *os.File, spec *share.Spec) (*stage, error) {
 	var theirs []*os.File
 	defer func() {
 		for _, f := range theirs {
@@ -208,7 +208,7 @@ func (g *guestState) forkStage(cgroup *os.File) (*stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	if g.spec.Stdin && !g.spec.TTY {
+	if spec.Stdin && !spec.TTY {
 		stdin.Close()
 		if stdin, s.stdin, err = os.Pipe(); err != nil {
 			return nil, err
@@ -230,7 +230,7 @@ func (g *guestState) forkStage(cgroup *os.File) (*stage, error) {
 		return nil, err
 	}
 	theirs = append(theirs, stdout, stderr, config, report)
-	if g.spec.TTY {
+	if spec.TTY {
 		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			return nil, err

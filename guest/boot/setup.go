@@ -27,11 +27,8 @@ func (g *guestState) setUp() error {
 			return fmt.Errorf("set hostname %q: %w", g.spec.Hostname, err)
 		}
 	}
-	// syscall's Setrlimit tells the runtime, which would else restore in each
-	// child the limit that it found.
-	limit := syscall.Rlimit{Cur: openFiles, Max: openFiles}
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return fmt.Errorf("set the limit of open files: %w", err)
+	if err := limitOpenFiles(); err != nil {
+		return err
 	}
 	if err := setNetwork(g.spec.Interfaces); err != nil {
 		return err
@@ -49,6 +46,17 @@ func (g *guestState) setUp() error {
 		if err := os.WriteFile(filepath.Join(etcDir, name), data, 0o644); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// limitOpenFiles is for processes that are started afterwards.
+func limitOpenFiles() error {
+	// syscall's Setrlimit tells the runtime, which would else restore in each
+	// child the limit that it found.
+	limit := syscall.Rlimit{Cur: openFiles, Max: openFiles}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("set the limit of open files: %w", err)
 	}
 	return nil
 }
