@@ -54,6 +54,9 @@ type CommandLineOptions struct {
 	Extra            []string
 }
 
+// hpetAddress is where the HPET of QEMU's pc is.
+const hpetAddress = 0xfed00000
+
 // minimalHZ is CONFIG_HZ of the kernels of etc/kernel, Linux's default.
 const minimalHZ = 250
 
@@ -69,7 +72,7 @@ const minimalHZ = 250
 //	-serial file:console.log
 //	-device virtio-serial-{device,pci} -device virtserialport,name=org.slipway.agent.0
 //
-// A pc whose ACPI is not started ends by a reset under -no-reboot.
+// A pc without ACPI ends by a reset under -no-reboot.
 // With acpi=on a microvm powers off by ACPI's reduced-hardware sleep register
 // and announces its virtio-mmio slots in the DSDT. With acpi=off the kernel
 // can only halt ("System halted") and QEMU stays, so acpi=on is required.
@@ -97,14 +100,16 @@ func CommandLine(o CommandLineOptions) string {
 		// a triple fault, both of which end QEMU under -no-reboot.
 		args = append(args, "pci=off", "reboot=t")
 	}
+	// What an emulated pc's ACPI has to tell, PCI and the MP table do too.
+	spareACPI := o.Machine == MachinePC && o.Accel == AccelTCG && o.MPTable && o.Minimal
+	noACPI := spareACPI && o.VCPUs == 1
 	if o.Machine == MachinePC {
 		// Its IDE controller has no disks here, which the driver would wait for.
 		skipped := "piix_init"
-		if o.Accel == AccelTCG && o.MPTable && o.Minimal {
-			// ACPI's tables of timers and processors are read, but its programs are not
-			// interpreted: they describe what PCI and the MP table do too. Without ACPI
-			// slipway-init ends the guest by a reset. Nor is the ACPI timer tried as a
-			// clock, which the time-stamp counter is.
+		if spareACPI && !noACPI {
+			// Its tables of timers and processors are read, but its programs are not
+			// interpreted. Nor is its timer tried as a clock, which the time-stamp
+			// counter is.
 			skipped += ",acpi_init,acpi_button_driver_init,init_acpi_pm_clocksource"
 		}
 		args = append(args, "initcall_blacklist="+skipped)
@@ -132,7 +137,11 @@ func CommandLine(o CommandLineOptions) string {
 			// whose is measured for 100 ms.
 			args = append(args, "nolapic_timer")
 		}
-		if o.Machine == MachinePC && o.MPTable {
+		switch {
+		case noACPI:
+			// With one processor only its table of the HPET says what is needed.
+			args = append(args, "acpi=off", fmt.Sprintf("hpet=%#x", hpetAddress))
+		case o.Machine == MachinePC && o.MPTable:
 			// The table of interrupts that QEMU's ACPI has is a program, which the
 			// kernel would interpret for 100 ms with each device.
 			args = append(args, "acpi=noirq")

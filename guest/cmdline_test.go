@@ -23,6 +23,11 @@ func TestCommandLine(t *testing.T) {
 				"tsc_early_khz=2600000 lpj=10400000 tsc=reliable no_timer_check mitigations=off noreplace-smp clearcpuid=112 acpi=noirq slipway.probe",
 		},
 		{
+			CommandLineOptions{Machine: MachinePC, Accel: AccelTCG, VCPUs: 1, MPTable: true, Minimal: true, Probe: true, TSCKHz: 2600000},
+			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd cryptomgr.notests dummy.numdummies=0 quiet loglevel=4 initcall_blacklist=piix_init " +
+				"tsc_early_khz=2600000 tsc=reliable no_timer_check mitigations=off noreplace-smp clearcpuid=112 nolapic_timer acpi=off hpet=0xfed00000 slipway.probe",
+		},
+		{
 			CommandLineOptions{Machine: MachinePC, Accel: AccelKVM, MPTable: true, Minimal: true, Probe: true},
 			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd cryptomgr.notests dummy.numdummies=0 quiet loglevel=4 initcall_blacklist=piix_init slipway.probe",
 		},
