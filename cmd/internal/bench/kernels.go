@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -12,20 +13,31 @@ import (
 	"github.com/slipway-vm/slipway/guest"
 )
 
-// stockFloor is the bare guest f on Debian's kernel, in place of its own.
-func (s *slipway) stockFloor(ctx context.Context, f *floor) (*floor, error) {
-	store, err := guest.OpenKernels(filepath.Join(s.state, "bench"))
+// stockFloor is the bare guest on Debian's kernel, with the arguments that Slipway gives
+// that one.
+func (s *slipway) stockFloor(ctx context.Context) (f *floor, err error) {
+	if err := s.run(ctx, "kernel", "import", s.kernelDeb); err != nil {
+		return nil, err
+	}
+	const name = "stock"
+	if err := s.run(ctx, s.bootArgs([]string{"--detach", "--name", name, "--kernel", "stock"}, "sleep", "1000")...); err != nil {
+		return nil, err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		defer cancel()
+		err = errors.Join(err, s.run(ctx, "server", "delete", name))
+	}()
+	helpers, err := s.processes()
 	if err != nil {
 		return nil, err
 	}
-	k, err := store.Import(ctx, s.kernelDeb)
-	if err != nil {
-		return nil, err
+	for _, p := range helpers {
+		if strings.HasPrefix(filepath.Base(p.args[0]), "qemu-system-") {
+			return newFloor(ctx, p.args, filepath.Join(s.bin, "slipway-init"), filepath.Join(s.state, "bench"))
+		}
 	}
-	stock := &floor{program: f.program, args: slices.Clone(f.args)}
-	i := slices.Index(stock.args, "-kernel")
-	stock.args[i+1] = k.Path
-	return stock, nil
+	return nil, errors.New("no QEMU runs for the server")
 }
 
 // balloonFloor is the bare guest f with Slipway's balloon, which gives free pages back.

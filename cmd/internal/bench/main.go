@@ -160,7 +160,7 @@ func runBoot(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	stockFloor, err := s.stockFloor(ctx, fl)
+	stockFloor, err := s.stockFloor(ctx)
 	if err != nil {
 		return err
 	}
