@@ -72,6 +72,7 @@ type standbys struct {
 	closed bool
 
 	filling sync.Mutex
+	why     string // no guest could be made lately; filling's
 }
 
 func newStandbys(m *Manager, want int) *standbys {
@@ -239,7 +240,8 @@ func (s *standbys) fill() {
 			return
 		}
 		if err := s.make(kind); err != nil {
-			if s.m.ctx.Err() == nil {
+			if why := err.Error(); s.m.ctx.Err() == nil && why != s.why {
+				s.why = why
 				s.m.log.Info("no guest stands by", "err", err)
 			}
 			return
