@@ -153,6 +153,7 @@ func (s *standbys) take(srv *Server) *standby {
 	for _, sb := range s.guests {
 		if ok && !sb.taken && sb.agent != nil && sb.kind.request == r {
 			sb.taken = true
+			s.timer.Reset(standbyDelay) // for the next, whatever becomes of this one
 			return sb
 		}
 	}

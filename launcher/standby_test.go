@@ -161,8 +161,9 @@ func TestStandbyOfServerNotMade(t *testing.T) {
 	if srv = b.until(id, settled); srv.VMState != launcher.VMError {
 		t.Errorf("without an image it is %s", srv.VMState)
 	}
-	if domains, _ := b.hv.Domains(t.Context()); len(domains) != 0 {
-		t.Errorf("domains left: %v", domains)
+	next := b.standsBy()
+	if domains, _ := b.hv.Domains(t.Context()); next == id || len(domains) != 1 {
+		t.Errorf("after it guest %s stands by, of domains %v", next, domains)
 	}
 }
 
