@@ -102,8 +102,10 @@ func startService(t *testing.T, stateDir string) *slipwayd {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = d.cmd.Process.Kill()
+		_ = d.cmd.Process.Signal(syscall.SIGTERM) // what stands by ends with it
+		hung := time.AfterFunc(time.Minute, func() { _ = d.cmd.Process.Kill() })
 		_ = d.cmd.Wait()
+		hung.Stop()
 		socket.Close()
 		if t.Failed() {
 			t.Logf("slipwayd wrote:\n%s", d.output)
