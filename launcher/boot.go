@@ -409,7 +409,7 @@ func (r *run) domainSpec(ctx context.Context, srv *Server, kernel guest.Kernel, 
 		OwnShare:    len(srv.Spec.Volumes) == 0,
 		Emulator:    p.emulator,
 	}
-	r.m.setFiles(&spec, r.i.dir)
+	setFiles(&spec, r.i.dir)
 	if srv.classic() { // it boots as a machine does
 		spec.Machine, spec.Kernel, spec.Initramfs, spec.CommandLine = guest.MachinePC, "", "", ""
 	}
@@ -417,7 +417,7 @@ func (r *run) domainSpec(ctx context.Context, srv *Server, kernel guest.Kernel, 
 }
 
 // setFiles says which files of a server's directory its domain has.
-func (m *Manager) setFiles(d *domain.Spec, dir string) {
+func setFiles(d *domain.Spec, dir string) {
 	d.Share = filepath.Join(dir, shareDir)
 	d.ConsoleLog = filepath.Join(dir, consoleFile)
 	d.AgentSocket = filepath.Join(dir, agentFile)

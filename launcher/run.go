@@ -576,27 +576,3 @@ func (r *run) powerOff(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 }
-
-// started fills in the stages of a boot that the guest tells.
-func (t *Timeline) started(e agent.Event, now, defined, began time.Time) {
-	up := now.Add(-e.At) // when the guest's kernel began, on our clock
-	at, ok := e.Timeline.At(agent.StepInit)
-	if !ok || defined.IsZero() {
-		return
-	}
-	t.Kernel = max(0, up.Add(at).Sub(defined))
-	t.Init = max(0, e.At-at)
-	if _, stood := e.Timeline.At(agent.StepAssigned); stood {
-		t.Init = now.Sub(defined)
-	}
-	t.Total = now.Sub(began)
-}
-
-// output fills in the stage from the entrypoint's start to its first byte.
-func (t *Timeline) output(firstByte, launched, began time.Time) {
-	if firstByte.IsZero() || launched.IsZero() || t.FirstOutput != 0 || t.Total == 0 {
-		return
-	}
-	t.FirstOutput = max(0, firstByte.Sub(launched))
-	t.Total = max(t.Total, firstByte.Sub(began))
-}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/slipway-vm/slipway/guest"
+	"github.com/slipway-vm/slipway/guest/agent"
 	"github.com/slipway-vm/slipway/launcher/domain"
 )
 
@@ -213,6 +214,30 @@ type Timeline struct {
 	// Total is from the request to the entrypoint's first byte, or to its start
 	// while there is none.
 	Total time.Duration `json:"total"`
+}
+
+// started fills in the stages of a boot that the guest tells.
+func (t *Timeline) started(e agent.Event, now, defined, began time.Time) {
+	up := now.Add(-e.At) // when the guest's kernel began, on our clock
+	at, ok := e.Timeline.At(agent.StepInit)
+	if !ok || defined.IsZero() {
+		return
+	}
+	t.Kernel = max(0, up.Add(at).Sub(defined))
+	t.Init = max(0, e.At-at)
+	if _, stood := e.Timeline.At(agent.StepAssigned); stood {
+		t.Init = now.Sub(defined)
+	}
+	t.Total = now.Sub(began)
+}
+
+// output fills in the stage from the entrypoint's start to its first byte.
+func (t *Timeline) output(firstByte, launched, began time.Time) {
+	if firstByte.IsZero() || launched.IsZero() || t.FirstOutput != 0 || t.Total == 0 {
+		return
+	}
+	t.FirstOutput = max(0, firstByte.Sub(launched))
+	t.Total = max(t.Total, firstByte.Sub(began))
 }
 
 // DomainEvent says that a domain has started, been paused, gone on, or ended.

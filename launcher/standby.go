@@ -294,7 +294,7 @@ func (s *standbys) make(kind *standbyKind) (err error) {
 	}
 	d := &sb.domain
 	d.Name, d.UUID, d.Title = m.cfg.DomainPrefix+sb.id, sb.id, "standing by"
-	m.setFiles(d, sb.dir)
+	setFiles(d, sb.dir)
 	d.CommandLine = standbyCommandLine(d.CommandLine)
 	if len(d.NICs) > 0 {
 		var mtus []int
