@@ -29,7 +29,13 @@ func clearOrphans(root string) error {
 	if err != nil {
 		return err
 	}
-	var known, left []string
+	// A record that was being written is of no use, whosever it is: libvirt neither
+	// reads nor removes it.
+	left, err := filepath.Glob(filepath.Join(run, "*.xml.new"))
+	if err != nil {
+		return err
+	}
+	var known []string
 	for _, record := range records {
 		b, err := os.ReadFile(record)
 		if err != nil {
@@ -42,19 +48,20 @@ func clearOrphans(root string) error {
 		}
 	}
 	for _, pattern := range []string{
-		"run/qemu/*.xml.new", "run/qemu/*.pid", "lib/qemu/domain-*",
+		"run/qemu/*.pid", "lib/qemu/domain-*",
 		"lib/qemu/qmp-*/*.pid", "lib/qemu/qmp-*", // QEMU asked what it can do
 	} {
 		found, err := filepath.Glob(filepath.Join(root, pattern))
 		if err != nil {
 			return err
 		}
-		left = append(left, found...)
+		for _, path := range found {
+			if path != filepath.Join(run, "driver.pid") && !belongs(filepath.Base(path), known) {
+				left = append(left, path)
+			}
+		}
 	}
 	for _, path := range left {
-		if path == filepath.Join(run, "driver.pid") || belongs(filepath.Base(path), known) {
-			continue
-		}
 		if err := endHolder(path); err != nil {
 			return err
 		}

@@ -73,6 +73,7 @@ func TestClearOrphans(t *testing.T) {
 		"run/qemu/" + runs + ".pid":                    "1",
 		"run/qemu/5-" + unsaid[:20] + "-fs0-fs.pid":    "1",
 		"run/qemu/" + unsaid + ".xml.new":              "<domst",
+		"run/qemu/" + runs + ".xml.new":                "<domst",
 		"run/qemu/driver.pid":                          "1",
 		"lib/qemu/domain-3-" + unborn[:20] + "/socket": "",
 		"lib/qemu/domain-4-" + runs[:20] + "/socket":   "",
