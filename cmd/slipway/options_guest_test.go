@@ -47,7 +47,7 @@ func TestOptions(t *testing.T) {
 		"--dns", "10.9.9.9", "--dns-search", "example.test", "--dns-option", "ndots:2", "--oom-score-adj", "500",
 		"--group-add", "55", "--label", "tier=front", "--workdir", "/made", busybox,
 		"sh", "-c", look+`; touch /x /srv/y; ls /srv; stat -c %a /srv; grep ' /dev/shm ' /proc/mounts | grep -o 'size=[0-9k]*'
-		cat /proc/sys/net/core/somaxconn /sys/fs/cgroup/pids.max /etc/resolv.conf; grep db /etc/hosts
+		cat /proc/sys/net/core/somaxconn /sys/fs/cgroup/pids.max /etc/resolv.conf; grep 'db$' /etc/hosts
 		echo mine >>/etc/hosts; mkdir /sys/fs/cgroup/own; exec sleep 1000`).ok()
 	eventually(t, deadline, func() error {
 		got := s.run("server", "logs", "limited").ok()
