@@ -235,10 +235,11 @@ func (m *Manager) Signal(ctx context.Context, ref, signal string) error {
 	i.mu.Lock()
 	ended := i.ended
 	i.mu.Unlock()
-	if _, err := guest.ParseSignal(signal); err != nil {
+	number, err := guest.ParseSignal(signal)
+	if err != nil {
 		return errorf(ErrInvalid, "%v", err)
 	}
-	m.happened(i, events.Kill, attributes{"signal": signal})
+	m.happened(i, events.Kill, attributes{"signal": strconv.Itoa(int(number))})
 	err = c.Signal(ctx, signal)
 	if !errors.Is(err, agent.ErrDisconnected) {
 		return err

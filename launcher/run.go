@@ -43,6 +43,8 @@ type run struct {
 	told  int // number of the guest's latest event, from 1
 	// reboot says that the guest wants to boot again.
 	reboot bool
+	// timedOut says that the entrypoint was killed at its grace period's end.
+	timedOut bool
 }
 
 // cleanupTime bounds what a run may take to take back what it made.
@@ -201,6 +203,9 @@ func (r *run) conclude(ctx context.Context, exit *Exit, err error) (again bool) 
 	}
 	r.i.log.End()
 	srv, _ = r.i.snapshot()
+	if r.timedOut {
+		r.killed(int(unix.SIGKILL))
+	}
 	r.m.died(r.i, &srv, stopped)
 	switch {
 	case failed:
@@ -388,7 +393,11 @@ func (r *run) session(ctx context.Context) (*Exit, error) {
 			}
 			kept = nil
 		case req := <-r.i.stop:
-			if err := c.Stop(ctx, req.grace); err != nil && !errors.Is(err, agent.ErrNotRunning) {
+			signal, err := c.Stop(ctx, req.grace)
+			if err == nil && signal != 0 {
+				r.killed(signal)
+			}
+			if err != nil && !errors.Is(err, agent.ErrNotRunning) {
 				if errors.Is(err, agent.ErrDisconnected) {
 					r.askToStop(req) // for the next session
 				}
@@ -453,7 +462,7 @@ func (r *run) events(ctx context.Context, c *agent.Client, started chan<- struct
 			return codedError{errors.New(printable(first(e.Exit.Err, "the entrypoint could not be started"))), e.Exit.Code & 0xff}
 		case agent.EventExited:
 			// The guest may say anything; a status is a byte.
-			r.reboot = e.Exit.Reboot
+			r.reboot, r.timedOut = e.Exit.Reboot, e.Exit.TimedOut
 			res.exit = &Exit{Code: e.Exit.Code & 0xff, Signal: e.Exit.Signal & 0x7f, OOMKilled: e.Exit.OOMKilled, At: time.Now().UTC()}
 		}
 		return nil
@@ -486,6 +495,11 @@ func (r *run) launched(ctx context.Context, e agent.Event) error {
 		r.timer = time.AfterFunc(time.Until(srv.Launched.Add(limit)), r.timeUp)
 	}
 	return nil
+}
+
+// killed tells of a signal that the guest has sent the entrypoint, asked to stop it.
+func (r *run) killed(signal int) {
+	r.m.happened(r.i, events.Kill, attributes{"signal": strconv.Itoa(signal & 0x7f)})
 }
 
 // launch says that the entrypoint runs.

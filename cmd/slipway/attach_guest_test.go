@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -166,8 +167,16 @@ func TestEvents(t *testing.T) {
 			actions = append(actions, f[2])
 		}
 	}
-	if got := strings.Join(actions, " "); got != "create start kill die start die stop destroy" {
+	if got := strings.Join(actions, " "); got != "create start kill die start kill kill die stop destroy" {
 		t.Errorf("events: %s\n%s", got, r.stdout)
+	}
+	var signals []string
+	for _, match := range regexp.MustCompile(`\ssignal=(\d+)\)`).FindAllStringSubmatch(r.stdout, -1) {
+		signals = append(signals, match[1])
+	}
+	// The attached's, the stop's, the one at its grace period's end, and what it died of.
+	if got := strings.Join(signals, " "); got != "10 15 9 9" {
+		t.Errorf("signals: %s\n%s", got, r.stdout)
 	}
 	s.run("server", "events", "--filter", "colour=red").exits(1).complains("colour=red", "server=NAME")
 }

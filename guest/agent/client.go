@@ -324,13 +324,15 @@ func (c *Client) Signal(ctx context.Context, signal string) error {
 	return nil
 }
 
-// Stop sends the entrypoint its stop signal and kills it if it still runs
-// after grace; a negative grace means the Spec's. It does not wait.
-func (c *Client) Stop(ctx context.Context, grace time.Duration) error {
-	if err := c.call(ctx, methodStop, stopParams{Grace: grace}, nil); err != nil {
-		return fmt.Errorf("stop the entrypoint: %w", err)
+// Stop sends the entrypoint its stop signal, which it returns, and kills it if it
+// still runs after grace; a negative grace means the Spec's. It does not wait. The
+// signal is 0 where the entrypoint is still on its way, and of older guests.
+func (c *Client) Stop(ctx context.Context, grace time.Duration) (signal int, err error) {
+	var r stopReply
+	if err := c.call(ctx, methodStop, stopParams{Grace: grace}, &r); err != nil {
+		return 0, fmt.Errorf("stop the entrypoint: %w", err)
 	}
-	return nil
+	return r.Signal, nil
 }
 
 // Assign tells a guest that stands by that its server is there: that the share holds

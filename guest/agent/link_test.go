@@ -42,11 +42,11 @@ func (c *fakeControl) Signal(sig int) error {
 	return c.err
 }
 
-func (c *fakeControl) Stop(grace time.Duration) error {
+func (c *fakeControl) Stop(grace time.Duration) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.grace = append(c.grace, grace)
-	return c.err
+	return 15, c.err
 }
 
 func (c *fakeControl) Exec(ExecRequest) (Process, error) { return nil, c.err }
@@ -259,8 +259,8 @@ func TestCalls(t *testing.T) {
 	if err := c.Signal(ctx, "SIGUSR1"); err != nil || len(control.signals) != 1 || control.signals[0] != 10 {
 		t.Errorf("signals %v, err %v", control.signals, err)
 	}
-	if err := c.Stop(ctx, 3*time.Second); err != nil || len(control.grace) != 1 || control.grace[0] != 3*time.Second {
-		t.Errorf("stops %v, err %v", control.grace, err)
+	if sig, err := c.Stop(ctx, 3*time.Second); err != nil || sig != 15 || len(control.grace) != 1 || control.grace[0] != 3*time.Second {
+		t.Errorf("signal %d, stops %v, err %v", sig, control.grace, err)
 	}
 	if err := c.Shutdown(ctx); !errors.Is(err, ErrOutputKept) {
 		t.Errorf("shutdown with output: %v", err)

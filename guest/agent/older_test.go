@@ -73,7 +73,7 @@ func TestOlderGuest(t *testing.T) {
 	if err := c.CopyFrom(ctx, "/x", false, &out); err != nil || out.String() != "tar" {
 		t.Errorf("copy: %q, %v", &out, err)
 	}
-	if err := c.Stop(ctx, 0); !errors.Is(err, ErrNotRunning) {
+	if _, err := c.Stop(ctx, 0); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("stop: %v", err)
 	}
 	for what, err := range map[string]error{

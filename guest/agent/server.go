@@ -19,9 +19,10 @@ type Control interface {
 	Hello() Hello
 	// Signal sends a signal to the entrypoint, ErrNotRunning without one.
 	Signal(sig int) error
-	// Stop sends the stop signal and, after grace (the Spec's where it is
-	// negative), kills. It does not wait.
-	Stop(grace time.Duration) error
+	// Stop sends the stop signal, which it returns, and, after grace (the Spec's
+	// where it is negative), kills. It does not wait. Where the entrypoint is still
+	// on its way it will be stopped, and the signal is 0.
+	Stop(grace time.Duration) (signal int, err error)
 	// Exec starts a process beside the entrypoint. A *StartError says that it
 	// cannot be started.
 	Exec(req ExecRequest) (Process, error)
@@ -127,7 +128,10 @@ func (s *Server) call(ctx context.Context, stream *yamux.Stream, req request) er
 		})
 	case methodStop:
 		return withParams(req, func(p stopParams) error {
-			return reply(stream, s.Control.Stop(p.Grace))
+			return answer(stream, func() (stopReply, error) {
+				signal, err := s.Control.Stop(p.Grace)
+				return stopReply{Signal: signal}, err
+			})
 		})
 	case methodExec:
 		return withParams(req, func(p ExecRequest) error { return s.exec(ctx, stream, p) })

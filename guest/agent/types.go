@@ -85,6 +85,10 @@ type stopParams struct {
 	Grace time.Duration `json:"grace"` // negative means the Spec's
 }
 
+type stopReply struct {
+	Signal int `json:"signal,omitempty"`
+}
+
 // Hello is how a guest introduces itself.
 type Hello struct {
 	Version    int      `json:"version"`
@@ -194,10 +198,12 @@ const MaxHealthOutput = 4096
 type Exit struct {
 	// Code is the status that docker would report: the process's own, 128+n
 	// after signal n, or 125 to 127 where it was not started.
-	Code      int    `json:"code"`
-	Signal    int    `json:"signal,omitempty"`
-	OOMKilled bool   `json:"oomKilled,omitempty"`
-	Err       string `json:"err,omitempty"` // why it was not started
+	Code      int  `json:"code"`
+	Signal    int  `json:"signal,omitempty"`
+	OOMKilled bool `json:"oomKilled,omitempty"`
+	// TimedOut says that it was killed, still running after its grace period.
+	TimedOut bool   `json:"timedOut,omitempty"`
+	Err      string `json:"err,omitempty"` // why it was not started
 	// Reboot says that the server is to boot again.
 	Reboot bool `json:"reboot,omitempty"`
 	// Detached says that an executed process runs on, by itself.

@@ -157,7 +157,7 @@ func (g *guestState) watchPowerButton() {
 
 func (g *guestState) powerButton() {
 	logf("the power button was pressed")
-	err := (*control)(g).Stop(-1)
+	_, err := (*control)(g).Stop(-1)
 	if errors.Is(err, agent.ErrNotRunning) { // it has ended, or will never start
 		g.requestPowerOff()
 	} else if err != nil {

@@ -97,7 +97,7 @@ func (g *guestState) stopOnSignal() {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, unix.SIGTERM)
 	<-signals
-	if err := (*control)(g).Stop(-1); err != nil {
+	if _, err := (*control)(g).Stop(-1); err != nil {
 		logf("stop the entrypoint: %v", err)
 		g.requestPowerOff()
 	}

@@ -125,7 +125,7 @@ func (g *guestState) greet(pid int) {
 		g.mu.Lock()
 		g.reboot = reboot
 		g.mu.Unlock()
-		if err := (*control)(g).Stop(-1); err != nil && !errors.Is(err, agent.ErrNotRunning) {
+		if _, err := (*control)(g).Stop(-1); err != nil && !errors.Is(err, agent.ErrNotRunning) {
 			g.warn(fmt.Sprintf("power_state: %v", err))
 		}
 	}

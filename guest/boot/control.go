@@ -86,7 +86,7 @@ func kill(pid int, sig syscall.Signal) error {
 }
 
 // Stop implements agent.Control.
-func (c *control) Stop(grace time.Duration) error {
+func (c *control) Stop(grace time.Duration) (signal int, err error) {
 	g := (*guestState)(c)
 	g.forbidRestart()
 	g.mu.Lock()
@@ -95,12 +95,12 @@ func (c *control) Stop(grace time.Duration) error {
 	g.mu.Unlock()
 	e, err := c.running()
 	if err == nil {
-		err = g.stopEntrypoint(e, grace)
+		signal, err = int(e.signal), g.stopEntrypoint(e, grace)
 	}
 	if errors.Is(err, agent.ErrNotRunning) && !ended {
-		err = nil // the one that may be on its way will be stopped
+		return 0, nil // the one that may be on its way will be stopped
 	}
-	return err
+	return signal, err
 }
 
 func (g *guestState) stopEntrypoint(e *entrypoint, grace time.Duration) error {
@@ -119,6 +119,7 @@ func (g *guestState) stopEntrypoint(e *entrypoint, grace time.Duration) error {
 		select {
 		case <-e.ended:
 		default:
+			e.timedOut.Store(true)
 			_ = unix.Kill(e.pid, unix.SIGKILL)
 		}
 	})

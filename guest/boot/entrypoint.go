@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -30,6 +31,8 @@ type entrypoint struct {
 	kills  uint64 // by the kernel for want of memory, before it
 	ended  chan struct{}
 	exit   agent.Exit // valid when ended is closed
+	// timedOut says that it was killed for its grace period's end.
+	timedOut atomic.Bool
 }
 
 func exitCode(err error) int {
@@ -359,6 +362,7 @@ func (g *guestState) live(st *stage) agent.Exit {
 	exit := g.exitOf(<-st.ended)
 	e := g.entry
 	exit.OOMKilled = oomKills(entryCgroup) > e.kills
+	exit.TimedOut = e.timedOut.Load()
 	e.exit = exit
 	close(e.ended)
 	if st.stdin != nil && st.stdin != st.out[0] {

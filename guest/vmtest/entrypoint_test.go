@@ -119,7 +119,7 @@ func TestStop(t *testing.T) {
 			t.Error(err)
 		}
 		r.waitFor(ctx, c, "user defined signal 1")
-		if err := c.Stop(ctx, time.Minute); err != nil {
+		if _, err := c.Stop(ctx, time.Minute); err != nil {
 			t.Error(err)
 		}
 		got := r.finish(ctx, c)
@@ -133,7 +133,7 @@ func TestStop(t *testing.T) {
 		r := boot(t, vm{spec: guest.Spec{Args: []string{"probe", "trap"}, Grace: 100 * time.Millisecond}})
 		c := r.dial(ctx)
 		r.waitFor(ctx, c, "ready")
-		if err := c.Stop(ctx, -1); err != nil {
+		if _, err := c.Stop(ctx, -1); err != nil {
 			t.Error(err)
 		}
 		got := r.finish(ctx, c)

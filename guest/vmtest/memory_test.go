@@ -47,7 +47,7 @@ func TestMemoryGivenBack(t *testing.T) {
 		}
 	}
 	t.Logf("%d MiB in use, then %d", taken, now)
-	if err := c.Stop(ctx, 0); err != nil {
+	if _, err := c.Stop(ctx, 0); err != nil {
 		t.Error(err)
 	}
 	r.finish(ctx, c)

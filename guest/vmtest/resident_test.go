@@ -123,7 +123,7 @@ func TestFreeze(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Stopping thaws.
-	if err := c.Stop(ctx, 0); err != nil {
+	if _, err := c.Stop(ctx, 0); err != nil {
 		t.Fatal(err)
 	}
 	// The probe dies of SIGTERM if it gets that far.

@@ -62,7 +62,7 @@ func TestRestart(t *testing.T) {
 	if _, err := c.Exec(ctx, agent.ExecRequest{Args: []string{"probe", "id"}}, agent.ExecIO{}); err != nil {
 		t.Error(err)
 	}
-	if err := c.Stop(ctx, time.Minute); err != nil {
+	if _, err := c.Stop(ctx, time.Minute); err != nil {
 		t.Error(err)
 	}
 	if got := r.finish(ctx, c); got.exit != (agent.Exit{}) || !strings.HasSuffix(got.stdout, "signal terminated\n") {
@@ -90,7 +90,7 @@ func TestRestartEnds(t *testing.T) {
 		c := r.dial(ctx)
 		r.waitFor(ctx, c, "life 5\n")
 		events(ctx, t, c, func(e agent.Event) bool { return e.Type == agent.EventRestarting && e.Restarts == 5 })
-		if err := c.Stop(ctx, time.Minute); err != nil {
+		if _, err := c.Stop(ctx, time.Minute); err != nil {
 			t.Error(err)
 		}
 		if got := r.finish(ctx, c); got.exit.Code != 3 && got.exit.Code != 2 {
@@ -122,7 +122,7 @@ func TestFound(t *testing.T) {
 	if got := r.out[agent.Stdout].String(); !strings.HasPrefix(got, "pid=1 uid=12 gid=34 ") {
 		t.Errorf("stdout %q", got)
 	}
-	if err := c.Stop(ctx, time.Minute); err != nil && !errors.Is(err, agent.ErrNotRunning) {
+	if _, err := c.Stop(ctx, time.Minute); err != nil && !errors.Is(err, agent.ErrNotRunning) {
 		t.Error(err)
 	}
 	r.finish(ctx, c)
@@ -159,7 +159,7 @@ func TestHealth(t *testing.T) {
 	if len(all) > 10 {
 		t.Errorf("%d events", len(all))
 	}
-	if err := c.Stop(ctx, time.Minute); err != nil {
+	if _, err := c.Stop(ctx, time.Minute); err != nil {
 		t.Error(err)
 	}
 	r.finish(ctx, c)

@@ -28,7 +28,7 @@ const (
 	Start        Action = "start" // the entrypoint runs
 	Die          Action = "die"   // attributes exitCode, signal, and error where it never ran
 	Stop         Action = "stop"
-	Kill         Action = "kill" // attribute signal
+	Kill         Action = "kill" // attribute signal, a number
 	OOM          Action = "oom"
 	Restart      Action = "restart"
 	Pause        Action = "pause"

@@ -361,12 +361,12 @@ func (c *control) Signal(sig int) error {
 	return nil
 }
 
-func (c *control) Stop(grace time.Duration) error {
+func (c *control) Stop(grace time.Duration) (int, error) {
 	if err := c.Signal(15); err != nil {
-		return err
+		return 0, err
 	}
 	time.AfterFunc(max(0, grace), func() { _ = c.Signal(9) })
-	return nil
+	return 15, nil
 }
 
 func (c *control) Shutdown() (func(), error) {
