@@ -54,6 +54,7 @@ func (m *Manager) begin(i *instance, running bool) {
 	i.ended, i.stop = make(chan struct{}), make(chan stopRequest, 4)
 	ended := i.ended
 	r := &run{m: m, i: i, domain: m.cfg.DomainPrefix + i.id, gone: make(chan struct{}), held: make(chan struct{}, 1), began: time.Now()}
+	r.up.Store(running)
 	i.run = r
 	i.mu.Unlock()
 	m.runs.Go(func() {

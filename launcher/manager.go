@@ -518,15 +518,18 @@ func (m *Manager) domainEvent(e DomainEvent) {
 	if i == nil {
 		return
 	}
-	i.set(func(s *Server) { s.Power = e.State })
 	i.mu.Lock()
 	r := i.run
 	i.mu.Unlock()
 	switch {
 	case r == nil || e.State == PowerPaused:
 	case e.State == PowerRunning:
+		r.up.Store(true)
 		r.wentOn()
+	case !r.up.Load():
+		return
 	default:
 		r.domainGone()
 	}
+	i.set(func(s *Server) { s.Power = e.State })
 }

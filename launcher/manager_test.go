@@ -249,6 +249,16 @@ func TestStopIsGentleThenHard(t *testing.T) {
 	}
 }
 
+// The end of a domain may be told when its server's next boot has begun.
+func TestEndToldLate(t *testing.T) {
+	b := newBench(t)
+	b.hv.Late = true
+	srv := b.create(launcher.Spec{Command: []string{"/count"}})
+	if got := b.until(srv.ID, func(s launcher.Server) bool { return active(s) || settled(s) }); got.VMState != launcher.VMActive {
+		t.Errorf("server is %s: %s", got.VMState, got.Fault)
+	}
+}
+
 func TestTimeoutStops(t *testing.T) {
 	b := newBench(t)
 	srv := b.create(launcher.Spec{Command: []string{"/count"}, Timeout: 50 * time.Millisecond})

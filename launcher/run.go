@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,6 +25,9 @@ type run struct {
 	domain string
 	began  time.Time
 
+	// up says that the domain is known to run. What is told of an end before is told
+	// late, of the run's before this one.
+	up       atomic.Bool
 	goneOnce sync.Once
 	gone     chan struct{} // closed when the domain has ended
 	held     chan struct{} // told when the domain goes on that was held

@@ -55,6 +55,8 @@ type Hypervisor struct {
 	StartError, PauseError error
 	// Mute makes guests that never answer; DieEarly makes them end before that.
 	Mute, DieEarly bool
+	// Late tells of each domain's start only after an end, as if of one before.
+	Late bool
 	// Gate holds Start up until it is closed.
 	Gate chan struct{}
 
@@ -123,6 +125,10 @@ func readSpec(share string) (spec guest.Spec, err error) {
 // live is a guest from its start to its power-off.
 func (h *Hypervisor) live(ctx context.Context, g *fakeGuest, share string, standby bool) {
 	defer h.gone(g)
+	if h.Late {
+		h.tell(g.name, launcher.PowerShutdown)
+	}
+	h.tell(g.name, launcher.PowerRunning)
 	if h.DieEarly {
 		return
 	}
@@ -175,11 +181,18 @@ func (h *Hypervisor) gone(g *fakeGuest) {
 	_ = g.listen.Close()
 	h.mu.Lock()
 	delete(h.guests, g.name)
-	watchers := h.watchers
 	h.mu.Unlock()
 	close(g.ended)
+	h.tell(g.name, launcher.PowerShutdown)
+}
+
+// tell calls the watchers.
+func (h *Hypervisor) tell(name string, state launcher.PowerState) {
+	h.mu.Lock()
+	watchers := h.watchers
+	h.mu.Unlock()
 	for _, f := range watchers {
-		f(launcher.DomainEvent{Domain: g.name, State: launcher.PowerShutdown})
+		f(launcher.DomainEvent{Domain: name, State: state})
 	}
 }
 
@@ -228,14 +241,11 @@ func (h *Hypervisor) hold(name string, paused bool, state launcher.PowerState) e
 	if g != nil {
 		g.paused = paused
 	}
-	watchers := h.watchers
 	h.mu.Unlock()
 	if g == nil {
 		return fmt.Errorf("domain %s: %w", name, launcher.ErrNotFound)
 	}
-	for _, f := range watchers {
-		f(launcher.DomainEvent{Domain: name, State: state})
-	}
+	h.tell(name, state)
 	return nil
 }
 
