@@ -173,7 +173,7 @@ func serverFields(s launcher.Server) (fields []string, values []any) {
 		add("exit_reason", optional(s.Exit.Reason))
 		add("OS-SRV-USG:terminated_at", stamp(s.Exit.At))
 	}
-	add("boot_ms", s.Timeline.Total.Milliseconds())
+	add("boot_ms", (s.Timeline.Total - s.Timeline.FirstOutput).Milliseconds())
 	return fields, values
 }
 
