@@ -17,9 +17,7 @@ import (
 )
 
 func (c *cli) host() *cobra.Command {
-	cmd := &cobra.Command{Use: "host", Short: "Look at this host"}
-	cmd.AddCommand(c.hostDoctor(), c.hostRootModes())
-	return cmd
+	return group("host", "Look at this host", c.hostDoctor(), c.hostRootModes())
 }
 
 func (c *cli) hostRootModes() *cobra.Command {

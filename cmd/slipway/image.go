@@ -21,9 +21,7 @@ import (
 )
 
 func (c *cli) image() *cobra.Command {
-	cmd := &cobra.Command{Use: "image", Short: "Look after images"}
-	cmd.AddCommand(c.imagePull(), c.imagePush(), c.imageList(), c.imageShow(), c.imageDelete(), c.imagePrune(), c.imageVerify(), c.imageSave(), c.imageDisk(), c.imagePreload())
-	return cmd
+	return group("image", "Look after images", c.imagePull(), c.imagePush(), c.imageList(), c.imageShow(), c.imageDelete(), c.imagePrune(), c.imageVerify(), c.imageSave(), c.imageDisk(), c.imagePreload())
 }
 
 func (c *cli) imagePull() *cobra.Command {
@@ -171,7 +169,7 @@ func short(hex string) string { return hex[:min(len(hex), 12)] }
 func (c *cli) imageList() *cobra.Command {
 	var o format.Options
 	cmd := &cobra.Command{
-		Use: "list", Short: "List images", Args: cobra.NoArgs,
+		Use: "list", Aliases: []string{"ls"}, Short: "List images", Args: cobra.NoArgs,
 		RunE: c.withEngine(func(cmd *cobra.Command, _ []string, engine *client.Client) error {
 			images, err := engine.Images(cmd.Context())
 			if err != nil {
@@ -191,7 +189,7 @@ func (c *cli) imageList() *cobra.Command {
 func (c *cli) imageShow() *cobra.Command {
 	var o format.Options
 	cmd := &cobra.Command{
-		Use: "show IMAGE", Short: "Show an image", Args: cobra.ExactArgs(1),
+		Use: "show IMAGE", Aliases: []string{"inspect"}, Short: "Show an image", Args: cobra.ExactArgs(1),
 		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
 			ref, err := absoluteImage(args[0])
 			if err != nil {
@@ -225,7 +223,7 @@ func imageFields(i launcher.Image) (fields []string, values []any) {
 func (c *cli) imageDelete() *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
-		Use: "delete IMAGE [IMAGE...]", Short: "Delete images and the layers that nothing else uses", Args: cobra.MinimumNArgs(1),
+		Use: "delete IMAGE [IMAGE...]", Aliases: []string{"rm"}, Short: "Delete images and the layers that nothing else uses", Args: cobra.MinimumNArgs(1),
 		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
 			return each(args, func(ref string) error {
 				ref, err := absoluteImage(ref)

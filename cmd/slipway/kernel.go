@@ -13,15 +13,13 @@ import (
 )
 
 func (c *cli) kernel() *cobra.Command {
-	cmd := &cobra.Command{Use: "kernel", Short: "Look after guest kernels"}
-	cmd.AddCommand(c.kernelList(), c.kernelBuild(), c.kernelImport(), c.kernelSetDefault())
-	return cmd
+	return group("kernel", "Look after guest kernels", c.kernelList(), c.kernelBuild(), c.kernelImport(), c.kernelSetDefault())
 }
 
 func (c *cli) kernelList() *cobra.Command {
 	var o format.Options
 	cmd := &cobra.Command{
-		Use: "list", Short: "List guest kernels", Args: cobra.NoArgs,
+		Use: "list", Aliases: []string{"ls"}, Short: "List guest kernels", Args: cobra.NoArgs,
 		RunE: c.withEngine(func(cmd *cobra.Command, _ []string, engine *client.Client) error {
 			kernels, err := engine.Kernels(cmd.Context())
 			if err != nil {

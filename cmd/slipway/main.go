@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -91,6 +92,28 @@ func (c *cli) command() *cobra.Command {
 	root.PersistentFlags().StringVar(&c.cloud, "os-cloud", "", "speak to the service of a cloud of clouds.yaml, as `NAME`, instead of this host's engine; so do OS_CLOUD and OS_AUTH_URL")
 	root.AddCommand(c.boot(), c.server(), c.image(), c.network(), c.kernel(), c.host(), local(c.service()), c.man(root))
 	return c.completing(root)
+}
+
+// group is a command that only has others. An unknown one is an error, as it is for
+// the root.
+func group(name, short string, commands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: name, Short: short, DisableFlagsInUseLine: true,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			meant := ""
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				meant = "; did you mean " + strings.Join(near, " or ") + "?"
+			}
+			return fmt.Errorf("unknown command %q for %q%s", args[0], cmd.CommandPath(), meant)
+		},
+		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		SuggestionsMinimumDistance: 2,
+	}
+	cmd.AddCommand(commands...)
+	return cmd
 }
 
 // engine connects to the engine of the state directory, or to a cloud's service.

@@ -16,9 +16,7 @@ import (
 )
 
 func (c *cli) network() *cobra.Command {
-	cmd := &cobra.Command{Use: "network", Short: "Look after networks"}
-	cmd.AddCommand(c.networkCreate(), c.networkList(), c.networkShow(), c.networkDelete())
-	return cmd
+	return group("network", "Look after networks", c.networkCreate(), c.networkList(), c.networkShow(), c.networkDelete())
 }
 
 func (c *cli) networkCreate() *cobra.Command {
@@ -60,7 +58,7 @@ func (c *cli) networkCreate() *cobra.Command {
 func (c *cli) networkList() *cobra.Command {
 	var o format.Options
 	cmd := &cobra.Command{
-		Use: "list", Short: "List networks", Args: cobra.NoArgs,
+		Use: "list", Aliases: []string{"ls"}, Short: "List networks", Args: cobra.NoArgs,
 		RunE: c.withEngine(func(cmd *cobra.Command, _ []string, engine *client.Client) error {
 			networks, err := engine.Networks(cmd.Context())
 			if err != nil {
@@ -88,7 +86,7 @@ func subnetsOf(n api.Network) []string {
 func (c *cli) networkShow() *cobra.Command {
 	var o format.Options
 	cmd := &cobra.Command{
-		Use: "show NETWORK", Short: "Show a network", Args: cobra.ExactArgs(1),
+		Use: "show NETWORK", Aliases: []string{"inspect"}, Short: "Show a network", Args: cobra.ExactArgs(1),
 		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
 			n, err := engine.Network(cmd.Context(), args[0])
 			if err != nil {
@@ -118,7 +116,7 @@ func showNetwork(cmd *cobra.Command, o format.Options, n api.Network) error {
 
 func (c *cli) networkDelete() *cobra.Command {
 	return &cobra.Command{
-		Use: "delete NETWORK [NETWORK...]", Short: "Delete networks that no server is on", Args: cobra.MinimumNArgs(1),
+		Use: "delete NETWORK [NETWORK...]", Aliases: []string{"rm"}, Short: "Delete networks that no server is on", Args: cobra.MinimumNArgs(1),
 		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
 			return each(args, func(ref string) error { return engine.DeleteNetwork(cmd.Context(), ref) })
 		}),

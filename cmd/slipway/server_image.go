@@ -9,8 +9,7 @@ import (
 )
 
 func (c *cli) serverImage() *cobra.Command {
-	cmd := &cobra.Command{Use: "image", Short: "Make images of servers"}
-	cmd.AddCommand(&cobra.Command{
+	return group("image", "Make images of servers", &cobra.Command{
 		Use: "create SERVER NAME[:TAG]", Short: "Make an image of a server's image and of what the server has written", Args: cobra.ExactArgs(2),
 		Long: `Make an image of a server's image and of what the server has written, as one more
 layer. The processes of a running server are frozen while that is copied; what lies
@@ -25,5 +24,4 @@ in its volumes is not in the image. The image is kept here, as one that was pull
 			return nil
 		}),
 	})
-	return cmd
 }

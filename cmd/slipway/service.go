@@ -23,9 +23,7 @@ import (
 )
 
 func (c *cli) service() *cobra.Command {
-	cmd := &cobra.Command{Use: "service", Short: "Offer Slipway in an OpenStack's catalog"}
-	cmd.AddCommand(c.serviceRegister(), c.serviceDeregister())
-	return cmd
+	return group("service", "Offer Slipway in an OpenStack's catalog", c.serviceRegister(), c.serviceDeregister())
 }
 
 func (c *cli) serviceRegister() *cobra.Command {
