@@ -117,6 +117,23 @@ func (m *Manager) Update(ctx context.Context, id string, change func(*Server) er
 	return srv, nil
 }
 
+// Rename gives a server another name. Its host name stays.
+func (m *Manager) Rename(ctx context.Context, id, name string) error {
+	_, err := m.Update(ctx, id, func(s *Server) error {
+		if s.Project == "" {
+			if err := checkLocalName(name); err != nil {
+				return err
+			}
+		}
+		if name == "" || !validName(name) {
+			return invalidName(name)
+		}
+		s.Name = name
+		return nil
+	})
+	return err
+}
+
 // Seed returns what a server's guest is told of itself, but for its networks.
 func (m *Manager) Seed(ref string) (*cloudinit.Seed, error) {
 	srv, err := m.Server(ref)

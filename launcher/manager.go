@@ -372,8 +372,10 @@ func (m *Manager) Output(ctx context.Context, ref string, q output.Query, emit f
 // known at once; what comes later is in the server's Fault. Without credentials the
 // engine's own are used.
 func (m *Manager) Create(ctx context.Context, spec Spec, auth *Credentials) (Server, error) {
-	if spec.Name != "" && !nameRE.MatchString(spec.Name) {
-		return Server{}, errorf(ErrInvalid, "server name %q: use letters, digits, '_', '.' and '-', and begin with a letter or digit", spec.Name)
+	if spec.Name != "" {
+		if err := checkLocalName(spec.Name); err != nil {
+			return Server{}, err
+		}
 	}
 	return m.create(ctx, Server{Spec: spec}, auth)
 }

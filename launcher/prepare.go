@@ -35,7 +35,7 @@ func (s *Spec) validate() error {
 	case s.Image == "":
 		return errorf(ErrInvalid, "no image is named")
 	case !validName(s.Name):
-		return errorf(ErrInvalid, "server name %q: use 255 printable characters at most", s.Name)
+		return invalidName(s.Name)
 	case s.Hostname != "" && !validHostname(s.Hostname):
 		return errorf(ErrInvalid, "host name %q: use letters, digits and '-', 63 characters at most", s.Hostname)
 	case s.RootMode != "" && !validRootMode(s.RootMode):
@@ -123,10 +123,21 @@ func (f Flavor) validate() error {
 }
 
 // validName reports whether a server may be called so. Names of the local socket are
-// narrower: see nameRE.
+// narrower: see checkLocalName.
 func validName(s string) bool {
 	return len([]rune(s)) <= 255 && strings.TrimSpace(s) == s &&
 		!strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
+func invalidName(s string) error {
+	return errorf(ErrInvalid, "server name %q: use 255 printable characters at most", s)
+}
+
+func checkLocalName(s string) error {
+	if !nameRE.MatchString(s) {
+		return errorf(ErrInvalid, "server name %q: use letters, digits, '_', '.' and '-', and begin with a letter or digit", s)
+	}
+	return nil
 }
 
 // named returns the flavor that is asked for.

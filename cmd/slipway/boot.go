@@ -440,6 +440,18 @@ func (w *watcher) started(ctx context.Context) (launcher.Server, error) {
 	return last, err
 }
 
+// settled waits until nothing is done to the server any more that was asked for.
+func (w *watcher) settled(ctx context.Context) (launcher.Server, error) {
+	var last launcher.Server
+	err := w.engine.Watch(ctx, w.id, func(srv launcher.Server) bool {
+		last = srv
+		w.show.server(srv)
+		return srv.TaskState == launcher.TaskNone || over(srv)
+	})
+	w.show.done()
+	return last, err
+}
+
 // printTimeline says how a server ended and how its boot's time was spent.
 func printTimeline(w io.Writer, srv launcher.Server) {
 	if srv.Exit != nil {

@@ -20,17 +20,19 @@ import (
 )
 
 func (c *cli) server() *cobra.Command {
-	cmd := &cobra.Command{Use: "server", Short: "Look after servers"}
-	cmd.AddCommand(c.serverCreate(), c.serverList(), c.serverShow(), c.serverSet(), c.serverLogs(), c.serverConsole(), c.serverStart(), c.serverStop(), c.serverKill(), c.serverWait(), c.serverExec(), c.serverAttach(), c.serverCopy(),
-		c.serverStats(), c.serverTop(), c.serverEvents(), c.serverFreeze(), c.serverThaw(), c.serverPublish(), c.serverUnpublish(), c.serverDelete(), c.serverExport(), c.serverImage())
-	return cmd
+	return group("server", "Look after servers",
+		c.serverCreate(), c.serverList(), c.serverShow(), c.serverSet(), c.serverDelete(),
+		c.serverStart(), c.serverStop(), c.serverReboot(), c.serverKill(), c.serverWait(),
+		c.serverPause(), c.serverUnpause(), c.serverFreeze(), c.serverThaw(),
+		c.serverExec(), c.serverAttach(), c.serverLogs(), c.serverConsole(), c.serverCopy(), c.serverStats(), c.serverTop(), c.serverEvents(),
+		c.serverPublish(), c.serverUnpublish(), c.serverExport(), c.serverImage())
 }
 
 func (c *cli) serverList() *cobra.Command {
 	var o format.Options
 	var outdated bool
 	cmd := &cobra.Command{
-		Use: "list", Short: "List servers", Args: cobra.NoArgs,
+		Use: "list", Aliases: []string{"ls", "ps"}, Short: "List servers", Args: cobra.NoArgs,
 		RunE: c.withEngine(func(cmd *cobra.Command, _ []string, engine *client.Client) error {
 			servers, err := engine.Servers(cmd.Context())
 			if err != nil {
@@ -101,7 +103,7 @@ func stamp(t time.Time) any {
 func (c *cli) serverShow() *cobra.Command {
 	var o format.Options
 	cmd := &cobra.Command{
-		Use: "show SERVER", Short: "Show a server", Args: cobra.ExactArgs(1),
+		Use: "show SERVER", Aliases: []string{"inspect"}, Short: "Show a server", Args: cobra.ExactArgs(1),
 		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
 			s, err := engine.Server(cmd.Context(), args[0])
 			if err != nil {
@@ -215,20 +217,61 @@ func (c *cli) serverStart() *cobra.Command {
 }
 
 func (c *cli) serverSet() *cobra.Command {
-	var root string
+	var name, root string
 	cmd := &cobra.Command{
-		Use: "set --root MODE SERVER", Short: "Change a server that is stopped", Args: cobra.ExactArgs(1),
-		Long: `Change a server that is stopped. What it has on its disk is the same in every root
-mode; see "slipway host root-modes".`,
+		Use: "set [--name NAME] [--root MODE] SERVER", Short: "Change a server", Args: cobra.ExactArgs(1),
+		Long: `Change a server. Its root mode can be changed while it is stopped: what it has on its
+disk is the same in every root mode; see "slipway host root-modes".`,
 		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
-			if !cmd.Flags().Changed("root") {
-				return errors.New("nothing to set: give --root MODE")
+			var body api.SetBody
+			if cmd.Flags().Changed("name") {
+				body.Name = &name
 			}
-			return engine.Set(cmd.Context(), args[0], api.SetBody{RootMode: &root})
+			if cmd.Flags().Changed("root") {
+				body.RootMode = &root
+			}
+			if body == (api.SetBody{}) {
+				return errors.New("nothing to set: give --name NAME or --root MODE")
+			}
+			return engine.Set(cmd.Context(), args[0], body)
 		}),
 	}
+	cmd.Flags().StringVar(&name, "name", "", "what it is called from now on (`NAME`); its host name stays")
 	cmd.Flags().StringVar(&root, "root", "", "how the root reaches the guest from the next start on: virtiofs, 9p or block (`MODE`)")
 	return cmd
+}
+
+func (c *cli) serverReboot() *cobra.Command {
+	var hard, soft bool
+	cmd := &cobra.Command{
+		Use: "reboot SERVER [SERVER...]", Aliases: []string{"restart"}, Args: cobra.MinimumNArgs(1),
+		Short: "Stop servers as stop does and boot them again, from their own disks",
+		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
+			return each(args, func(ref string) error {
+				if err := engine.Reboot(cmd.Context(), ref, hard); err != nil {
+					return err
+				}
+				w := &watcher{engine: engine, id: ref, show: newProgress(os.Stderr, "auto")}
+				last, err := w.settled(cmd.Context())
+				if err == nil && last.Fault != "" {
+					err = outcome(last)
+				}
+				return err
+			})
+		}),
+	}
+	cmd.Flags().BoolVar(&hard, "hard", false, "end them hard, as when the plug is pulled")
+	cmd.Flags().BoolVar(&soft, "soft", false, "let their entrypoints end first (the default)")
+	cmd.MarkFlagsMutuallyExclusive("hard", "soft")
+	return cmd
+}
+
+func (c *cli) serverPause() *cobra.Command {
+	return c.serverAction("pause", "Hold servers' processors", (*client.Client).Pause)
+}
+
+func (c *cli) serverUnpause() *cobra.Command {
+	return c.serverAction("unpause", "Let paused servers go on", (*client.Client).Unpause)
 }
 
 func (c *cli) serverStop() *cobra.Command {
@@ -267,7 +310,7 @@ func (c *cli) serverAction(name, short string, do func(*client.Client, context.C
 
 func (c *cli) serverDelete() *cobra.Command {
 	return &cobra.Command{
-		Use: "delete SERVER [SERVER...]", Short: "Delete servers, running ones too, and all that is theirs", Args: cobra.MinimumNArgs(1),
+		Use: "delete SERVER [SERVER...]", Aliases: []string{"rm"}, Short: "Delete servers, running ones too, and all that is theirs", Args: cobra.MinimumNArgs(1),
 		RunE: c.withEngine(func(cmd *cobra.Command, args []string, engine *client.Client) error {
 			return each(args, func(ref string) error { return engine.Delete(cmd.Context(), ref) })
 		}),

@@ -200,16 +200,11 @@ func (n *network) show(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (n *network) setServer(w http.ResponseWriter, r *http.Request) error {
-	var body SetBody
-	if err := readJSON(r, &body); err != nil {
+	srv, err := n.set(r)
+	if err != nil {
 		return err
 	}
-	if body.RootMode != nil {
-		if err := n.manager.SetRootMode(r.Context(), r.PathValue("server"), *body.RootMode); err != nil {
-			return err
-		}
-	}
-	return n.show(w, r)
+	return writeJSON(w, http.StatusOK, seen(srv))
 }
 
 // watch is watchServer without what is not the project's to know.

@@ -30,7 +30,7 @@ func (n *network) routes() []networkRoute {
 		}},
 		{"GET", "/servers", reader, false, n.list, operation{summary: "The servers of the project", answer: []launcher.Server{}, query: []parameter{allProjectsQuery}}},
 		{"GET", one, reader, false, n.show, operation{summary: "A server, with its exit status and the timeline of its boot", answer: launcher.Server{}}},
-		{"PATCH", one, member, true, n.setServer, operation{summary: "Change a server that is stopped", body: SetBody{}, answer: launcher.Server{}}},
+		{"PATCH", one, member, true, n.setServer, operation{summary: "Change a server", body: SetBody{}, answer: launcher.Server{}}},
 		{"POST", one + "/image", member, false, n.createServerImage, operation{
 			summary: "Make an image of a server, and answer when it is ready", body: ImageBody{}, answer: launcher.Image{}, code: http.StatusCreated,
 		}},
@@ -63,6 +63,9 @@ func (n *network) routes() []networkRoute {
 		{"GET", one + "/copy-to", member, true, n.copyToServer, socket("Copy files in, as a tar stream on standard input", CopyBody{})},
 		{"POST", one + "/start", member, true, n.startServer, operation{summary: "Begin to boot a server that has stopped"}},
 		{"POST", one + "/stop", member, true, n.stopServer, operation{summary: "Stop a server, and wait for its end", body: StopBody{}}},
+		{"POST", one + "/reboot", member, true, n.rebootServer, operation{summary: "Stop a server and begin to boot it again, or start it", body: RebootBody{}}},
+		{"POST", one + "/pause", member, true, n.pauseServer, operation{summary: "Hold a server's processors"}},
+		{"POST", one + "/unpause", member, true, n.unpauseServer, operation{summary: "Let a paused server go on"}},
 		{"POST", one + "/signal", member, true, n.signalServer, operation{summary: "Signal the entrypoint", body: SignalBody{}}},
 		{"POST", one + "/freeze", member, true, n.freezeServer, operation{summary: "Stop the processes, what they wrote being on the disk"}},
 		{"POST", one + "/thaw", member, true, n.thawServer, operation{summary: "Let the processes of a frozen server run on"}},

@@ -26,8 +26,14 @@ type StopBody struct {
 	Grace *time.Duration `json:"grace,omitempty"` // nanoseconds; the server's own where absent
 }
 
+// RebootBody is the body of a request to boot a server again.
+type RebootBody struct {
+	Hard bool `json:"hard,omitempty"` // its entrypoint is not asked to end
+}
+
 // SetBody is the body of a request to change a server; what is absent stays.
 type SetBody struct {
+	Name     *string `json:"name,omitempty"`
 	RootMode *string `json:"root_mode,omitempty"` // from the next start on
 }
 
@@ -65,21 +71,30 @@ func (a *API) showServer(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (a *API) setServer(w http.ResponseWriter, r *http.Request) error {
-	var body SetBody
-	if err := readJSON(r, &body); err != nil {
-		return err
-	}
-	ref := r.PathValue("server")
-	if body.RootMode != nil {
-		if err := a.manager.SetRootMode(r.Context(), ref, *body.RootMode); err != nil {
-			return err
-		}
-	}
-	srv, err := a.manager.Server(ref)
+	srv, err := a.set(r)
 	if err != nil {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, srv)
+}
+
+// set changes a server as a request says.
+func (a *API) set(r *http.Request) (launcher.Server, error) {
+	var body SetBody
+	if err := readJSON(r, &body); err != nil {
+		return launcher.Server{}, err
+	}
+	srv, err := a.manager.Server(r.PathValue("server"))
+	if err == nil && body.RootMode != nil {
+		err = a.manager.SetRootMode(r.Context(), srv.ID, *body.RootMode)
+	}
+	if err == nil && body.Name != nil {
+		err = a.manager.Rename(r.Context(), srv.ID, *body.Name)
+	}
+	if err != nil {
+		return launcher.Server{}, err
+	}
+	return a.manager.Server(srv.ID)
 }
 
 func (a *API) listRootModes(w http.ResponseWriter, _ *http.Request) error {
@@ -209,6 +224,30 @@ func (a *API) stopServer(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// rebootServer boots a server again. One that has stopped is started, as docker does.
+func (a *API) rebootServer(w http.ResponseWriter, r *http.Request) error {
+	var body RebootBody
+	if err := readJSON(r, &body); err != nil {
+		return err
+	}
+	srv, err := a.manager.Server(r.PathValue("server"))
+	if err != nil {
+		return err
+	}
+	if srv.VMState == launcher.VMStopped {
+		return done(w, a.manager.Start(r.Context(), srv.ID))
+	}
+	return done(w, a.manager.Reboot(r.Context(), srv.ID, body.Hard))
+}
+
+func (a *API) pauseServer(w http.ResponseWriter, r *http.Request) error {
+	return done(w, a.manager.Pause(r.Context(), r.PathValue("server")))
+}
+
+func (a *API) unpauseServer(w http.ResponseWriter, r *http.Request) error {
+	return done(w, a.manager.Unpause(r.Context(), r.PathValue("server")))
 }
 
 func (a *API) signalServer(w http.ResponseWriter, r *http.Request) error {

@@ -158,6 +158,22 @@ func (c *Client) Stop(ctx context.Context, ref string, grace *time.Duration) err
 	return c.call(ctx, http.MethodPost, server(ref)+"/stop", nil, api.StopBody{Grace: grace}, nil)
 }
 
+// Reboot ends a server's entrypoint, hard or as Stop does, and begins to boot the
+// server again; one that has stopped is started. [Client.Watch] tells how that goes.
+func (c *Client) Reboot(ctx context.Context, ref string, hard bool) error {
+	return c.call(ctx, http.MethodPost, server(ref)+"/reboot", nil, api.RebootBody{Hard: hard}, nil)
+}
+
+// Pause holds a server's processors until [Client.Unpause].
+func (c *Client) Pause(ctx context.Context, ref string) error {
+	return c.call(ctx, http.MethodPost, server(ref)+"/pause", nil, nil, nil)
+}
+
+// Unpause lets a paused server go on.
+func (c *Client) Unpause(ctx context.Context, ref string) error {
+	return c.call(ctx, http.MethodPost, server(ref)+"/unpause", nil, nil, nil)
+}
+
 // Signal sends a signal to a server's entrypoint.
 func (c *Client) Signal(ctx context.Context, ref, signal string) error {
 	return c.call(ctx, http.MethodPost, server(ref)+"/signal", nil, api.SignalBody{Signal: signal}, nil)
