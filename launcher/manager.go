@@ -531,7 +531,7 @@ func (m *Manager) domainEvent(e DomainEvent) {
 	case !r.up.Load():
 		return
 	default:
-		r.domainGone()
+		r.domainGone(e.State == PowerCrashed)
 	}
 	i.set(func(s *Server) { s.Power = e.State })
 }

@@ -30,6 +30,7 @@ type run struct {
 	up       atomic.Bool
 	goneOnce sync.Once
 	gone     chan struct{} // closed when the domain has ended
+	why      error         // an errEnded; valid then
 	held     chan struct{} // told when the domain goes on that was held
 
 	defined   time.Time // when the hypervisor had started the domain
@@ -73,7 +74,14 @@ func (r *run) wentOn() {
 	}
 }
 
-func (r *run) domainGone() { r.goneOnce.Do(func() { close(r.gone) }) }
+func (r *run) domainGone(crashed bool) {
+	r.goneOnce.Do(func() {
+		if r.why = errEnded; crashed {
+			r.why = errCrashed
+		}
+		close(r.gone)
+	})
+}
 
 // live is the whole run. running says that the domain is there already, from an
 // engine before this one.
@@ -256,6 +264,9 @@ func message(err error) string {
 // errEnded says that the domain ended before the guest had said why.
 var errEnded = errors.New("the guest ended unexpectedly")
 
+// errCrashed is an errEnded of which the guest itself had no part.
+var errCrashed = fmt.Errorf("%w: QEMU crashed or was killed (has the host's memory run out?)", errEnded)
+
 // supervise stays with a running guest until its entrypoint has ended, everything
 // it wrote is kept, and its domain is gone. It dials again when the guest's port
 // breaks.
@@ -266,7 +277,7 @@ func (r *run) supervise(ctx context.Context) (*Exit, error) {
 	go func() {
 		select {
 		case <-r.gone:
-			cancel(errEnded)
+			cancel(r.why)
 		case <-done:
 		}
 	}()

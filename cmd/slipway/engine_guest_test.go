@@ -101,7 +101,7 @@ func TestGuestDies(t *testing.T) {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 	}
-	c.wait().exits(codeSlipway).complains("the guest ended unexpectedly")
+	c.wait().exits(codeSlipway).complains("the guest ended unexpectedly: QEMU crashed or was killed")
 	s.run("server", "list", "-f", "value", "-c", "Status", "-c", "Exit Code").ok().says("SHUTOFF 125\n")
 	s.deleteAll()
 	s.clean()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -79,6 +80,22 @@ func stat(pid int) (state byte, session int, ok bool) {
 	}
 	session, err = strconv.Atoi(string(fields[3]))
 	return fields[0][0], session, err == nil
+}
+
+// lastWords are the last lines of QEMU's log.
+func (h *Hypervisor) lastWords(domain string) string {
+	if h.root == "" {
+		return "" // the daemon keeps it
+	}
+	f, err := os.Open(filepath.Join(h.root, "log/qemu", domain+".log"))
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = f.Close() }()
+	_, _ = f.Seek(-4096, io.SeekEnd) // or else from its beginning
+	b, _ := io.ReadAll(f)
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	return strings.Join(lines[max(0, len(lines)-3):], "\n")
 }
 
 // forget removes what libvirt keeps of a domain that has ended: the logs of QEMU

@@ -422,6 +422,9 @@ func (h *Hypervisor) lifecycle(_ *libvirt.Connect, dom *libvirt.Domain, ev *libv
 		return
 	}
 	if e.State != launcher.PowerRunning && e.State != launcher.PowerPaused {
+		if e.State == launcher.PowerCrashed {
+			h.log.Warn("domain crashed", "domain", name, "qemu", h.lastWords(name))
+		}
 		h.forget(name)
 	}
 	h.mu.Lock()
