@@ -137,7 +137,7 @@ func TestStop(t *testing.T) {
 			t.Error(err)
 		}
 		got := r.finish(ctx, c)
-		if got.exit != (agent.Exit{Code: 137, Signal: 9}) || !strings.Contains(got.stdout, "signal terminated") {
+		if got.exit != (agent.Exit{Code: 137, Signal: 9, TimedOut: true}) || !strings.Contains(got.stdout, "signal terminated") {
 			t.Errorf("got %+v", got)
 		}
 	})
