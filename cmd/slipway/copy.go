@@ -70,7 +70,7 @@ func serverPath(s string) (server, path string, ok bool) {
 // otherwise they get this user for their owner, devices are refused, and nothing leads out of the destination.
 func copyOut(ctx context.Context, engine *client.Client, o copyFlags, server, from, to string) error {
 	if to == "-" {
-		return engine.CopyFrom(ctx, server, from, o.follow, os.Stdout)
+		return missing(ctx, engine, server, from, engine.CopyFrom(ctx, server, from, o.follow, os.Stdout))
 	}
 	dir, name, err := localTarget(from, to)
 	if err != nil {
@@ -81,12 +81,25 @@ func copyOut(ctx context.Context, engine *client.Client, o copyFlags, server, fr
 		return err
 	}
 	defer func() { _ = root.Close() }()
-	return piped(
+	err = piped(
 		func(w io.Writer) error { return engine.CopyFrom(ctx, server, from, o.follow, w) },
 		func(r io.Reader) error {
 			return archive.Extract(ctx, root, "/", renamed(r, name), archive.Options{Owner: o.owners})
 		},
 	)
+	return missing(ctx, engine, server, from, err)
+}
+
+// missing says what has not been found, where that is what an error says: the server or
+// the path in it.
+func missing(ctx context.Context, engine *client.Client, server, path string, err error) error {
+	if !errors.Is(err, launcher.ErrNotFound) {
+		return err
+	}
+	if _, err := engine.Server(ctx, server); err != nil {
+		return err
+	}
+	return fmt.Errorf("%s: there is no such file or directory in the server", path)
 }
 
 // localTarget says which existing directory is extracted into, and what the top of
@@ -118,7 +131,7 @@ func copyIn(ctx context.Context, engine *client.Client, o copyFlags, from, serve
 	case err != nil && !errors.Is(err, launcher.ErrNotFound):
 		return err
 	case err != nil && strings.HasSuffix(to, "/"):
-		return fmt.Errorf("%s: there is no such directory in the server", to)
+		return missing(ctx, engine, server, to, err)
 	case from == "-":
 		return fmt.Errorf("%s: a tar stream goes into a directory of the server, and this is none", to)
 	default:
@@ -146,10 +159,11 @@ func copyIn(ctx context.Context, engine *client.Client, o copyFlags, from, serve
 		return err
 	}
 	defer func() { _ = root.Close() }()
-	return piped(
+	err = piped(
 		func(w io.Writer) error { return write(ctx, root, abs, w) },
 		func(r io.Reader) error { return engine.CopyTo(ctx, server, dir, renamed(r, name)) },
 	)
+	return missing(ctx, engine, server, dir, err)
 }
 
 // piped connects a writer to a reader. The error is of whichever failed first.
