@@ -99,7 +99,11 @@ func missing(ctx context.Context, engine *client.Client, server, path string, er
 	if _, err := engine.Server(ctx, server); err != nil {
 		return err
 	}
-	return fmt.Errorf("%s: there is no such file or directory in the server", path)
+	what := "file or directory"
+	if strings.HasSuffix(path, "/") {
+		what = "directory"
+	}
+	return fmt.Errorf("%s: there is no such %s in the server", path, what)
 }
 
 // localTarget says which existing directory is extracted into, and what the top of
