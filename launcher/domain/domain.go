@@ -96,8 +96,9 @@ func (s Spec) XML() (string, error) {
 			Del: []libvirtxml.DomainQEMUCapabilitiesEntry{{Name: "cpu-unavailable-features"}},
 		}
 	}
-	if args := slices.Concat(s.machineArgs(), s.memoryArgs(), s.streams()); len(args) > 0 {
-		d.QEMUCommandline = &libvirtxml.DomainQEMUCommandline{Args: args}
+	args, envs := slices.Concat(s.machineArgs(), s.memoryArgs(), s.streams()), s.envs()
+	if len(args)+len(envs) > 0 {
+		d.QEMUCommandline = &libvirtxml.DomainQEMUCommandline{Args: args, Envs: envs}
 	}
 	xml, err := d.Marshal()
 	if err != nil {
@@ -187,6 +188,20 @@ func (s Spec) machineArgs() []libvirtxml.DomainQEMUCommandlineArg {
 		global("PIIX4_PM.acpi-pci-hotplug-with-bridge-support=off")
 	}
 	return args
+}
+
+// envs are variables of QEMU's environment.
+func (s Spec) envs() []libvirtxml.DomainQEMUCommandlineEnv {
+	if s.Accel != guest.AccelTCG {
+		return nil
+	}
+	// Translating takes and gives back much memory while a guest boots. It is taken in
+	// large steps and huge pages, and kept: a boot is sooner by a twentieth on a host
+	// whose page faults are dear, for 7 MiB.
+	const mib = 1 << 20
+	tunables := fmt.Sprintf("glibc.malloc.hugetlb=1:glibc.malloc.top_pad=%d:glibc.malloc.mmap_threshold=%d:glibc.malloc.trim_threshold=%d",
+		32*mib, 32*mib, 128*mib)
+	return []libvirtxml.DomainQEMUCommandlineEnv{{Name: "GLIBC_TUNABLES", Value: tunables}}
 }
 
 // memoryArgs put the guest's memory into MemoryDir, aligned so that it can be in huge
