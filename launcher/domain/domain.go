@@ -197,7 +197,7 @@ func (s Spec) envs() []libvirtxml.DomainQEMUCommandlineEnv {
 	}
 	// Translating takes and gives back much memory while a guest boots. It is taken in
 	// large steps and huge pages, and kept: a boot is sooner by a twentieth on a host
-	// whose page faults are dear, for 7 MiB.
+	// whose page faults are dear, for 7 to 16 MiB.
 	const mib = 1 << 20
 	tunables := fmt.Sprintf("glibc.malloc.hugetlb=1:glibc.malloc.top_pad=%d:glibc.malloc.mmap_threshold=%d:glibc.malloc.trim_threshold=%d",
 		32*mib, 32*mib, 128*mib)
