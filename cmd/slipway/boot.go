@@ -430,23 +430,20 @@ func (w *watcher) detach(ctx context.Context, signals <-chan os.Signal, timeline
 
 // started waits until the entrypoint has been started, or cannot be any more.
 func (w *watcher) started(ctx context.Context) (launcher.Server, error) {
-	var last launcher.Server
-	err := w.engine.Watch(ctx, w.id, func(srv launcher.Server) bool {
-		last = srv
-		w.show.server(srv)
-		return !srv.Launched.IsZero() || over(srv)
-	})
-	w.show.done()
-	return last, err
+	return w.until(ctx, func(srv launcher.Server) bool { return !srv.Launched.IsZero() })
 }
 
 // settled waits until nothing is done to the server any more that was asked for.
 func (w *watcher) settled(ctx context.Context) (launcher.Server, error) {
-	var last launcher.Server
-	err := w.engine.Watch(ctx, w.id, func(srv launcher.Server) bool {
+	return w.until(ctx, func(srv launcher.Server) bool { return srv.TaskState == launcher.TaskNone })
+}
+
+// until waits for something of the server that runs, or for its end.
+func (w *watcher) until(ctx context.Context, seen func(launcher.Server) bool) (last launcher.Server, err error) {
+	err = w.engine.Watch(ctx, w.id, func(srv launcher.Server) bool {
 		last = srv
 		w.show.server(srv)
-		return srv.TaskState == launcher.TaskNone || over(srv)
+		return seen(srv) || over(srv)
 	})
 	w.show.done()
 	return last, err
