@@ -433,13 +433,12 @@ func (r *run) adopt(ctx context.Context, d domain.Spec) (adopted bool, err error
 	r.i.standby = nil
 	defer r.m.standbys.part(sb)
 	if sb.fits(d) {
-		r.up.Store(true)
 		if r.m.standbys.part(sb) {
+			r.up.Store(true)
 			r.dialed = sb.agent
 			r.m.runs.Go(func() { r.m.entitle(r.domain, d.Title) })
 			return true, nil
 		}
-		r.up.Store(false)
 		r.m.log.Warn("guest that stood by has ended, another is started", "server", r.i.id)
 	}
 	_ = sb.agent.Close()
