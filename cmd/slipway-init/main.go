@@ -1,6 +1,12 @@
 // Command slipway-init is PID 1 of Slipway's guests, and what runs entrypoints in
 // guests of other systems. It is static and alone in its initramfs; package
 // guest/boot tells what it does.
+//
+// It has all processors, where Go would look for the limits of its cgroup, a hundredth
+// of an emulated boot.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
 package main
 
 import (
