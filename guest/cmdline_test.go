@@ -19,12 +19,12 @@ func TestCommandLine(t *testing.T) {
 		},
 		{
 			CommandLineOptions{Machine: MachinePC, Accel: AccelTCG, VCPUs: 2, MPTable: true, Minimal: true, Probe: true, TSCKHz: 2600000},
-			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd cryptomgr.notests dummy.numdummies=0 quiet loglevel=4 initcall_blacklist=piix_init,acpi_init,acpi_button_driver_init,init_acpi_pm_clocksource " +
+			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd cryptomgr.notests dummy.numdummies=0 quiet loglevel=4 initcall_blacklist=piix_init,acpi_init,acpi_button_driver_init,init_acpi_pm_clocksource,init_root_keyring " +
 				"tsc_early_khz=2600000 lpj=10400000 tsc=reliable no_timer_check mitigations=off noreplace-smp clearcpuid=112 acpi=noirq slipway.probe",
 		},
 		{
 			CommandLineOptions{Machine: MachinePC, Accel: AccelTCG, VCPUs: 1, MPTable: true, Minimal: true, Probe: true, TSCKHz: 2600000},
-			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd cryptomgr.notests dummy.numdummies=0 quiet loglevel=4 initcall_blacklist=piix_init " +
+			"console=ttyS0 panic=-1 i8042.noaux i8042.nokbd cryptomgr.notests dummy.numdummies=0 quiet loglevel=4 initcall_blacklist=piix_init,init_root_keyring " +
 				"tsc_early_khz=2600000 tsc=reliable no_timer_check mitigations=off noreplace-smp clearcpuid=112 nolapic_timer acpi=off hpet=0xfed00000 slipway.probe",
 		},
 		{
