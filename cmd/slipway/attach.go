@@ -109,6 +109,8 @@ func (w *watcher) outcome(last launcher.Server, err error) error {
 		return nil
 	case err != nil:
 		return &exitError{codeSlipway, err}
+	case w.deleted.Load() && last.Fault == "" && last.Exit == nil:
+		return &exitError{codeSlipway, errors.New("interrupted before the entrypoint ran; the server is deleted")}
 	}
 	return outcome(last)
 }

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -297,6 +298,8 @@ type watcher struct {
 	tail   string // lines of the output there is to begin with; all where empty
 	// signal takes the nth signal that comes; nil is interrupt.
 	signal func(ctx context.Context, s os.Signal, n int)
+	// deleted says that an interrupt had the server deleted, before its entrypoint ran.
+	deleted atomic.Bool
 }
 
 // attach gives the entrypoint this program's input, once it runs, and reports
@@ -387,6 +390,7 @@ func (w *watcher) interrupt(ctx context.Context, n int) {
 	switch {
 	case err != nil:
 	case srv.VMState == launcher.VMBuilding:
+		w.deleted.Store(true)
 		err = w.engine.Delete(ctx, w.id)
 	case srv.VMState != launcher.VMActive: // it has ended by itself
 	case n > 1:

@@ -89,6 +89,9 @@ func TestInterruptAtStep(t *testing.T) {
 				if want := map[bool]int{true: codeSlipway, false: 137}[step.hold != ""]; r.code != want {
 					t.Errorf("exit status %d, want %d: %s", r.code, want, r.stderr)
 				}
+				if step.hold != "" {
+					r.complains("interrupted")
+				}
 				if took := time.Since(begin); took > 15*time.Second {
 					t.Errorf("it took %s", took)
 				}
